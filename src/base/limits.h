@@ -1,0 +1,72 @@
+// Every limit that somebody outside can hit, with its reason. Each has a test.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace vmhost::limits {
+
+// vmd's limit for VM and switch names; fits tap aliases and file names.
+inline constexpr std::size_t max_name_bytes = 63;
+inline constexpr std::uint64_t max_duration_ms = 10ULL * 365 * 86'400'000;
+
+// Guest memory as vmctl(8) has it.
+inline constexpr std::uint64_t min_memory_bytes = 1ULL << 20;
+inline constexpr std::uint64_t max_memory_bytes = 128ULL << 30;
+inline constexpr unsigned max_vcpus = 64;
+
+// PCI bus 0 has 32 slots: host bridge, rng, 14 disks or NICs of each kind still fit.
+inline constexpr std::size_t max_disks = 14;
+inline constexpr std::size_t max_interfaces = 14;
+inline constexpr std::size_t max_vms = 4096;
+inline constexpr std::size_t max_switches = 256;
+
+// A configuration is written by people; beyond this it is a mistake.
+inline constexpr std::size_t max_config_bytes = 16 << 20;
+
+// One IPC frame and the descriptors it carries: a VM's description with every
+// disk and tap fits many times over; SCM_MAX_FD of Linux is 253.
+inline constexpr std::size_t max_frame_bytes = 4 << 20;
+inline constexpr std::size_t max_frame_fds = 64;
+// A peer that does not read is cut off when this much waits for it.
+inline constexpr std::size_t max_queued_bytes = 32 << 20;
+
+// A control client's request; replies may be larger.
+inline constexpr std::size_t max_control_request_bytes = 1 << 20;
+inline constexpr std::size_t max_control_clients = 256;
+
+// A kernel image on disk and, for gzip'd ones, unpacked.
+inline constexpr std::uint64_t max_kernel_bytes = 512ULL << 20;
+inline constexpr std::uint64_t max_initrd_bytes = 2ULL << 30;
+inline constexpr std::uint64_t max_bios_bytes = 4ULL << 20;
+// OpenBSD's kernel copies boot arguments into a 4096-byte buffer.
+inline constexpr std::size_t max_openbsd_boot_args_bytes = 4095;
+
+// Console output kept for late readers, per VM.
+inline constexpr std::size_t console_ring_bytes = 256 << 10;
+inline constexpr std::size_t max_console_readers = 16;
+// A console reader that lags this far behind loses the oldest bytes.
+inline constexpr std::size_t max_console_backlog_bytes = 64 << 10;
+
+// vmd's protection: three starts, each within this time of the last, and the VM stays down.
+inline constexpr unsigned max_quick_restarts = 3;
+inline constexpr std::uint64_t quick_restart_ms = 6000;
+
+// HTTP: reference values of httpd(8), tightened for an install server.
+inline constexpr std::size_t max_http_head_bytes = 8192;
+inline constexpr std::size_t max_http_target_bytes = 4096;
+inline constexpr std::size_t max_http_fields = 100;
+inline constexpr std::size_t max_http_connections = 1024;
+inline constexpr std::size_t max_http_connections_per_address = 32;
+inline constexpr std::size_t max_http_requests_per_connection = 100;
+inline constexpr std::uint64_t http_head_timeout_ms = 60'000;
+inline constexpr std::uint64_t http_idle_timeout_ms = 30'000;
+inline constexpr std::uint64_t http_send_stall_timeout_ms = 60'000;
+
+// DHCP: an Ethernet frame's worth; more cannot arrive unfragmented.
+inline constexpr std::size_t max_dhcp_packet_bytes = 1472;
+
+// virtio: the largest queue of the specification is 32768; no device of ours offers more than this.
+inline constexpr std::uint16_t max_queue_size = 1024;
+
+} // namespace vmhost::limits

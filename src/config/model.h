@@ -1,0 +1,137 @@
+// The typed model of one configuration file: what the operator said, with every
+// default filled in and every derived value assigned. Values only; nothing here
+// opens, resolves or changes anything on the host.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/base.h"
+
+namespace vmhost::config {
+
+enum class Accel : std::uint8_t { automatic, kvm, soft };
+enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
+enum class ImageFormat : std::uint8_t { automatic, raw, qcow2 };
+
+// "user", "user:group", ":group" or a number, as written; resolved by host/.
+struct Owner {
+    std::string user;
+    std::string group;
+    bool operator==(const Owner&) const = default;
+};
+
+struct Host {
+    std::string name;                         // default: the kernel's host name
+    std::string domain;                       // default: empty
+    std::string state = "/var/lib/vmhost";    // relative image paths start here
+    unsigned start_parallel = 0;              // 0 = number of CPUs
+    std::chrono::milliseconds start_delay{0}; // between starts
+    Accel accel = Accel::automatic;
+    std::string user = "_vmhost"; // of the unprivileged roles
+};
+
+struct Control {
+    std::string socket = "/run/vmhost.sock";
+    Owner owner{"root", ""};
+};
+
+struct Dhcp {
+    bool enabled = true;
+    std::vector<Ipv4> domain_name_servers;
+    std::vector<Ipv4> routers; // default: the switch's own address
+    std::string domain_name;   // default: [host] domain
+    std::chrono::milliseconds lease_time = std::chrono::hours(12);
+    std::optional<Ipv4> next_server; // default: the switch's own address
+    std::string filename = "auto_install";
+};
+
+struct Switch {
+    Place place;
+    std::string name;
+    std::string interface; // bridge device; default "br-NAME" cut to 15 bytes
+    std::vector<std::string> ports; // existing host interfaces to attach
+    std::optional<Ipv4Prefix> ipv4; // host's address on the bridge
+    unsigned mtu = 1500;
+    Dhcp dhcp;
+};
+
+struct ListenAddress {
+    Place place;
+    Ipv4 address; // 0.0.0.0 = all
+    std::uint16_t port = 80;
+    bool operator==(const ListenAddress&) const = default;
+};
+
+// [install]: the HTTP service for installers. No listen = every switch address, port 80.
+struct Install {
+    std::vector<ListenAddress> listen;
+    std::string release = "7.8";
+    std::string mirror = "http://cdn.openbsd.org/pub/OpenBSD"; // sets come from here
+};
+
+struct Disk {
+    Place place;
+    std::string path; // as written
+    ImageFormat format = ImageFormat::automatic;
+    std::optional<std::uint64_t> size_bytes; // created sparse with this size when missing
+    bool read_only = false;
+    std::string serial; // default: VM name and index, at most 20 bytes
+};
+
+struct Interface {
+    Place place;
+    std::string switch_name;
+    Mac lladdr;                   // given, or derived from host, VM and index: always set
+    std::optional<Ipv4> ipv4;     // given, or derived inside the switch's subnet when it has one
+};
+
+// What an installer's answer file is made from (install/).
+struct VmInstall {
+    std::string hostname; // default: the VM's name
+    std::string user;
+    std::string sshkey;
+    std::string password;      // of user: bcrypt or plain; default 13 asterisks = none
+    std::string root_password; // default: 13 asterisks
+    std::string timezone = "UTC";
+    std::string sets = "-x* -game*";
+    // "question" = "answer" lines that come first, as written, in file order.
+    std::vector<std::pair<std::string, std::string>> answers;
+    std::string file; // a ready answer file instead of all this
+};
+
+struct Vm {
+    Place place;
+    std::string name;
+    bool enabled = true; // started with the host
+    Owner owner{"root", ""};
+    std::uint64_t memory_bytes = 512 * MiB;
+    unsigned vcpus = 1;
+    std::optional<Accel> accel;
+    std::string boot;         // kernel or firmware image; empty = embedded SeaBIOS
+    Place boot_place;
+    std::string initrd;       // Linux and PVH
+    std::string command_line; // Linux and PVH
+    std::vector<std::string> boot_flags; // OpenBSD: "ask_name", "single_user", "config"
+    BootDevice boot_device = BootDevice::automatic;
+    std::vector<Disk> disks;
+    std::vector<Interface> interfaces;
+    std::optional<VmInstall> install;
+};
+
+struct Model {
+    std::string file; // where it was read from
+    Host host;
+    Control control;
+    Install install;
+    std::vector<Switch> switches; // in file order
+    std::vector<Vm> vms;          // in file order
+
+    const Switch* find_switch(std::string_view name) const;
+    const Vm* find_vm(std::string_view name) const;
+};
+
+} // namespace vmhost::config

@@ -1,0 +1,206 @@
+#include "loop/loop.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <uv.h>
+
+namespace vmhost {
+
+struct Loop::Impl {
+    uv_loop_t loop{};
+};
+
+namespace {
+
+// libuv's calls on valid handles fail only for want of memory or descriptors
+// while the handle is made; a role cannot go on without its loop.
+void must(int result, const char* what) {
+    if (result < 0) {
+        log::error("loop", "{}: {}", what, uv_strerror(result));
+        std::abort();
+    }
+}
+
+// The box outlives its owner until libuv has let go of the handle.
+template <class Box>
+void close_box(Box* box) {
+    box->callback = nullptr;
+    uv_close(reinterpret_cast<uv_handle_t*>(&box->handle),
+             [](uv_handle_t* handle) { delete static_cast<Box*>(handle->data); });
+}
+
+// A callback may destroy its owner and with it the function object: call a copy.
+template <class Function, class... Args>
+void call(const Function& function, Args&&... args) {
+    if (function) {
+        auto copy = function;
+        copy(std::forward<Args>(args)...);
+    }
+}
+
+} // namespace
+
+Loop::Loop() : impl_(std::make_unique<Impl>()) { must(uv_loop_init(&impl_->loop), "uv_loop_init"); }
+
+Loop::~Loop() {
+    uv_run(&impl_->loop, UV_RUN_NOWAIT); // close callbacks
+    for (int turn = 0; uv_loop_close(&impl_->loop) == UV_EBUSY && turn < 100; ++turn)
+        uv_run(&impl_->loop, UV_RUN_NOWAIT);
+}
+
+void Loop::run() { uv_run(&impl_->loop, UV_RUN_DEFAULT); }
+void Loop::stop() { uv_stop(&impl_->loop); }
+void Loop::run_once(bool wait) { uv_run(&impl_->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT); }
+std::uint64_t Loop::now_ms() const { return uv_now(&impl_->loop); }
+
+void Loop::work(std::function<void()> job, std::function<void()> done) {
+    struct Request {
+        uv_work_t work{};
+        std::function<void()> job, done;
+    };
+    auto* request = new Request{{}, std::move(job), std::move(done)};
+    request->work.data = request;
+    must(uv_queue_work(
+             &impl_->loop, &request->work,
+             [](uv_work_t* work) { static_cast<Request*>(work->data)->job(); },
+             [](uv_work_t* work, int) {
+                 std::unique_ptr<Request> owned(static_cast<Request*>(work->data));
+                 if (owned->done)
+                     owned->done();
+             }),
+         "uv_queue_work");
+}
+
+struct Timer::Box {
+    uv_timer_t handle{};
+    std::function<void()> callback;
+};
+
+Timer::Timer(Loop& loop, std::function<void()> fire) : box_(new Box{{}, std::move(fire)}) {
+    must(uv_timer_init(&loop.impl().loop, &box_->handle), "uv_timer_init");
+    box_->handle.data = box_;
+}
+Timer::~Timer() { close_box(box_); }
+
+void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat) {
+    uv_update_time(box_->handle.loop);
+    must(uv_timer_start(
+             &box_->handle, [](uv_timer_t* timer) { call(static_cast<Box*>(timer->data)->callback); },
+             static_cast<std::uint64_t>(delay.count() < 0 ? 0 : delay.count()),
+             static_cast<std::uint64_t>(repeat.count())),
+         "uv_timer_start");
+}
+void Timer::stop() { uv_timer_stop(&box_->handle); }
+bool Timer::active() const {
+    return uv_is_active(reinterpret_cast<const uv_handle_t*>(&box_->handle)) != 0;
+}
+
+struct Watch::Box {
+    uv_poll_t handle{};
+    std::function<void(Ready)> callback;
+};
+
+Watch::Watch(Loop& loop, int fd, std::function<void(Ready)> ready)
+    : box_(new Box{{}, std::move(ready)}) {
+    must(uv_poll_init(&loop.impl().loop, &box_->handle, fd), "uv_poll_init");
+    box_->handle.data = box_;
+}
+Watch::~Watch() {
+    uv_poll_stop(&box_->handle);
+    close_box(box_);
+}
+
+void Watch::set(bool readable, bool writable) {
+    if (!readable && !writable) {
+        uv_poll_stop(&box_->handle);
+        return;
+    }
+    int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0) | UV_DISCONNECT;
+    must(uv_poll_start(&box_->handle, events,
+                       [](uv_poll_t* poll, int status, int happened) {
+                           Ready ready{(happened & UV_READABLE) != 0,
+                                       (happened & UV_WRITABLE) != 0,
+                                       status < 0 || (happened & UV_DISCONNECT) != 0};
+                           call(static_cast<Box*>(poll->data)->callback, ready);
+                       }),
+         "uv_poll_start");
+}
+
+struct Wakeup::Box {
+    uv_async_t handle{};
+    std::function<void()> callback;
+};
+
+Wakeup::Wakeup(Loop& loop, std::function<void()> woken) : box_(new Box{{}, std::move(woken)}) {
+    must(uv_async_init(&loop.impl().loop, &box_->handle,
+                       [](uv_async_t* async) { call(static_cast<Box*>(async->data)->callback); }),
+         "uv_async_init");
+    box_->handle.data = box_;
+}
+Wakeup::~Wakeup() { close_box(box_); }
+void Wakeup::wake() { uv_async_send(&box_->handle); }
+
+struct SignalWatch::Box {
+    uv_signal_t handle{};
+    std::function<void()> callback;
+};
+
+SignalWatch::SignalWatch(Loop& loop, int signal_number, std::function<void()> caught)
+    : box_(new Box{{}, std::move(caught)}) {
+    must(uv_signal_init(&loop.impl().loop, &box_->handle), "uv_signal_init");
+    box_->handle.data = box_;
+    must(uv_signal_start(
+             &box_->handle,
+             [](uv_signal_t* signal, int) { call(static_cast<Box*>(signal->data)->callback); },
+             signal_number),
+         "uv_signal_start");
+    uv_unref(reinterpret_cast<uv_handle_t*>(&box_->handle));
+}
+SignalWatch::~SignalWatch() { close_box(box_); }
+
+struct Child::Box {
+    uv_process_t handle{};
+    std::function<void(Exit)> callback;
+};
+
+Result<std::unique_ptr<Child>> Child::start(Loop& loop, const Command& command,
+                                            std::function<void(Exit)> ended) {
+    auto pointers = [](const std::vector<std::string>& texts) {
+        std::vector<char*> list;
+        for (const auto& text : texts)
+            list.push_back(const_cast<char*>(text.c_str()));
+        list.push_back(nullptr);
+        return list;
+    };
+    auto arguments = pointers(command.arguments);
+    auto environment = pointers(command.environment);
+    std::vector<uv_stdio_container_t> stdio(command.fds.size());
+    for (std::size_t i = 0; i < stdio.size(); ++i) {
+        stdio[i].flags = command.fds[i] < 0 ? UV_IGNORE : UV_INHERIT_FD;
+        stdio[i].data.fd = command.fds[i];
+    }
+    auto* box = new Box{{}, std::move(ended)};
+    box->handle.data = box;
+    uv_process_options_t options{};
+    options.file = command.path.c_str();
+    options.args = arguments.data();
+    options.env = environment.data();
+    options.stdio = stdio.data();
+    options.stdio_count = static_cast<int>(stdio.size());
+    options.flags = command.new_session ? UV_PROCESS_DETACHED : 0;
+    options.exit_cb = [](uv_process_t* process, std::int64_t status, int signal) {
+        call(static_cast<Box*>(process->data)->callback, Exit{static_cast<int>(status), signal});
+    };
+    int result = uv_spawn(&loop.impl().loop, &box->handle, &options);
+    if (result < 0) {
+        close_box(box);
+        return fail_errno(-result, "start {}", command.path);
+    }
+    return std::unique_ptr<Child>(new Child(box));
+}
+
+Child::~Child() { close_box(box_); }
+pid_t Child::pid() const { return box_->handle.pid; }
+void Child::signal(int signal_number) { uv_process_kill(&box_->handle, signal_number); }
+
+} // namespace vmhost

@@ -1,0 +1,28 @@
+// The guest's clocks, and the one queue of everything that is due later.
+//
+// Devices never read host clocks. Deadlines run on the loop thread with the
+// device lock held; schedule and cancel may be called from any thread that holds
+// the lock.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "base/base.h"
+
+namespace vmhost::machine {
+
+class Clock {
+public:
+    virtual ~Clock() = default;
+    // Nanoseconds since the machine was started; stands still while it is paused.
+    virtual std::uint64_t now_ns() const = 0;
+    // Seconds since 1970, UTC, for the CMOS clock.
+    virtual std::int64_t wall_seconds() const = 0;
+
+    using Ticket = std::uint64_t; // 0 = none
+    virtual Ticket schedule(std::uint64_t when_ns, std::function<void()> due) = 0;
+    virtual void cancel(Ticket ticket) = 0;
+};
+
+} // namespace vmhost::machine

@@ -1,0 +1,35 @@
+// Frames between a console client and the VM process, on a stream socket, both
+// ways: {u8 kind, u8 0, u16 length little-endian} and length bytes of data.
+// The door for clients (cli/): the only header of machine/ beside machine.h.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "base/base.h"
+
+namespace vmhost::machine {
+
+enum class ConsoleFrame : std::uint8_t {
+    data = 1,       // bytes of the line, both ways
+    line_break = 2, // client → VM: BREAK, no data
+    notice = 3,     // VM → client: text for the person, not from the guest
+    writer = 4,     // VM → client: data[0] 1 = you hold the writer's token, 0 = read only
+    ended = 5,      // VM → client: the guest is gone; the socket closes
+};
+
+inline constexpr std::size_t max_console_frame_bytes = 4096;
+
+std::vector<std::uint8_t> encode_console_frame(ConsoleFrame kind, Bytes data);
+
+// Takes a stream apart. false = the peer broke the protocol.
+class ConsoleFrameReader {
+public:
+    using Take = std::function<void(ConsoleFrame, Bytes)>;
+    bool feed(Bytes input, const Take& take);
+
+private:
+    std::vector<std::uint8_t> pending_;
+};
+
+} // namespace vmhost::machine

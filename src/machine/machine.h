@@ -1,0 +1,109 @@
+// The door of machine/: builds a guest from its description and runs it.
+//
+// A Machine lives inside one process and belongs to its loop thread; one thread
+// per vCPU runs the guest. Descriptors come from outside: nothing here opens a
+// path. Reset in place: destroy the Machine and build another one from the same
+// spec; Console and descriptors stay.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/base.h"
+#include "loop/loop.h"
+
+namespace vmhost::machine {
+
+class Console;
+
+struct DiskSpec {
+    int fd = -1; // raw image, opened and locked by the parent; stays the caller's
+    bool read_only = false;
+    std::string serial; // at most 20 bytes
+};
+
+struct NicSpec {
+    int tap_fd = -1; // opened with IFF_NO_PI | IFF_VNET_HDR, non-blocking; stays the caller's
+    Mac mac;
+};
+
+// How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
+// OpenBSD ELF (plain or gzip'd), else a firmware image.
+struct BootSpec {
+    int image_fd = -1;  // -1 = embedded SeaBIOS
+    int initrd_fd = -1; // -1 = none
+    std::string command_line;
+    std::optional<Mac> boot_mac; // BOOTMAC: the installer starts by itself
+    std::uint32_t howto = 0;     // OpenBSD RB_* flags, without the good-seed bit
+    std::string boot_order;      // fw_cfg "bootorder", empty = firmware's own order
+};
+
+struct MachineSpec {
+    std::string name;
+    std::uint64_t memory_bytes = 0;
+    unsigned vcpus = 1;
+    int kvm_fd = -1;
+    BootSpec boot;
+    std::vector<DiskSpec> disks;
+    std::vector<NicSpec> nics;
+    bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
+};
+
+// How a guest's run ended.
+struct MachineEnd {
+    enum class How : std::uint8_t {
+        reset,      // the guest asked for a reboot (or tripled its fault)
+        power_off,  // the guest powered itself off
+        debug_exit, // the debug-exit device was written; code tells
+        failed,     // the backend or a device could not go on; text says why
+    };
+    How how = How::power_off;
+    std::uint8_t code = 0;
+    std::string text;
+};
+
+struct MachineCounters {
+    std::uint64_t unclaimed_accesses = 0;
+    std::uint64_t malformed_requests = 0; // bad virtqueue chains of all devices
+    std::uint64_t resident_bytes = 0;     // guest memory in use on the host
+};
+
+class Machine {
+public:
+    // Loads the boot image and builds every device; the guest does not run yet. ended is called
+    // once, on the loop thread, after the last vCPU has stopped.
+    static Result<std::unique_ptr<Machine>> build(Loop& loop, const MachineSpec& spec,
+                                                  Console& console,
+                                                  std::function<void(MachineEnd)> ended);
+    virtual ~Machine() = default; // stops the vCPUs, drains I/O
+    virtual Result<void> start() = 0;
+    virtual MachineCounters counters() const = 0;
+};
+
+// The serial console of one guest: a ring of the last output, many readers, one writer.
+// Loop thread only, but for write_from_guest, which any thread may call.
+class Console {
+public:
+    virtual ~Console() = default;
+    static std::unique_ptr<Console> create(Loop& loop);
+
+    // A connected SOCK_STREAM socket of a client that speaks the frames of console/frames.h.
+    // The client gets the ring first, then output as it comes; input is taken from the one
+    // client that holds the writer's token (the first that asked for it).
+    virtual Result<void> attach(Fd client, bool want_writer) = 0;
+
+    // From the serial device: never blocks; the ring keeps the newest bytes.
+    virtual void write_from_guest(Bytes output) = 0;
+    // Where input goes; the serial device returns how many bytes it took, and calls
+    // input_space() when it can take more.
+    virtual void on_input(std::function<std::size_t(Bytes)> take,
+                          std::function<void()> line_break) = 0;
+    virtual void input_space() = 0;
+
+    virtual std::uint64_t output_bytes() const = 0;
+};
+
+} // namespace vmhost::machine

@@ -1,0 +1,97 @@
+// PCI bus 0 with configuration mechanism #1 (ports 0xcf8 and 0xcfc), single-function
+// devices (PCI Local Bus Specification 3.0, sections 3.2 and 6).
+//
+// Threads: under the device lock of the Bus.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "machine/bus.h"
+#include "machine/irq.h"
+
+namespace vmhost::machine {
+
+class PciFunction {
+public:
+    static constexpr std::size_t config_bytes = 256;
+    static constexpr std::size_t bar_count = 6;
+    struct Identity {
+        std::uint16_t vendor = 0, device = 0, subsystem_vendor = 0, subsystem = 0;
+        std::uint8_t revision = 0, base_class = 0, subclass = 0, interface = 0;
+    };
+
+    PciFunction(std::string name, const Identity& identity);
+    virtual ~PciFunction() = default;
+    const std::string& name() const { return name_; }
+
+    // offset and size are inside the 256 bytes and naturally aligned to size 1, 2 or 4.
+    virtual void read_config(unsigned offset, MutableBytes data);
+    virtual void write_config(unsigned offset, Bytes data);
+
+    // Called while the machine is built. size is a power of two; the handler is inserted into
+    // the bus whenever the guest (or place_bars) has given the BAR an address and enabled
+    // decoding in the command register.
+    void add_bar(unsigned index, Space space, std::uint32_t size, Device& handler);
+    // Appends a capability; body begins after the two bytes id and next. Returns its offset.
+    unsigned add_capability(std::uint8_t id, Bytes body);
+    // INTA on this interrupt line (the PCI interrupt line register) and controller input.
+    void set_interrupt(std::uint8_t line);
+    std::uint8_t interrupt_line() const { return config_[0x3c]; }
+    void raise_interrupt(bool level);
+    bool bus_master() const { return config_[4] & 4; }
+
+protected:
+    MutableBytes config() { return config_; }
+    // Bits of the configuration that the guest may write; the rest is read-only.
+    void allow_writes(unsigned offset, Bytes mask);
+
+private:
+    friend class PciHost;
+    struct Bar {
+        Space space = Space::port;
+        std::uint32_t size = 0; // 0 = not there
+        Device* handler = nullptr;
+        bool decoded = false;
+        std::uint32_t base = 0; // where it is decoded
+    };
+    void update_decoding();
+
+    std::string name_;
+    std::array<std::uint8_t, config_bytes> config_{};
+    std::array<std::uint8_t, config_bytes> writable_{};
+    std::array<Bar, bar_count> bars_{};
+    unsigned next_capability_ = 0x40;
+    unsigned last_capability_ = 0x34;
+    Bus* bus_ = nullptr;
+    Interrupts* interrupts_ = nullptr;
+    bool level_ = false;
+};
+
+// Owns the functions in slot order; slot 0 is the host bridge that it makes itself.
+class PciHost final : public Device {
+public:
+    PciHost(Bus& bus, Interrupts& interrupts);
+    ~PciHost() override;
+
+    // The next free slot; fails beyond 31.
+    Result<unsigned> add(std::unique_ptr<PciFunction> function);
+    PciFunction* at(unsigned slot) const { return slot < slots_.size() ? slots_[slot].get() : nullptr; }
+
+    // What firmware would do, for guests that boot without it: gives each BAR an address
+    // (ports from 0x1000, memory from 0xe0000000) and turns decoding on.
+    void place_bars();
+
+    std::string_view name() const override { return "pci host"; }
+    void read(std::uint64_t offset, MutableBytes data) override; // ports 0xcf8..0xcff
+    void write(std::uint64_t offset, Bytes data) override;
+
+private:
+    std::vector<std::unique_ptr<PciFunction>> slots_;
+    Bus& bus_;
+    Interrupts& interrupts_;
+    std::uint32_t address_ = 0;
+};
+
+} // namespace vmhost::machine

@@ -1,0 +1,41 @@
+// A virtio device without its transport (Virtual I/O Device Specification 1.2,
+// sections 2 and 3): what PciTransport drives.
+//
+// Threads: configuration, activate and reset under the device lock, from a vCPU
+// thread. notify() runs on the loop thread with the device lock held.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "machine/memory.h"
+#include "machine/virtio/queue.h"
+
+namespace vmhost::machine::virtio {
+
+enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4 };
+
+inline constexpr std::uint64_t feature_indirect_descriptors = 1ULL << 28;
+inline constexpr std::uint64_t feature_event_index = 1ULL << 29;
+inline constexpr std::uint64_t feature_version_1 = 1ULL << 32;
+
+class VirtioDevice {
+public:
+    virtual ~VirtioDevice() = default;
+    virtual std::string_view name() const = 0; // "vm13-disk0"
+    virtual DeviceType type() const = 0;
+    virtual std::uint64_t features() const = 0; // device features, without VERSION_1
+    virtual std::vector<std::uint16_t> queue_sizes() const = 0; // each a power of two
+    virtual Bytes config() const = 0; // device-specific configuration, read-only for the guest
+
+    // The driver set DRIVER_OK: the enabled queues are the device's until reset(). A queue that
+    // was not enabled is null.
+    virtual void activate(std::uint64_t driver_features, std::vector<Queue*> queues) = 0;
+    virtual void notify(std::uint16_t queue) = 0;
+    // Stops all work; no queue is touched afterwards, requests in flight are dropped when they
+    // complete.
+    virtual void reset() = 0;
+    virtual std::uint64_t malformed_requests() const = 0;
+};
+
+} // namespace vmhost::machine::virtio

@@ -1,0 +1,101 @@
+#include <catch2/catch.hpp>
+
+#include <csignal>
+#include <sys/socket.h>
+#include <thread>
+
+#include "loop/loop.h"
+
+using namespace vmhost;
+using namespace std::chrono_literals;
+
+TEST_CASE("a timer may destroy itself in its callback") {
+    Loop loop;
+    std::unique_ptr<Timer> timer;
+    int fired = 0;
+    timer = std::make_unique<Timer>(loop, [&] {
+        ++fired;
+        timer.reset();
+    });
+    timer->start(1ms, 1ms);
+    loop.run();
+    CHECK(fired == 1);
+}
+
+TEST_CASE("a watch reports data and hang-up") {
+    Loop loop;
+    auto [a, b] = socket_pair(SOCK_STREAM).value();
+    bool readable = false, hangup = false;
+    Watch watch(loop, a.get(), [&](Watch::Ready ready) {
+        readable |= ready.readable;
+        if (ready.hangup) {
+            hangup = true;
+            loop.stop();
+        }
+    });
+    watch.set(true, false);
+    REQUIRE(::write(b.get(), "x", 1) == 1);
+    b.reset();
+    loop.run();
+    CHECK(readable);
+    CHECK(hangup);
+}
+
+TEST_CASE("wakeups come from other threads") {
+    Loop loop;
+    int woken = 0;
+    Wakeup wakeup(loop, [&] {
+        ++woken;
+        loop.stop();
+    });
+    std::jthread other([&] { wakeup.wake(); });
+    loop.run();
+    CHECK(woken == 1);
+}
+
+TEST_CASE("work runs elsewhere and reports here") {
+    Loop loop;
+    std::thread::id worker, here;
+    loop.work([&] { worker = std::this_thread::get_id(); },
+              [&] { here = std::this_thread::get_id(); });
+    loop.run();
+    CHECK(worker != std::this_thread::get_id());
+    CHECK(here == std::this_thread::get_id());
+}
+
+TEST_CASE("a child gets its descriptors and tells its end") {
+    Loop loop;
+    auto [ours, theirs] = socket_pair(SOCK_STREAM).value();
+    Child::Exit exit;
+    auto child = Child::start(loop,
+                              {.path = "/bin/sh",
+                               .arguments = {"sh", "-c", "echo hello >&3; exit 7"},
+                               .environment = {"PATH=/bin:/usr/bin"},
+                               .fds = {-1, 2, 2, theirs.get()}},
+                              [&](Child::Exit how) { exit = how; });
+    REQUIRE(child);
+    theirs.reset();
+    loop.run();
+    CHECK(exit.status == 7);
+    CHECK(exit.signal == 0);
+    char text[16] = {};
+    CHECK(::read(ours.get(), text, sizeof(text)) == 6);
+    CHECK(std::string(text) == "hello\n");
+    child.value().reset();
+    CHECK(Child::start(loop, {.path = "/nonexistent", .arguments = {"x"}}, {}).error().kind() ==
+          ErrorKind::not_found);
+}
+
+TEST_CASE("signals reach the loop") {
+    Loop loop;
+    Timer keep(loop, [&] { loop.stop(); });
+    keep.start(5s);
+    bool caught = false;
+    SignalWatch watch(loop, SIGUSR1, [&] {
+        caught = true;
+        loop.stop();
+    });
+    ::raise(SIGUSR1);
+    loop.run();
+    CHECK(caught);
+}
