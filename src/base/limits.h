@@ -69,4 +69,7 @@ inline constexpr std::size_t max_dhcp_packet_bytes = 1472;
 // virtio: the largest queue of the specification is 32768; no device of ours offers more than this.
 inline constexpr std::uint16_t max_queue_size = 1024;
 
+// One fw_cfg DMA transfer holds the device lock while it runs; items are tables and option ROMs.
+inline constexpr std::uint32_t max_fw_cfg_transfer_bytes = 16 << 20;
+
 } // namespace vmhost::limits
