@@ -78,4 +78,7 @@ inline constexpr unsigned max_requests_per_turn = 256;
 inline constexpr unsigned max_random_requests_per_turn = 16;
 inline constexpr unsigned max_frames_per_turn = 64;
 
+// One fw_cfg DMA transfer holds the device lock while it runs; items are tables and option ROMs.
+inline constexpr std::uint32_t max_fw_cfg_transfer_bytes = 16 << 20;
+
 } // namespace vmhost::limits
