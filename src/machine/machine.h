@@ -84,7 +84,7 @@ public:
 };
 
 // The serial console of one guest: a ring of the last output, many readers, one writer.
-// Loop thread only, but for write_from_guest, which any thread may call.
+// Loop thread only, but for write_from_guest and input_space, which any thread may call.
 class Console {
 public:
     virtual ~Console() = default;
@@ -98,7 +98,8 @@ public:
     // From the serial device: never blocks; the ring keeps the newest bytes.
     virtual void write_from_guest(Bytes output) = 0;
     // Where input goes; the serial device returns how many bytes it took, and calls
-    // input_space() when it can take more.
+    // input_space() when it can take more. Both are called on the loop thread. Two empty
+    // functions take the device away; input that nobody took yet is dropped then.
     virtual void on_input(std::function<std::size_t(Bytes)> take,
                           std::function<void()> line_break) = 0;
     virtual void input_space() = 0;
