@@ -41,6 +41,13 @@ inline constexpr std::uint64_t max_initrd_bytes = 2ULL << 30;
 inline constexpr std::uint64_t max_bios_bytes = 4ULL << 20;
 // OpenBSD's kernel copies boot arguments into a 4096-byte buffer.
 inline constexpr std::size_t max_openbsd_boot_args_bytes = 4095;
+// Tables of an ELF kernel: OpenBSD has about 10 segments and 40 sections, Linux 5 and 80.
+inline constexpr std::size_t max_elf_segments = 256;
+inline constexpr std::size_t max_elf_sections = 4096;
+// OpenBSD's randomize segment holds guard values of a few hundred KiB.
+inline constexpr std::uint64_t max_openbsd_random_bytes = 16ULL << 20;
+// Linux and PVH: the space kept for a command line in the guest; Linux itself takes 2047.
+inline constexpr std::size_t max_command_line_bytes = 65535;
 
 // Console output kept for late readers, per VM.
 inline constexpr std::size_t console_ring_bytes = 256 << 10;
