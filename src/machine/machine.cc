@@ -171,7 +171,8 @@ Result<void> RealMachine::assemble() {
                     spec_.vcpus, limits::max_vcpus);
     TRY(lay_out_memory(memory_, spec_.memory_bytes));
     clock_ = TRY(LoopClock::create(loop_, bus_.lock()));
-    backend_ = TRY(create_kvm_backend(TRY(duplicate(spec_.kvm_fd, "/dev/kvm"))));
+    auto kvm = TRY(duplicate(spec_.kvm_fd, "/dev/kvm"));
+    backend_ = TRY(create_kvm_backend(std::move(kvm)));
     memory_.on_written(
         [this](Gpa start, std::uint64_t length) { backend_->ram_written(start, length); });
     TRY(make_isa_devices());
@@ -217,14 +218,15 @@ Result<void> RealMachine::make_pci_devices() {
     TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
         const auto& nic = spec_.nics[i];
-        TRY(add_function(TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
-                                                 nic.mac, loop_, bus_.lock()))));
+        auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
+                                              nic.mac, loop_, bus_.lock()));
+        TRY(add_function(std::move(device)));
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
-        images_.push_back(
-            TRY(disk::Image::open_raw(TRY(duplicate(disk.fd, name)), disk.read_only, name)));
+        auto file = TRY(duplicate(disk.fd, name));
+        images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
         TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
                                                          bus_.lock())));
     }

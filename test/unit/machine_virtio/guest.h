@@ -8,7 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
+#include <thread>
 
 #include <unistd.h>
 
@@ -86,8 +86,8 @@ public:
 
     PciTransport& add(std::unique_ptr<machine::virtio::VirtioDevice> device,
                       machine::Backend* backend = nullptr) {
-        auto made = std::make_unique<PciTransport>(std::move(device), memory, loop, bus.lock(),
-                                                   backend);
+        auto made =
+            std::make_unique<PciTransport>(std::move(device), memory, loop, bus.lock(), backend);
         made->set_interrupt(interrupt_line);
         transport = made.get();
         slot = *host->add(std::move(made));
@@ -147,7 +147,8 @@ public:
         auto size = read<std::uint16_t>(24);
         REQUIRE(size != 0);
         Gpa at = 0x10000 + 0x10000ULL * index;
-        auto driver = std::make_unique<RingDriver>(memory, at, size, 0x100000 + 0x600000ULL * index);
+        auto driver =
+            std::make_unique<RingDriver>(memory, at, size, 0x100000 + 0x600000ULL * index);
         set_address(32, driver->addresses().descriptors);
         set_address(40, driver->addresses().available);
         set_address(48, driver->addresses().used);

@@ -114,11 +114,21 @@ TEST_CASE("features are settled by FEATURES_OK, and only as offered") {
     CHECK(g.read<std::uint32_t>(4) == 0);
     g.set_status(1);
     g.set_status(3);
-    SECTION("all that is offered") { g.accept(all_offered); }
-    SECTION("VERSION_1 alone") { g.accept(1ULL << 32); }
-    SECTION("without VERSION_1") { g.accept(all_offered & ~(1ULL << 32)); }
-    SECTION("a bit that was not offered") { g.accept(all_offered | 1); }
-    SECTION("a high bit that was not offered") { g.accept(all_offered | 1ULL << 33); }
+    SECTION("all that is offered") {
+        g.accept(all_offered);
+    }
+    SECTION("VERSION_1 alone") {
+        g.accept(1ULL << 32);
+    }
+    SECTION("without VERSION_1") {
+        g.accept(all_offered & ~(1ULL << 32));
+    }
+    SECTION("a bit that was not offered") {
+        g.accept(all_offered | 1);
+    }
+    SECTION("a high bit that was not offered") {
+        g.accept(all_offered | 1ULL << 33);
+    }
     SECTION("nothing") {}
     SECTION("a bit above 63") {
         g.accept(all_offered);
@@ -233,8 +243,8 @@ TEST_CASE("every register with every kind of queue_select and width") {
     const std::map<unsigned, unsigned> natural = {
         {0, 4},  {4, 4},  {8, 4},  {12, 4}, {16, 2}, {18, 2}, {20, 1}, {21, 1}, {22, 2}, {24, 2},
         {26, 2}, {28, 2}, {30, 2}, {32, 4}, {36, 4}, {40, 4}, {44, 4}, {48, 4}, {52, 4}};
-    std::vector<std::uint16_t> samples = {0, 1, 2, 3, 63, 64, 255, 256, 1023, 1024, 0x7fff, 0x8000,
-                                          0xfffe, 0xffff};
+    std::vector<std::uint16_t> samples = {0,   1,    2,    3,      63,     64,     255,
+                                          256, 1023, 1024, 0x7fff, 0x8000, 0xfffe, 0xffff};
     for (unsigned i = 0; i < 300; ++i)
         samples.push_back(static_cast<std::uint16_t>(i * 219));
     for (auto select : samples) {
