@@ -2,7 +2,8 @@
 //
 // A device sees offsets relative to its range and accesses of 1, 2, 4 or 8 bytes
 // that lie inside it; an access that crosses the end of a range is split by byte.
-// Nobody home: reads are all-ones, writes are dropped, both are counted.
+// Nobody home: reads are all-ones, writes are dropped, both are counted (by access,
+// or by byte where part of an access was claimed).
 //
 // Threads: vCPU threads call read and write, the loop thread inserts and removes
 // (PCI BAR moves come from vCPU threads too). The bus holds the machine's one
@@ -35,7 +36,7 @@ class Bus {
 public:
     // Recursive, because a register write may move a BAR.
     using Lock = std::recursive_mutex;
-    Lock& lock() { return lock_; }
+    Lock& lock() const { return lock_; }
 
     // Refuses an overlap with another range of the same space.
     Result<void> insert(Space space, std::uint64_t base, std::uint64_t size, Device& device);
@@ -48,7 +49,7 @@ public:
         std::uint64_t unclaimed_reads = 0;
         std::uint64_t unclaimed_writes = 0;
     };
-    Counters counters() const { return counters_; }
+    Counters counters() const;
 
 private:
     struct Slot {
@@ -58,8 +59,10 @@ private:
     using Ranges = std::map<std::uint64_t, Slot>;
     Ranges& ranges(Space space) { return space == Space::port ? ports_ : memory_; }
     Slot* find(Space space, std::uint64_t address, std::uint64_t& base);
+    static bool whole(const Slot* slot, std::uint64_t offset, std::size_t size);
+    bool touches(Space space, std::uint64_t address, std::size_t size);
 
-    Lock lock_;
+    mutable Lock lock_;
     Ranges ports_, memory_;
     Counters counters_;
 };

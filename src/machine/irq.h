@@ -2,9 +2,16 @@
 // controllers or by machine/irq/ where a backend has none.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace vmhost::machine {
+
+// The ISA lines that PCI functions get, in the order in which they are handed out: one each
+// for the first ten functions, then shared. None of our ISA devices uses one of them (timer 0,
+// keyboard 1, cascade 2, serial 4, clock 8, mathematics 13). Level-triggered from the start,
+// because a guest without firmware has nobody who would program that.
+inline constexpr std::array<unsigned, 10> pci_lines{5, 10, 11, 9, 3, 6, 7, 12, 14, 15};
 
 class Interrupts {
 public:

@@ -5,7 +5,10 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "machine/bus.h"
@@ -34,9 +37,11 @@ public:
     // the bus whenever the guest (or place_bars) has given the BAR an address and enabled
     // decoding in the command register.
     void add_bar(unsigned index, Space space, std::uint32_t size, Device& handler);
-    // Appends a capability; body begins after the two bytes id and next. Returns its offset.
+    // Appends a capability; body begins after the two bytes id and next. Returns its offset, or 0
+    // when the 256 bytes are full.
     unsigned add_capability(std::uint8_t id, Bytes body);
-    // INTA on this interrupt line (the PCI interrupt line register) and controller input.
+    // INTA on this interrupt line (the PCI interrupt line register) and controller input. The
+    // register is read-only: the wiring is fixed, and SeaBIOS would write what a PIIX3 routes.
     void set_interrupt(std::uint8_t line);
     std::uint8_t interrupt_line() const { return config_[0x3c]; }
     void raise_interrupt(bool level);
@@ -44,7 +49,7 @@ public:
 
 protected:
     MutableBytes config() { return config_; }
-    // Bits of the configuration that the guest may write; the rest is read-only.
+    // More bits of the configuration that the guest may write; the rest is read-only.
     void allow_writes(unsigned offset, Bytes mask);
 
 private:
@@ -54,9 +59,16 @@ private:
         std::uint32_t size = 0; // 0 = not there
         Device* handler = nullptr;
         bool decoded = false;
-        std::uint32_t base = 0; // where it is decoded
+        bool refused = false;   // wanted at base, but the bus has something there
+        std::uint32_t base = 0; // where it is decoded or was refused
     };
+    unsigned bar_offset(unsigned index) const { return 0x10 + 4 * index; }
+    // Where the guest wants the BAR decoded, if anywhere.
+    std::optional<std::uint32_t> wanted_base(unsigned index) const;
     void update_decoding();
+    void release_bars();
+    void claim_bars();
+    void update_interrupt();
 
     std::string name_;
     std::array<std::uint8_t, config_bytes> config_{};
@@ -66,10 +78,15 @@ private:
     unsigned last_capability_ = 0x34;
     Bus* bus_ = nullptr;
     Interrupts* interrupts_ = nullptr;
-    bool level_ = false;
+    std::uint8_t input_ = 0; // of the interrupt controller
+    bool level_ = false;     // what the device asks for
+    bool driven_ = false;    // what the wire carries: level_ unless the command register disables it
+    std::uint64_t refused_placements_ = 0;
+    bool complained_ = false;
 };
 
-// Owns the functions in slot order; slot 0 is the host bridge that it makes itself.
+// Owns the functions in slot order; slot 0 is the host bridge that it makes itself. Whoever
+// builds the machine inserts it at ports 0xcf8..0xcff and keeps the bus longer than the host.
 class PciHost final : public Device {
 public:
     PciHost(Bus& bus, Interrupts& interrupts);
@@ -83,15 +100,40 @@ public:
     // (ports from 0x1000, memory from 0xe0000000) and turns decoding on.
     void place_bars();
 
+    // Called under the device lock, on a vCPU thread, when the guest resets through port 0xcf9.
+    void set_reset_handler(std::function<void()> reset) { reset_ = std::move(reset); }
+    // How often a guest put a BAR where something else is decoded.
+    std::uint64_t refused_placements() const;
+
     std::string_view name() const override { return "pci host"; }
     void read(std::uint64_t offset, MutableBytes data) override; // ports 0xcf8..0xcff
     void write(std::uint64_t offset, Bytes data) override;
 
 private:
+    // Several functions may share a line: it is high while any of them asks.
+    class SharedLines final : public Interrupts {
+    public:
+        explicit SharedLines(Interrupts& wires) : wires_(wires) {}
+        void set_level(unsigned gsi, bool level) override;
+        bool send_msi(std::uint64_t address, std::uint32_t data) override {
+            return wires_.send_msi(address, data);
+        }
+
+    private:
+        Interrupts& wires_;
+        std::array<unsigned, 256> asking_{};
+    };
+
     std::vector<std::unique_ptr<PciFunction>> slots_;
     Bus& bus_;
-    Interrupts& interrupts_;
-    std::uint32_t address_ = 0;
+    SharedLines interrupts_;
+    PciFunction* addressed() const;
+    void read_config(unsigned byte, MutableBytes data);
+    void write_config(unsigned byte, Bytes data);
+
+    std::function<void()> reset_;
+    std::uint32_t address_ = 0;      // port 0xcf8
+    std::uint8_t reset_control_ = 0; // port 0xcf9
 };
 
 } // namespace vmhost::machine

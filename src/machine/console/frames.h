@@ -18,11 +18,14 @@ enum class ConsoleFrame : std::uint8_t {
     ended = 5,      // VM → client: the guest is gone; the socket closes
 };
 
+// Of the data in one frame.
 inline constexpr std::size_t max_console_frame_bytes = 4096;
 
+// Data beyond the maximum is cut off: the caller splits.
 std::vector<std::uint8_t> encode_console_frame(ConsoleFrame kind, Bytes data);
 
-// Takes a stream apart. false = the peer broke the protocol.
+// Takes a stream apart. false = the peer broke the protocol, now or earlier. take must not
+// destroy the reader.
 class ConsoleFrameReader {
 public:
     using Take = std::function<void(ConsoleFrame, Bytes)>;
@@ -30,6 +33,7 @@ public:
 
 private:
     std::vector<std::uint8_t> pending_;
+    bool broken_ = false;
 };
 
 } // namespace vmhost::machine

@@ -1,0 +1,113 @@
+// The parts of the KVM backend: a VM with in-kernel interrupt controllers, and its
+// vCPUs. Only cpu/kvm includes this.
+//
+// Threads: KvmVm belongs to the loop thread, but for Interrupts and doorbells (any
+// thread; the kernel does the locking). KvmVcpu: run() on the vCPU's thread, kick()
+// anywhere, the rest while it does not run.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <linux/kvm.h>
+#include <map>
+#include <sys/ioctl.h>
+#include <sys/types.h>
+
+#include "machine/cpu/cpu.h"
+
+namespace vmhost::machine::kvm {
+
+// The two structures of variable length, with their calls. The kernel's own declarations have
+// the wrong size and offsets in C++ in some versions of the header (an empty struct inside).
+struct CpuidTable {
+    static constexpr std::uint32_t max_entries = 256; // KVM_MAX_CPUID_ENTRIES
+    std::uint32_t count = 0, padding = 0;
+    kvm_cpuid_entry2 entries[max_entries];
+};
+static_assert(offsetof(CpuidTable, entries) == 8 && sizeof(kvm_cpuid_entry2) == 40);
+struct OneMsr {
+    std::uint32_t count = 1, padding = 0;
+    kvm_msr_entry entry;
+};
+static_assert(offsetof(OneMsr, entry) == 8 && sizeof(kvm_msr_entry) == 16);
+inline constexpr unsigned long get_supported_cpuid = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, 8);
+inline constexpr unsigned long get_msrs = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x88, 8);
+inline constexpr unsigned long set_msrs = _IOC(_IOC_WRITE, KVMIO, 0x89, 8);
+inline constexpr unsigned long set_cpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
+
+// What optional pieces this host's KVM has.
+struct Features {
+    bool user_space_msr = false;
+    bool doorbells = false;
+    bool read_only_memory = false;
+};
+
+class KvmVm final : public Backend, public Interrupts {
+public:
+    static Result<std::unique_ptr<KvmVm>> create(Fd kvm);
+
+    const Capabilities& capabilities() const override { return capabilities_; }
+    Result<void> map(const GuestMemory::Range& range, bool read_only) override;
+    void unmap(Gpa start) override;
+    void ram_written(Gpa, std::uint64_t) override {} // the processor snoops
+    Interrupts* interrupts() override { return this; }
+    Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const CpuModel& model,
+                                              Bus& bus) override;
+    Result<void> bind_doorbell(Space space, std::uint64_t address, unsigned size,
+                               int eventfd) override;
+    void unbind_doorbell(Space space, std::uint64_t address, unsigned size, int eventfd) override;
+
+    void set_level(unsigned gsi, bool level) override;
+    bool send_msi(std::uint64_t address, std::uint32_t data) override;
+
+private:
+    KvmVm(Fd kvm, Fd vm, Features features, std::size_t run_bytes)
+        : kvm_(std::move(kvm)), vm_(std::move(vm)), features_(features), run_bytes_(run_bytes) {}
+    Result<void> create_interrupt_controllers();
+    Result<void> set_trigger_modes();
+    Result<void> read_capabilities();
+
+    Fd kvm_, vm_;
+    Features features_;
+    std::size_t run_bytes_; // of the area shared with each vCPU
+    Capabilities capabilities_;
+    std::map<Gpa, std::uint32_t> slots_; // by start of range
+};
+
+class KvmVcpu final : public Vcpu {
+public:
+    static Result<std::unique_ptr<KvmVcpu>> create(Fd vcpu, std::size_t run_bytes,
+                                                   const CpuModel& model, Bus& bus);
+    ~KvmVcpu() override;
+
+    Exit run() override;
+    void kick() override;
+    Result<void> set_state(const CpuState& state) override;
+    Result<CpuState> state() override;
+
+private:
+    KvmVcpu(Fd vcpu, kvm_run* shared, std::size_t run_bytes, Bus& bus)
+        : vcpu_(std::move(vcpu)), shared_(shared), run_bytes_(run_bytes), bus_(bus) {}
+    Result<void> set_cpuid(const CpuModel& model);
+    void set_default_msrs();
+    std::optional<Exit> handle_exit(); // nothing: go on
+    void do_port();
+    void do_memory();
+    Exit failed(std::string text);
+    std::string describe_internal_error() const;
+
+    Fd vcpu_;
+    kvm_run* shared_;
+    std::size_t run_bytes_;
+    Bus& bus_;
+    std::atomic<bool> kicked_{false};
+    std::atomic<pid_t> running_thread_{0}; // inside run(), or 0
+    std::uint64_t unknown_msrs_ = 0;
+};
+
+// The real-time signal that pulls a vCPU thread out of the kernel; its handler does nothing.
+int kick_signal();
+// Installs that handler, once per process.
+void prepare_kick_signal();
+
+} // namespace vmhost::machine::kvm
