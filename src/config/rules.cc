@@ -226,6 +226,8 @@ Result<void> check_question(std::string_view text) {
 Result<Owner> parse_owner(std::string_view text) {
     auto colon = text.find(':');
     Owner owner;
+    if (text.empty())
+        return fail(ErrorKind::invalid, "the owner is empty");
     owner.user = text.substr(0, colon);
     if (colon != std::string_view::npos) {
         owner.group = text.substr(colon + 1);
