@@ -23,6 +23,33 @@ inline constexpr std::size_t max_switches = 256;
 
 // A configuration is written by people; beyond this it is a mistake.
 inline constexpr std::size_t max_config_bytes = 16 << 20;
+// Dotted parts of one TOML key: the deepest legal one has five; a tree as deep as the
+// file is long would exhaust the stack when it is taken down.
+inline constexpr std::size_t max_key_parts = 16;
+// Nobody reads more; a file full of nonsense must not fill memory with complaints.
+inline constexpr std::size_t max_complaints = 1000;
+// One text value: the longest real ones are an ssh key and a kernel's command line.
+inline constexpr std::size_t max_text_bytes = 16 << 10;
+// An empty image below vmctl's minimum is a forgotten suffix; above 64 TiB a wrong one.
+inline constexpr std::uint64_t min_disk_bytes = 1ULL << 20;
+inline constexpr std::uint64_t max_disk_bytes = 64ULL << 40;
+// What virtio-blk has room for.
+inline constexpr std::size_t max_disk_serial_bytes = 20;
+// IFNAMSIZ without the terminator.
+inline constexpr std::size_t max_device_name_bytes = 15;
+// sun_path without the terminator.
+inline constexpr std::size_t max_socket_path_bytes = 107;
+// IPv4's minimum, and what a tap of Linux accepts.
+inline constexpr unsigned min_mtu_bytes = 576;
+inline constexpr unsigned max_mtu_bytes = 65521;
+// Interfaces of this host on one bridge, and addresses of the HTTP service: real hosts
+// have a handful.
+inline constexpr std::size_t max_interfaces_per_switch = 64;
+inline constexpr std::size_t max_listen_addresses = 64;
+// One DHCP option has 255 bytes of addresses; BOOTP's file field has 128 with its end.
+inline constexpr std::size_t max_dhcp_addresses = 63;
+inline constexpr std::size_t max_dhcp_filename_bytes = 127;
+inline constexpr std::size_t max_domain_bytes = 253;
 
 // One IPC frame and the descriptors it carries: a VM's description with every
 // disk and tap fits many times over; SCM_MAX_FD of Linux is 253.

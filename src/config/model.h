@@ -13,6 +13,14 @@
 
 namespace vmhost::config {
 
+// Where something was written. Two models that say the same are equal wherever they say
+// it, so places do not take part in comparisons.
+struct Where : Place {
+    Where() = default;
+    Where(Place place) : Place(std::move(place)) {}
+    bool operator==(const Where&) const { return true; }
+};
+
 enum class Accel : std::uint8_t { automatic, kvm, soft };
 enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
 enum class ImageFormat : std::uint8_t { automatic, raw, qcow2 };
@@ -32,11 +40,13 @@ struct Host {
     std::chrono::milliseconds start_delay{0}; // between starts
     Accel accel = Accel::automatic;
     std::string user = "_vmhost"; // of the unprivileged roles
+    bool operator==(const Host&) const = default;
 };
 
 struct Control {
     std::string socket = "/run/vmhost.sock";
     Owner owner{"root", ""};
+    bool operator==(const Control&) const = default;
 };
 
 struct Dhcp {
@@ -47,20 +57,22 @@ struct Dhcp {
     std::chrono::milliseconds lease_time = std::chrono::hours(12);
     std::optional<Ipv4> next_server; // default: the switch's own address
     std::string filename = "auto_install";
+    bool operator==(const Dhcp&) const = default;
 };
 
 struct Switch {
-    Place place;
+    Where place;
     std::string name;
-    std::string interface; // bridge device; default "br-NAME" cut to 15 bytes
+    std::string interface;          // bridge device; default "br-NAME" cut to 15 bytes
     std::vector<std::string> ports; // existing host interfaces to attach
     std::optional<Ipv4Prefix> ipv4; // host's address on the bridge
     unsigned mtu = 1500;
     Dhcp dhcp;
+    bool operator==(const Switch&) const = default;
 };
 
 struct ListenAddress {
-    Place place;
+    Where place;
     Ipv4 address; // 0.0.0.0 = all
     std::uint16_t port = 80;
     bool operator==(const ListenAddress&) const = default;
@@ -71,22 +83,25 @@ struct Install {
     std::vector<ListenAddress> listen;
     std::string release = "7.8";
     std::string mirror = "http://cdn.openbsd.org/pub/OpenBSD"; // sets come from here
+    bool operator==(const Install&) const = default;
 };
 
 struct Disk {
-    Place place;
+    Where place;
     std::string path; // as written
     ImageFormat format = ImageFormat::automatic;
     std::optional<std::uint64_t> size_bytes; // created sparse with this size when missing
     bool read_only = false;
     std::string serial; // default: VM name and index, at most 20 bytes
+    bool operator==(const Disk&) const = default;
 };
 
 struct Interface {
-    Place place;
+    Where place;
     std::string switch_name;
-    Mac lladdr;                   // given, or derived from host, VM and index: always set
-    std::optional<Ipv4> ipv4;     // given, or derived inside the switch's subnet when it has one
+    Mac lladdr;               // given, or derived from host, VM and index: always set
+    std::optional<Ipv4> ipv4; // given, or derived inside the switch's subnet when it has one
+    bool operator==(const Interface&) const = default;
 };
 
 // What an installer's answer file is made from (install/).
@@ -101,25 +116,27 @@ struct VmInstall {
     // "question" = "answer" lines that come first, as written, in file order.
     std::vector<std::pair<std::string, std::string>> answers;
     std::string file; // a ready answer file instead of all this
+    bool operator==(const VmInstall&) const = default;
 };
 
 struct Vm {
-    Place place;
+    Where place;
     std::string name;
     bool enabled = true; // started with the host
     Owner owner{"root", ""};
     std::uint64_t memory_bytes = 512 * MiB;
     unsigned vcpus = 1;
     std::optional<Accel> accel;
-    std::string boot;         // kernel or firmware image; empty = embedded SeaBIOS
-    Place boot_place;
-    std::string initrd;       // Linux and PVH
-    std::string command_line; // Linux and PVH
+    std::string boot; // kernel or firmware image; empty = embedded SeaBIOS
+    Where boot_place;
+    std::string initrd;                  // Linux and PVH
+    std::string command_line;            // Linux and PVH
     std::vector<std::string> boot_flags; // OpenBSD: "ask_name", "single_user", "config"
     BootDevice boot_device = BootDevice::automatic;
     std::vector<Disk> disks;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
+    bool operator==(const Vm&) const = default;
 };
 
 struct Model {
@@ -132,6 +149,7 @@ struct Model {
 
     const Switch* find_switch(std::string_view name) const;
     const Vm* find_vm(std::string_view name) const;
+    bool operator==(const Model&) const = default;
 };
 
 } // namespace vmhost::config

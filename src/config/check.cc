@@ -1,0 +1,270 @@
+// What is right alone and wrong together: references, duplicates, addresses outside their
+// subnet, settings without effect. Each complaint names both places; it stands at the
+// later one, because that is where a copied paragraph was not edited.
+//
+// Runs after reading and defaults, also when those found something: an operator mends a
+// file in one go. What was given but could not be read is left out here, or one mistake
+// would cause two complaints.
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <unordered_map>
+
+#include "config/assign.h"
+
+namespace vmhost::config {
+
+namespace {
+
+std::string line_of(const Place& place) {
+    return fmt::format("line {}", place.line);
+}
+
+std::string switch_path(const Switch& sw, std::string_view key) {
+    return fmt::format("switch.{}.{}", printable(sw.name, 70), key);
+}
+std::string vm_path(const Vm& vm, std::string_view key) {
+    return fmt::format("vm.{}.{}", printable(vm.name, 70), key);
+}
+std::string interface_path(const Vm& vm, std::size_t index, std::string_view key) {
+    return fmt::format("vm.{}.interface[{}].{}", printable(vm.name, 70), index, key);
+}
+
+// Who has a value first, and where.
+struct Taker {
+    std::string path;
+    Place place;
+    bool writes = true;
+};
+class Register {
+public:
+    explicit Register(Findings& findings) : findings_(findings) {}
+    // Complains when somebody has the value already.
+    void take(const std::string& value, Taker taker) {
+        auto [found, fresh] = takers_.try_emplace(value, taker);
+        if (fresh)
+            return;
+        const Taker& first = found->second;
+        // In the order of the file, whatever the order of the checks.
+        const bool swapped = taker.place.line < first.place.line;
+        const Taker& early = swapped ? taker : first;
+        const Taker& late = swapped ? first : taker;
+        findings_.complain(late.place, ErrorKind::exists,
+                           fmt::format("{}: \"{}\" is taken by {} at {}", late.path,
+                                       printable(value, 100), early.path, line_of(early.place)));
+    }
+
+private:
+    Findings& findings_;
+    std::unordered_map<std::string, Taker> takers_;
+};
+
+void check_devices(const Model& model, Findings& findings) {
+    Register devices(findings);
+    for (const Switch& sw : model.switches) {
+        if (!sw.interface.empty())
+            devices.take(sw.interface, {switch_path(sw, "interface"),
+                                        findings.place_of(&sw.interface, sw.place)});
+        for (const std::string& port : sw.ports)
+            devices.take(port, {switch_path(sw, "ports"), findings.place_of(&port, sw.place)});
+    }
+}
+
+void check_subnet(const Switch& sw, Findings& findings) {
+    if (!sw.ipv4) {
+        if (sw.dhcp.enabled && !findings.given(&sw.ipv4))
+            findings.complain(findings.place_of(&sw.dhcp.enabled, sw.place), ErrorKind::invalid,
+                              fmt::format("{}: DHCP needs a subnet: switch \"{}\" has no ipv4",
+                                          switch_path(sw, "dhcp"), printable(sw.name, 70)));
+        return;
+    }
+    const Ipv4Prefix& subnet = *sw.ipv4;
+    auto complain = [&](std::string_view text) {
+        findings.complain(findings.place_of(&sw.ipv4, sw.place), ErrorKind::invalid,
+                          fmt::format("{}: {} {}", switch_path(sw, "ipv4"), subnet.text(), text));
+    };
+    if (subnet.length > 30)
+        complain("has no room for a guest: the prefix length is at most 30");
+    else if (subnet.length < 8)
+        complain("is no subnet of one bridge: the prefix length is at least 8");
+    else if (subnet.address == subnet.network())
+        complain("is the subnet itself: give the host's address in it");
+    else if (subnet.address == subnet.broadcast())
+        complain("is the subnet's broadcast address: give the host's address in it");
+    else if (auto net = subnet.address.value >> 24; net == 0 || net == 127 || net >= 224)
+        complain("is not an address that a host can have");
+}
+
+void check_subnets(const Model& model, Findings& findings) {
+    // By network: subnets nest or are disjoint, so the last one that began is enough.
+    std::map<std::pair<std::uint32_t, std::uint8_t>, const Switch*> sorted;
+    for (const Switch& sw : model.switches) {
+        check_subnet(sw, findings);
+        if (!sw.ipv4)
+            continue;
+        auto [found, fresh] = sorted.try_emplace({sw.ipv4->network().value, sw.ipv4->length}, &sw);
+        if (!fresh)
+            findings.complain(findings.place_of(&sw.ipv4, sw.place), ErrorKind::exists,
+                              fmt::format("{}: {} is the subnet of {} at {} too",
+                                          switch_path(sw, "ipv4"), sw.ipv4->text(),
+                                          switch_path(*found->second, "ipv4"),
+                                          line_of(found->second->place)));
+    }
+    const Switch* outer = nullptr;
+    for (const auto& [network, sw] : sorted) {
+        if (outer && outer->ipv4->contains(sw->ipv4->network())) {
+            findings.complain(findings.place_of(&sw->ipv4, sw->place), ErrorKind::exists,
+                              fmt::format("{}: {} is inside {} of {} at {}",
+                                          switch_path(*sw, "ipv4"), sw->ipv4->text(),
+                                          outer->ipv4->text(), switch_path(*outer, "ipv4"),
+                                          line_of(outer->place)));
+            continue;
+        }
+        outer = sw;
+    }
+}
+
+using Switches = std::unordered_map<std::string_view, const Switch*>;
+
+// False when the interface's switch does not exist.
+bool check_reference(const Vm& vm, std::size_t index, const Switches& switches,
+                     Findings& findings) {
+    const Interface& interface = vm.interfaces[index];
+    if (interface.switch_name.empty())
+        return false; // missing or unreadable: said already
+    if (switches.contains(interface.switch_name))
+        return true;
+    std::vector<std::string_view> names;
+    for (const auto& [name, sw] : switches)
+        names.push_back(name);
+    std::sort(names.begin(), names.end());
+    findings.complain(
+        findings.place_of(&interface.switch_name, interface.place), ErrorKind::not_found,
+        fmt::format("{}: there is no switch \"{}\"{}", interface_path(vm, index, "switch"),
+                    printable(interface.switch_name, 70),
+                    suggestion(interface.switch_name, names)));
+    return false;
+}
+
+void check_guest_ipv4(const Vm& vm, std::size_t index, const Switch& sw, Findings& findings) {
+    const Interface& interface = vm.interfaces[index];
+    auto complain = [&](std::string text) {
+        findings.complain(findings.place_of(&interface.ipv4, interface.place), ErrorKind::invalid,
+                          fmt::format("{}: {} {}", interface_path(vm, index, "ipv4"),
+                                      interface.ipv4->text(), text));
+    };
+    if (!sw.ipv4) {
+        if (!findings.given(&sw.ipv4))
+            complain(fmt::format("has no effect: switch \"{}\" has no ipv4", sw.name));
+        return;
+    }
+    auto where = fmt::format("{} of switch \"{}\"", sw.ipv4->text(), sw.name);
+    if (!sw.ipv4->contains(*interface.ipv4))
+        complain("is not inside " + where);
+    else if (*interface.ipv4 == sw.ipv4->address)
+        complain("is this host's own address, " + where);
+    else if (*interface.ipv4 == sw.ipv4->network())
+        complain("is the network address of " + where);
+    else if (*interface.ipv4 == sw.ipv4->broadcast())
+        complain("is the broadcast address of " + where);
+}
+
+void check_interfaces(const Model& model, Findings& findings) {
+    Switches switches;
+    for (const Switch& sw : model.switches)
+        switches.emplace(sw.name, &sw);
+    Register ethernet(findings), addresses(findings);
+    for (const Vm& vm : model.vms)
+        for (std::size_t i = 0; i < vm.interfaces.size(); ++i) {
+            const Interface& interface = vm.interfaces[i];
+            auto lladdr_place = findings.place_of(&interface.lladdr, interface.place);
+            auto lladdr_path = interface_path(vm, i, "lladdr");
+            if (interface.lladdr.is_multicast())
+                findings.complain(lladdr_place, ErrorKind::invalid,
+                                  fmt::format("{}: {} is a group address, no guest can have it",
+                                              lladdr_path, interface.lladdr.text()));
+            else if (!interface.lladdr.is_zero())
+                ethernet.take(interface.lladdr.text(), {lladdr_path, lladdr_place});
+
+            if (!check_reference(vm, i, switches, findings) || !interface.ipv4)
+                continue;
+            check_guest_ipv4(vm, i, *switches.at(interface.switch_name), findings);
+            addresses.take(interface.ipv4->text(),
+                           {interface_path(vm, i, "ipv4"),
+                            findings.place_of(&interface.ipv4, interface.place)});
+        }
+}
+
+// One image, two guests, one of them writing: the image is lost.
+void check_disks(const Model& model, Findings& findings) {
+    std::unordered_map<std::string, Taker> users;
+    for (const Vm& vm : model.vms)
+        for (std::size_t i = 0; i < vm.disks.size(); ++i) {
+            const Disk& disk = vm.disks[i];
+            if (disk.path.empty())
+                continue;
+            // An absolute path replaces the directory before it.
+            auto path = (std::filesystem::path(model.host.state) / disk.path).lexically_normal();
+            Taker user{fmt::format("vm.{}.disk[{}].path", printable(vm.name, 70), i),
+                       findings.place_of(&disk.path, disk.place), !disk.read_only};
+            auto [found, fresh] = users.try_emplace(path.string(), user);
+            if (fresh)
+                continue;
+            if (user.writes || found->second.writes)
+                findings.complain(user.place, ErrorKind::exists,
+                                  fmt::format("{}: \"{}\" is the disk of {} at {} too, and only "
+                                              "read-only disks can be shared",
+                                              user.path, printable(disk.path, 100),
+                                              found->second.path, line_of(found->second.place)));
+            found->second.writes |= user.writes;
+        }
+}
+
+void check_vm(const Vm& vm, Findings& findings) {
+    if (!vm.name.empty() &&
+        std::all_of(vm.name.begin(), vm.name.end(), [](char c) { return c >= '0' && c <= '9'; }))
+        findings.complain(vm.place, ErrorKind::invalid,
+                          fmt::format("vm.{}: vmctl(8) takes a name of digits only for a number: "
+                                      "add a letter",
+                                      printable(vm.name, 70)));
+    if (!vm.boot.empty() || findings.given(&vm.boot))
+        return;
+    auto needs_boot = [&](const void* field, std::string_view key) {
+        findings.complain(findings.place_of(field, vm.place), ErrorKind::invalid,
+                          fmt::format("{}: has no effect without \"boot\", which is missing in "
+                                      "[vm.{}] at {}",
+                                      vm_path(vm, key), printable(vm.name, 70), line_of(vm.place)));
+    };
+    if (!vm.initrd.empty())
+        needs_boot(&vm.initrd, "initrd");
+    if (!vm.command_line.empty())
+        needs_boot(&vm.command_line, "command_line");
+    if (!vm.boot_flags.empty())
+        needs_boot(&vm.boot_flags, "boot_flags");
+}
+
+void check_listen(const Model& model, Findings& findings) {
+    // Equal ones were refused in reading; 0.0.0.0 has the port of all others.
+    const auto& all = model.install.listen;
+    for (const ListenAddress& one : all)
+        for (const ListenAddress& other : all)
+            if (&one != &other && one.port == other.port && one.address.is_zero())
+                findings.complain(other.place, ErrorKind::exists,
+                                  fmt::format("install.listen: {} is taken: 0.0.0.0 at {} has port "
+                                              "{} of every address",
+                                              other.address.text(), line_of(one.place), one.port));
+}
+
+} // namespace
+
+void check_model(const Model& model, Findings& findings) {
+    check_listen(model, findings);
+    check_devices(model, findings);
+    check_subnets(model, findings);
+    for (const Vm& vm : model.vms)
+        check_vm(vm, findings);
+    check_interfaces(model, findings);
+    check_disks(model, findings);
+}
+
+} // namespace vmhost::config

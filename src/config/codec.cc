@@ -1,0 +1,190 @@
+#include "config/codec.h"
+
+#include <algorithm>
+
+namespace vmhost::config {
+
+std::optional<std::string> read_text(const Spot& spot, std::string_view expectation) {
+    auto* string = spot.node.as_string();
+    if (!string) {
+        spot.expected(expectation);
+        return {};
+    }
+    const std::string& text = string->get();
+    if (text.size() > limits::max_text_bytes) {
+        spot.complain(fmt::format("a string has at most {} bytes, this one has {}",
+                                  limits::max_text_bytes, text.size()),
+                      ErrorKind::limit);
+        return {};
+    }
+    for (char c : text)
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+            spot.complain(fmt::format("\"{}\" has a control character", printable(text, 70)));
+            return {};
+        }
+    return text;
+}
+
+void Flag::read(const Spot& spot, bool& out) {
+    spot.note(&out);
+    if (auto* flag = spot.node.as_boolean())
+        out = flag->get();
+    else
+        spot.expected("true or false");
+}
+
+std::optional<std::uint64_t> read_size(const Spot& spot, std::uint64_t min, std::uint64_t max) {
+    std::uint64_t bytes = 0;
+    if (auto* number = spot.node.as_integer()) {
+        bytes = number->get() < 0 ? 0 : static_cast<std::uint64_t>(number->get());
+    } else {
+        auto text = read_text(spot, "a size such as \"512M\"");
+        if (!text)
+            return {};
+        auto size = parse_size(*text);
+        if (!size) {
+            spot.complain(size.error().text(), size.error().kind());
+            return {};
+        }
+        bytes = *size;
+    }
+    if (bytes < min || bytes > max) {
+        spot.complain(
+            fmt::format("expected a size from {} to {}", exact_size(min), exact_size(max)),
+            ErrorKind::limit);
+        return {};
+    }
+    return bytes / MiB * MiB;
+}
+
+std::optional<std::chrono::milliseconds> read_duration(const Spot& spot, std::int64_t min_ms,
+                                                       std::int64_t step_ms) {
+    auto text = read_text(spot, "a duration such as \"30s\"");
+    if (!text)
+        return {};
+    auto duration = parse_duration(*text);
+    if (!duration) {
+        spot.complain(duration.error().text(), duration.error().kind());
+        return {};
+    }
+    if (duration->count() < min_ms || duration->count() % step_ms != 0) {
+        spot.complain(fmt::format("expected at least {}, in steps of {}",
+                                  format_duration(std::chrono::milliseconds(min_ms)),
+                                  format_duration(std::chrono::milliseconds(step_ms))),
+                      ErrorKind::limit);
+        return {};
+    }
+    return *duration;
+}
+
+std::optional<int> read_word(const Spot& spot, std::span<const Word> words) {
+    std::string all;
+    std::vector<std::string_view> candidates;
+    for (const Word& word : words) {
+        all += fmt::format("{}\"{}\"", all.empty() ? "" : ", ", word.text);
+        candidates.push_back(word.text);
+    }
+    auto text = read_text(spot, fmt::format("one of {}", all));
+    if (!text)
+        return {};
+    for (const Word& word : words)
+        if (word.text == *text)
+            return word.value;
+    spot.complain(fmt::format("\"{}\" is none of {}{}", printable(*text, 40), all,
+                              suggestion(*text, candidates)));
+    return {};
+}
+
+const toml::array* read_array(const Spot& spot, std::string_view type, std::size_t max) {
+    auto* array = spot.node.as_array();
+    if (!array) {
+        spot.expected(fmt::format("an array of {}", type));
+        return nullptr;
+    }
+    if (array->size() > max) {
+        spot.complain(
+            fmt::format("there may be at most {} of them, here are {}", max, array->size()),
+            ErrorKind::limit);
+        return nullptr;
+    }
+    return array;
+}
+
+std::vector<Member> read_named(const Spot& spot, const Section& section, std::size_t max) {
+    std::vector<Member> members;
+    auto* table = spot.node.as_table();
+    if (!table) {
+        spot.expected("a table");
+        return members;
+    }
+    for (const Member& member : in_file_order(*table)) {
+        Path path{&spot.path, member.key->str()};
+        Spot named{spot.findings, path, *member.node, member.key->source().begin};
+        if (!member.node->is_table()) {
+            named.expected(fmt::format("a table [{}]", section.name));
+            continue;
+        }
+        if (members.size() == max) {
+            spot.findings.complain(
+                named.key_place(), ErrorKind::limit,
+                fmt::format("{}: there may be at most {} tables [{}], this is one too many",
+                            path.text(), max, section.name));
+            break;
+        }
+        if (auto good = check_name(member.key->str()); !good)
+            spot.findings.complain(named.key_place(), good.error().kind(), good.error().text());
+        members.push_back(member);
+    }
+    return members;
+}
+
+namespace {
+
+void read_answer(const Spot& spot, const std::string& question, Answers::Pairs& out) {
+    std::string answer;
+    auto before = spot.findings.count();
+    Text<answer_rule>::read(spot, answer);
+    if (spot.findings.count() == before)
+        out.emplace_back(question, std::move(answer));
+}
+
+} // namespace
+
+void Answers::read(const Spot& spot, Pairs& out) {
+    auto* table = spot.node.as_table();
+    if (!table)
+        return spot.expected("a table such as { \"Allow root ssh login\" = \"no\" }");
+    for (const Member& member : in_file_order(*table)) {
+        std::string question(member.key->str());
+        Path path{&spot.path, question};
+        Spot answer{spot.findings, path, *member.node, member.key->source().begin};
+        if (auto good = check_question(question); !good)
+            spot.findings.complain(answer.key_place(), good.error().kind(),
+                                   fmt::format("{}: {}", path.text(), good.error().text()));
+        // A question that is asked again and again wants a line for each time.
+        if (auto* array = member.node->as_array()) {
+            for (std::size_t i = 0; i < array->size(); ++i) {
+                Path step{&path, {}, i};
+                const auto& node = *array->get(i);
+                read_answer(Spot{spot.findings, step, node, node.source().begin}, question, out);
+            }
+        } else {
+            read_answer(answer, question, out);
+        }
+    }
+}
+
+Json Answers::write(const Pairs& pairs) {
+    Json out = Json::object();
+    for (const auto& [question, answer] : pairs) {
+        if (!out.contains(question))
+            out[question] = answer;
+        else if (out[question].is_array())
+            out[question].push_back(answer);
+        else
+            out[question] = Json::array({out[question], answer});
+    }
+    return out.empty() ? Json(nullptr) : out;
+}
+
+} // namespace vmhost::config

@@ -1,0 +1,50 @@
+// What a text value may be, key by key: the checks behind the schema's text types.
+// All of them see a text without control characters, of a bounded length.
+#pragma once
+
+#include "config/model.h"
+
+namespace vmhost::config {
+
+struct TextRule {
+    std::string_view type;    // in vmhost.toml(5): "path"
+    std::string_view example; // after "expected": "a path such as …"
+    Result<void> (*check)(std::string_view);
+    bool may_be_empty = false; // empty means none, or the default
+};
+
+extern const TextRule name_rule;
+extern const TextRule line_rule;          // any one line, or none
+extern const TextRule path_rule;          // relative ones start at host.state
+extern const TextRule optional_path_rule; // or none
+extern const TextRule absolute_path_rule;
+extern const TextRule socket_path_rule;
+extern const TextRule domain_rule;
+extern const TextRule host_name_rule;
+extern const TextRule account_rule; // of this host
+extern const TextRule login_rule;   // of the user that an installer makes
+extern const TextRule device_rule;  // a network interface of this host
+extern const TextRule release_rule;
+extern const TextRule mirror_rule;
+extern const TextRule serial_rule;
+extern const TextRule dhcp_filename_rule;
+extern const TextRule answer_rule; // what an answer file can carry after its '='
+extern const TextRule optional_answer_rule;
+extern const TextRule password_rule;
+extern const TextRule time_zone_rule;
+extern const TextRule boot_flag_rule;
+
+// A question of an answer file: not empty, no '=', no leading '#', no outer blanks.
+Result<void> check_question(std::string_view text);
+
+Result<Owner> parse_owner(std::string_view text);
+std::string owner_text(const Owner& owner);
+
+// "10.9.8.1:80" or "10.9.8.1" (port 80).
+Result<ListenAddress> parse_listen(std::string_view text);
+std::string listen_text(const ListenAddress& listen);
+
+// "512M" when a unit divides the number, else the number of bytes: exact both ways.
+std::string exact_size(std::uint64_t bytes);
+
+} // namespace vmhost::config

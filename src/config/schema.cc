@@ -1,0 +1,312 @@
+// The rows of the schema. Whoever adds a member to the model adds its row here and its
+// paragraph to vmhost.toml(5); the tests compare the three.
+#include "config/codec.h"
+
+namespace vmhost::config {
+
+namespace {
+
+template <class Pointer>
+struct OwnerOf;
+template <class Struct, class Value>
+struct OwnerOf<Value Struct::*> {
+    using Type = Struct;
+};
+
+// A key that is a member of the section's struct.
+template <auto member, class Codec>
+constexpr Row row(std::string_view key, std::string_view default_note, std::string_view help) {
+    using Struct = typename OwnerOf<decltype(member)>::Type;
+    Row out{.key = key, .default_note = default_note, .help = help};
+    out.required = default_note == "required";
+    out.type = [] { return Codec::type(); };
+    out.read = [](const Spot& spot, void* object) {
+        Codec::read(spot, static_cast<Struct*>(object)->*member);
+    };
+    out.write = [](const void* object) {
+        return Codec::write(static_cast<const Struct*>(object)->*member);
+    };
+    if constexpr (requires { Codec::inner; })
+        out.inner = Codec::inner;
+    return out;
+}
+
+// A table whose keys are members of the same struct.
+template <const Section& section>
+constexpr Row group(std::string_view key, std::string_view help) {
+    Row out{.key = key, .default_note = "all defaults", .help = help};
+    out.type = [] { return std::string("table"); };
+    out.read = [](const Spot& spot, void* object) { read_section(spot, section, object); };
+    out.write = [](const void* object) { return write_section(section, object); };
+    out.inner = &section;
+    return out;
+}
+
+template <class Struct>
+constexpr Section section(std::string_view name, std::span<const Row> rows) {
+    return {name, rows, [](const Section& self) {
+                Struct object{};
+                return write_section(self, &object);
+            }};
+}
+
+constexpr Word accel_words[] = {{"auto", static_cast<int>(Accel::automatic)},
+                                {"kvm", static_cast<int>(Accel::kvm)},
+                                {"soft", static_cast<int>(Accel::soft)}};
+constexpr Word boot_device_words[] = {{"disk", static_cast<int>(BootDevice::disk)},
+                                      {"cdrom", static_cast<int>(BootDevice::cdrom)},
+                                      {"net", static_cast<int>(BootDevice::net)}};
+constexpr Word format_words[] = {{"raw", static_cast<int>(ImageFormat::raw)},
+                                 {"qcow2", static_cast<int>(ImageFormat::qcow2)}};
+
+constexpr TextRule address_rule{"IPv4 address", "an IPv4 address such as \"10.9.8.1\"", nullptr};
+constexpr TextRule prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10.9.8.1/24\"", nullptr};
+constexpr TextRule mac_rule{"MAC", "an Ethernet address such as \"fe:e1:bb:d1:00:01\"", nullptr};
+constexpr TextRule owner_rule{"owner", "an owner such as \"alice\", \"alice:staff\" or \":staff\"",
+                              nullptr};
+constexpr TextRule listen_rule{"address:port", "an address such as \"10.9.8.1:80\"", nullptr};
+
+template <class Value>
+std::string text_of(const Value& value) {
+    return value.text();
+}
+using Address = Parsed<parse_ipv4, text_of<Ipv4>, address_rule>;
+using Prefix = Parsed<parse_ipv4_prefix, text_of<Ipv4Prefix>, prefix_rule>;
+using Ethernet = Parsed<parse_mac, text_of<Mac>, mac_rule>;
+using OwnerName = Parsed<parse_owner, owner_text, owner_rule>;
+using Listen = Parsed<parse_listen, listen_text, listen_rule>;
+using Acceleration = Choice<accel_words>;
+using Addresses = List<Address, limits::max_dhcp_addresses>;
+using DiskSize = Size<limits::min_disk_bytes, limits::max_disk_bytes>;
+
+// [host]
+
+constexpr Row start_rows[] = {
+    row<&Host::start_parallel, Count<0, limits::max_vms>>(
+        "parallel", "", "VMs that are started at once; 0 is the number of CPUs"),
+    row<&Host::start_delay, Duration<0, 1>>("delay", "", "pause between two such groups"),
+};
+constexpr Section start_section = section<Host>("host.start", start_rows);
+
+constexpr Row host_rows[] = {
+    row<&Host::name, Text<host_name_rule>>(
+        "name", "the host's name up to the first dot",
+        "name of this host; derived Ethernet addresses depend on it"),
+    row<&Host::domain, Text<domain_rule>>("domain", "", "domain of this host and its guests"),
+    row<&Host::state, Text<absolute_path_rule>>(
+        "state", "", "directory of what survives a restart; relative image paths start here"),
+    group<start_section>("start", "staggered start of the VMs"),
+    row<&Host::accel, Choice<accel_words>>(
+        "accel", "", "how guests run: by KVM, by the built-in CPU, or whichever is there"),
+    row<&Host::user, Text<account_rule>>("user", "", "account of the unprivileged processes"),
+};
+constexpr Section host_section = section<Host>("host", host_rows);
+
+// [control]
+
+constexpr Row control_rows[] = {
+    row<&Control::socket, Text<socket_path_rule>>("socket", "", "the control socket"),
+    row<&Control::owner, OwnerName>("owner", "", "who may connect to it, beside root"),
+};
+constexpr Section control_section = section<Control>("control", control_rows);
+
+// [switch.NAME]
+
+constexpr Row dhcp_rows[] = {
+    row<&Dhcp::enabled, Flag>("enable", "true when the switch has ipv4",
+                              "answer DHCP requests on this switch"),
+    row<&Dhcp::domain_name_servers, Addresses>("domain_name_servers", "",
+                                               "name servers for the guests"),
+    row<&Dhcp::routers, Addresses>("routers", "the switch's address", "default routers"),
+    row<&Dhcp::domain_name, Text<domain_rule>>("domain_name", "host.domain",
+                                               "domain for the guests"),
+    row<&Dhcp::lease_time, Duration<1000, 1000>>("lease_time", "", "how long a lease lasts"),
+    row<&Dhcp::next_server, Optional<Address>>("next_server", "the switch's address",
+                                               "where installers fetch their files"),
+    row<&Dhcp::filename, Text<dhcp_filename_rule>>("filename", "",
+                                                   "boot file for VMs that are being installed"),
+};
+constexpr Section dhcp_section = section<Dhcp>("switch.NAME.dhcp", dhcp_rows);
+
+// dhcp = true, dhcp = false, or a table.
+struct DhcpSetting : Table<dhcp_section> {
+    static std::string type() { return "boolean or table"; }
+    static void read(const Spot& spot, Dhcp& out) {
+        if (spot.node.is_boolean())
+            Flag::read(spot, out.enabled);
+        else if (spot.node.is_table())
+            read_section(spot, dhcp_section, &out);
+        else
+            spot.expected("true, false or a table");
+    }
+};
+
+using Devices = List<Text<device_rule>, limits::max_interfaces_per_switch>;
+constexpr Row switch_rows[] = {
+    row<&Switch::interface, Text<device_rule>>("interface", "br-NAME, cut to 15 bytes",
+                                               "the bridge; it is made when it does not exist"),
+    row<&Switch::ports, Devices>("ports", "", "interfaces of this host to attach"),
+    row<&Switch::ipv4, Optional<Prefix>>("ipv4", "none",
+                                         "address of this host on the bridge, and its subnet"),
+    row<&Switch::mtu, Count<limits::min_mtu_bytes, limits::max_mtu_bytes>>(
+        "mtu", "", "largest packet, in bytes"),
+    row<&Switch::dhcp, DhcpSetting>("dhcp", "true when the switch has ipv4",
+                                    "the DHCP service on this switch"),
+};
+constexpr Section switch_section = section<Switch>("switch.NAME", switch_rows);
+
+// [install]
+
+constexpr Row install_rows[] = {
+    row<&Install::listen, List<Listen, limits::max_listen_addresses>>(
+        "listen", "port 80 of every switch address", "where the HTTP service listens"),
+    row<&Install::release, Text<release_rule>>("release", "", "release that is installed"),
+    row<&Install::mirror, Text<mirror_rule>>("mirror", "", "where the sets come from"),
+};
+constexpr Section install_section = section<Install>("install", install_rows);
+
+// [vm.NAME]
+
+constexpr Row disk_rows[] = {
+    row<&Disk::path, Text<path_rule>>("path", "required", "the image"),
+    row<&Disk::format, Choice<format_words>>("format", "seen from the image or its name",
+                                             "format of the image"),
+    row<&Disk::size_bytes, Optional<DiskSize>>("size", "the image must exist",
+                                               "size of the image when it has to be made"),
+    row<&Disk::read_only, Flag>("read_only", "", "refuse writes of the guest"),
+    row<&Disk::serial, Text<serial_rule>>("serial", "VM's name, cut to 17 bytes, and the index",
+                                          "serial number that the guest sees"),
+};
+constexpr Section disk_section = section<Disk>("vm.NAME.disk", disk_rows);
+
+constexpr Row interface_rows[] = {
+    row<&Interface::switch_name, Text<name_rule>>("switch", "required",
+                                                  "the switch that it is plugged into"),
+    row<&Interface::lladdr, Ethernet>("lladdr", "derived from host, VM and index",
+                                      "Ethernet address of the guest"),
+    row<&Interface::ipv4, Optional<Address>>("ipv4", "derived when the switch has ipv4",
+                                             "address that the guest gets by DHCP"),
+};
+constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
+
+constexpr Row vm_install_rows[] = {
+    row<&VmInstall::hostname, Text<host_name_rule>>("hostname", "the VM's name",
+                                                    "host name of the guest"),
+    row<&VmInstall::user, Text<login_rule>>("user", "", "user to set up; empty is none"),
+    row<&VmInstall::sshkey, Text<optional_answer_rule>>("sshkey", "", "public ssh key of the user"),
+    row<&VmInstall::password, Text<password_rule>>("password", "13 asterisks: no login by password",
+                                                   "password of the user, or its hash"),
+    row<&VmInstall::root_password, Text<password_rule>>(
+        "root_password", "13 asterisks: no login by password", "password of root, or its hash"),
+    row<&VmInstall::timezone, Text<time_zone_rule>>("timezone", "", "time zone of the guest"),
+    row<&VmInstall::sets, Text<answer_rule>>("sets", "", "answer to \"Set name(s)?\""),
+    row<&VmInstall::answers, Answers>("answers", "none",
+                                      "further answers, which come before all others"),
+    row<&VmInstall::file, Text<optional_path_rule>>(
+        "file", "", "a ready answer file, which replaces all of the above"),
+};
+constexpr Section vm_install_section = section<VmInstall>("vm.NAME.install", vm_install_rows);
+
+using BootFlags = List<Text<boot_flag_rule>, 3>;
+constexpr Row vm_rows[] = {
+    row<&Vm::enabled, Flag>("enable", "", "start the VM with the host"),
+    row<&Vm::owner, OwnerName>("owner", "", "who may control the VM, beside root"),
+    row<&Vm::memory_bytes, Size<limits::min_memory_bytes, limits::max_memory_bytes>>(
+        "memory", "", "memory of the guest, rounded down to MiB"),
+    row<&Vm::vcpus, Count<1, limits::max_vcpus>>("vcpus", "", "processors of the guest"),
+    row<&Vm::accel, Optional<Acceleration>>("accel", "host.accel", "how this guest runs"),
+    row<&Vm::boot, Text<optional_path_rule>>("boot", "",
+                                             "kernel or firmware image; empty is the BIOS"),
+    row<&Vm::initrd, Text<optional_path_rule>>("initrd", "", "initial RAM disk of the kernel"),
+    row<&Vm::command_line, Text<line_rule>>("command_line", "", "command line of the kernel"),
+    row<&Vm::boot_flags, BootFlags>("boot_flags", "", "flags for an OpenBSD kernel"),
+    row<&Vm::boot_device, Choice<boot_device_words>>("boot_device", "in the order of the firmware",
+                                                     "the device that the firmware starts from"),
+    row<&Vm::disks, Tables<disk_section, limits::max_disks>>("disk", "none", "disks, in order"),
+    row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
+        "interface", "none", "network interfaces, in order"),
+    row<&Vm::install, Table<vm_install_section>>("install", "none",
+                                                 "what an unattended installation is told"),
+};
+constexpr Section vm_section = section<Vm>("vm.NAME", vm_rows);
+
+// The file
+
+constexpr Row file_rows[] = {
+    row<&Model::host, Table<host_section>>("host", "all defaults", "this host"),
+    row<&Model::control, Table<control_section>>("control", "all defaults", "the control socket"),
+    row<&Model::install, Table<install_section>>("install", "all defaults",
+                                                 "the HTTP service for installers"),
+    row<&Model::switches, Named<switch_section, limits::max_switches>>("switch", "none",
+                                                                       "the switches"),
+    row<&Model::vms, Named<vm_section, limits::max_vms>>("vm", "none", "the virtual machines"),
+};
+
+void unknown_key(const Spot& table, const Section& section, const Member& member) {
+    std::vector<std::string_view> known;
+    for (const Row& each : section.rows)
+        known.push_back(each.key);
+    auto word = member.key->str();
+    auto where = table.path.text();
+    table.findings.complain(
+        table.findings.place(member.key->source().begin), ErrorKind::invalid,
+        fmt::format("unknown {} \"{}\"{}{}", where.empty() ? "table" : "key", printable(word, 70),
+                    where.empty() ? std::string() : fmt::format(" in [{}]", where),
+                    suggestion(word, known)));
+}
+
+// Keys of a section, then those of the sections inside it.
+void describe(const Section& section, std::vector<KeyDescription>& out) {
+    auto defaults = section.defaults(section);
+    for (const Row& each : section.rows) {
+        if (section.name.empty())
+            break; // the tables themselves
+        auto key = std::string(each.key);
+        auto note = std::string(each.default_note);
+        if (note.empty())
+            note = defaults.at(key).dump();
+        out.push_back({std::string(section.name), key, each.type(), note, std::string(each.help)});
+    }
+    for (const Row& each : section.rows)
+        if (each.inner)
+            describe(*each.inner, out);
+}
+
+} // namespace
+
+const Section file_section = section<Model>("", file_rows);
+
+void read_section(const Spot& spot, const Section& section, void* object) {
+    auto* table = spot.node.as_table();
+    if (!table)
+        return spot.expected("a table");
+    for (const Member& member : in_file_order(*table)) {
+        auto found = std::find_if(section.rows.begin(), section.rows.end(),
+                                  [&](const Row& each) { return each.key == member.key->str(); });
+        if (found == section.rows.end()) {
+            unknown_key(spot, section, member);
+            continue;
+        }
+        Path path{&spot.path, found->key};
+        found->read(Spot{spot.findings, path, *member.node, member.key->source().begin}, object);
+    }
+    for (const Row& each : section.rows)
+        if (each.required && !table->contains(each.key))
+            spot.complain(fmt::format("\"{}\" is missing", each.key));
+}
+
+Json write_section(const Section& section, const void* object) {
+    Json out = Json::object();
+    for (const Row& each : section.rows)
+        if (auto value = each.write(object); !value.is_null())
+            out[std::string(each.key)] = std::move(value);
+    return out;
+}
+
+std::vector<KeyDescription> keys() {
+    std::vector<KeyDescription> out;
+    describe(file_section, out);
+    return out;
+}
+
+} // namespace vmhost::config

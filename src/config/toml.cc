@@ -1,0 +1,3 @@
+// The one translation unit that compiles toml++; everybody else only includes it.
+#define TOML_IMPLEMENTATION
+#include <toml++/toml.h>

@@ -1,0 +1,143 @@
+#include "helpers.h"
+
+using namespace vmhost;
+using namespace vmhost::config;
+
+namespace {
+
+const std::string lan = "[switch.lan]\nipv4 = \"10.9.8.1/24\"\n"; // two lines
+
+} // namespace
+
+TEST_CASE("names of VMs and switches") {
+    CHECK(bad("[vm.007]") == "t.toml:1:5: vm.007: vmctl(8) takes a name of digits only for a "
+                             "number: add a letter");
+    CHECK(bad("[vm.7a]").empty());
+    CHECK(bad("[switch.7]").empty());
+    CHECK(bad("[vm." + std::string(63, 'a') + "]").empty());
+    CHECK_FALSE(bad("[vm." + std::string(64, 'a') + "]").empty());
+    CHECK(bad("[vm.\"a/b\"]") ==
+          "t.toml:1:5: \"a/b\": a name has only letters, digits, '.', '-' and '_'");
+}
+
+TEST_CASE("an Ethernet address belongs to one interface") {
+    CHECK(bad(lan + R"([vm.a]
+interface = [{ switch = "lan", lladdr = "02:00:00:00:00:01" }]
+[vm.b]
+interface = [{ switch = "lan" }, { switch = "lan", lladdr = "02:00:00:00:00:01" }]
+)") == "t.toml:6:61: vm.b.interface[1].lladdr: \"02:00:00:00:00:01\" is taken by "
+       "vm.a.interface[0].lladdr at line 4");
+    CHECK_FALSE(
+        bad(lan + "[vm.a]\ninterface = [{ switch = \"lan\", lladdr = \"01:00:5e:00:00:01\" }]")
+            .empty());
+}
+
+TEST_CASE("a guest's IPv4 address is its own and inside the subnet") {
+    auto with = [](std::string_view address) {
+        return bad(lan + fmt::format("[vm.a]\ninterface = [{{ switch = \"lan\", ipv4 = \"{}\" }}]",
+                                     address));
+    };
+    CHECK(with("10.9.8.2").empty());
+    CHECK(with("10.9.8.254").empty());
+    CHECK(with("10.9.9.2") == "t.toml:4:39: vm.a.interface[0].ipv4: 10.9.9.2 is not inside "
+                              "10.9.8.1/24 of switch \"lan\"");
+    CHECK(with("10.9.8.1").find("own address") != std::string::npos);
+    CHECK(with("10.9.8.0").find("network address") != std::string::npos);
+    CHECK(with("10.9.8.255").find("broadcast address") != std::string::npos);
+    CHECK(bad(lan + R"([vm.a]
+interface = [{ switch = "lan", ipv4 = "10.9.8.7" }]
+[vm.b]
+interface = [{ switch = "lan", ipv4 = "10.9.8.7" }]
+)") == "t.toml:6:39: vm.b.interface[0].ipv4: \"10.9.8.7\" is taken by vm.a.interface[0].ipv4 at "
+       "line 4");
+    CHECK(bad("[switch.x]\n[vm.a]\ninterface = [{ switch = \"x\", ipv4 = \"10.9.8.7\" }]") ==
+          "t.toml:3:37: vm.a.interface[0].ipv4: 10.9.8.7 has no effect: switch \"x\" has no ipv4");
+}
+
+TEST_CASE("one mistake is one complaint") {
+    // A subnet that cannot be read does not make its guests wrong.
+    CHECK(bad("[switch.x]\nipv4 = 1\n[vm.a]\ninterface = [{ switch = \"x\", ipv4 = \"10.9.8.7\" }]")
+              .find('\n') == std::string::npos);
+    CHECK(bad("[vm.a]\nboot = 1\ninitrd = \"/initrd\"").find('\n') == std::string::npos);
+    CHECK(bad("[vm.a]\ninterface = [{ switch = 1 }]").find('\n') == std::string::npos);
+}
+
+TEST_CASE("subnets of switches") {
+    for (auto prefix : {"10.9.8.1/31", "10.9.8.1/32", "10.9.8.0/24", "10.9.8.255/24", "1.2.3.4/0",
+                        "0.0.0.1/8", "127.0.0.1/8", "224.0.0.1/24", "10.9.8.1"}) {
+        INFO(prefix);
+        CHECK_FALSE(bad(fmt::format("[switch.a]\nipv4 = \"{}\"", prefix)).empty());
+    }
+    CHECK(bad("[switch.a]\nipv4 = \"10.9.8.1/30\"").empty());
+    CHECK(bad(lan + "[switch.b]\nipv4 = \"10.9.8.2/24\"") ==
+          "t.toml:4:8: switch.b.ipv4: 10.9.8.2/24 is the subnet of switch.lan.ipv4 at line 1 too");
+    CHECK_FALSE(bad(lan + "[switch.b]\nipv4 = \"10.9.8.129/25\"").empty());
+    CHECK_FALSE(bad(lan + "[switch.b]\nipv4 = \"10.9.0.1/16\"").empty());
+    CHECK(bad(lan + "[switch.b]\nipv4 = \"10.9.9.1/24\"").empty());
+    CHECK(bad("[switch.a]\ndhcp = true") ==
+          "t.toml:2:8: switch.a.dhcp: DHCP needs a subnet: switch \"a\" has no ipv4");
+}
+
+TEST_CASE("a network device is in one switch") {
+    CHECK(bad("[switch.a]\ninterface = \"br0\"\n[switch.b]\ninterface = \"br0\"") ==
+          "t.toml:4:13: switch.b.interface: \"br0\" is taken by switch.a.interface at line 2");
+    CHECK(bad("[switch.a]\nports = [\"eth0\"]\n[switch.b]\nports = [\"eth1\", \"eth0\"]") ==
+          "t.toml:4:18: switch.b.ports: \"eth0\" is taken by switch.a.ports at line 2");
+    CHECK_FALSE(bad("[switch.a]\nports = [\"br-b\"]\n[switch.b]").empty());
+    // Default names that are equal once cut.
+    CHECK_FALSE(bad("[switch.a-rather-long-one]\n[switch.a-rather-long-two]").empty());
+}
+
+TEST_CASE("an image has one writer") {
+    CHECK(bad("[vm.a]\ndisk = [{ path = \"x.img\" }]\n[vm.b]\ndisk = [{ path = \"x.img\" }]") ==
+          "t.toml:4:18: vm.b.disk[0].path: \"x.img\" is the disk of vm.a.disk[0].path at line 2 "
+          "too, and only read-only disks can be shared");
+    // However it is written.
+    CHECK_FALSE(bad("[vm.a]\ndisk = [{ path = \"x.img\", read_only = true }, { path = "
+                    "\"/var/lib/vmhost/./y/../x.img\" }]")
+                    .empty());
+    CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", read_only = true }]\n[vm.b]\ndisk = [{ path = "
+              "\"x\", read_only = true }]")
+              .empty());
+}
+
+TEST_CASE("settings of a kernel need a kernel") {
+    CHECK(bad("[vm.a]\ninitrd = \"/i\"") ==
+          "t.toml:2:10: vm.a.initrd: has no effect without \"boot\", which is missing in [vm.a] at "
+          "line 1");
+    CHECK_FALSE(bad("[vm.a]\ncommand_line = \"x\"").empty());
+    CHECK_FALSE(bad("[vm.a]\nboot_flags = [\"config\"]").empty());
+    CHECK(bad("[vm.a]\nboot = \"/k\"\ninitrd = \"/i\"\nboot_flags = [\"config\"]").empty());
+}
+
+TEST_CASE("listen addresses are distinct") {
+    CHECK_FALSE(bad("[install]\nlisten = [\"10.0.0.1:80\", \"10.0.0.1\"]").empty());
+    CHECK(bad("[install]\nlisten = [\"10.0.0.1:80\", \"10.0.0.1:81\"]").empty());
+    CHECK(bad("[install]\nlisten = [\"10.0.0.1:80\",\n\"0.0.0.0:80\"]") ==
+          "t.toml:2:11: install.listen: 10.0.0.1 is taken: 0.0.0.0 at line 3 has port 80 of every "
+          "address");
+}
+
+TEST_CASE("limits of counts") {
+    auto repeat = [](std::string_view head, std::string_view item, std::size_t count,
+                     std::string_view tail) {
+        std::string out(head);
+        for (std::size_t i = 0; i < count; ++i)
+            out += fmt::format(fmt::runtime(item), i);
+        return out + std::string(tail);
+    };
+    const auto disk = "{{ path = \"d{}\" }},";
+    CHECK(bad(repeat("[vm.a]\ndisk = [", disk, limits::max_disks, "]")).empty());
+    CHECK(bad(repeat("[vm.a]\ndisk = [", disk, limits::max_disks + 1, "]")) ==
+          "t.toml:2:8: vm.a.disk: there may be at most 14 of them, here are 15");
+    const auto nic = "{{ switch = \"lan\" }},";
+    CHECK(bad(repeat(lan + "[vm.a]\ninterface = [", nic, limits::max_interfaces, "]")).empty());
+    CHECK_FALSE(
+        bad(repeat(lan + "[vm.a]\ninterface = [", nic, limits::max_interfaces + 1, "]")).empty());
+    CHECK(bad(repeat("", "[vm.v{}]\n", limits::max_vms, "")).empty());
+    CHECK(bad(repeat("", "[vm.v{}]\n", limits::max_vms + 1, "")) ==
+          "t.toml:4097:5: vm.v4096: there may be at most 4096 tables [vm.NAME], this is one too "
+          "many");
+    CHECK(bad(repeat("", "[switch.s{}]\n", limits::max_switches, "")).empty());
+    CHECK_FALSE(bad(repeat("", "[switch.s{}]\n", limits::max_switches + 1, "")).empty());
+}

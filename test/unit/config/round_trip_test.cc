@@ -1,0 +1,204 @@
+// parse(print(m)) == m for random models, and print is a function of the model alone.
+#include "helpers.h"
+
+#include <random>
+
+#include <nlohmann/json.hpp>
+
+using namespace vmhost;
+using namespace vmhost::config;
+
+namespace {
+
+class Maker {
+public:
+    explicit Maker(std::uint32_t seed) : random_(seed) {}
+
+    Model model() {
+        Model m;
+        m.file = "t.toml";
+        m.host = {name(),         pick({"", "example.org"}),
+                  "/" + name(),   number(0, 4096),
+                  milliseconds(), accel(),
+                  name()};
+        m.control = {"/run/" + name(), owner()};
+        for (unsigned i = number(0, 3); i > 0; --i)
+            m.install.listen.push_back(
+                {{}, {number(1, 0xffffffff)}, static_cast<std::uint16_t>(1000 + i)});
+        m.install.release = pick({"7.8", "snapshots"});
+        m.install.mirror = pick({"http://a.example", "https://b.example:8443/pub/"});
+        for (unsigned i = number(0, 4); i > 0; --i)
+            m.switches.push_back(make_switch(i));
+        for (unsigned i = number(0, 6); i > 0; --i)
+            m.vms.push_back(make_vm(i, m.switches));
+        return m;
+    }
+
+private:
+    Switch make_switch(unsigned index) {
+        Switch sw;
+        sw.name = fmt::format("s{}{}", index, pick({"", ".x", "-y", "_z"}));
+        sw.interface = fmt::format("br{}", index);
+        for (unsigned i = number(0, 3); i > 0; --i)
+            sw.ports.push_back(fmt::format("eth{}.{}", index, i));
+        if (coin())
+            sw.ipv4 = Ipv4Prefix{{0x0a000000 + index * 65536 + number(1, 250)}, 24};
+        sw.mtu = number(576, 65521);
+        sw.dhcp.enabled = sw.ipv4 && coin();
+        sw.dhcp.domain_name_servers = addresses();
+        sw.dhcp.routers = addresses();
+        sw.dhcp.domain_name = pick({"", "a.example", "b_c.example"});
+        sw.dhcp.lease_time = std::chrono::seconds(number(1, 1'000'000));
+        if (sw.ipv4 || coin())
+            sw.dhcp.next_server = Ipv4{number(1, 0xffffffff)};
+        sw.dhcp.filename = pick({"", "auto_install", "x/y\"z\\"});
+        return sw;
+    }
+
+    Vm make_vm(unsigned index, const std::vector<Switch>& switches) {
+        Vm vm;
+        vm.name = fmt::format("v{}{}", index, pick({"", ".x", "-", "_z."}));
+        vm.enabled = coin();
+        vm.owner = owner();
+        vm.memory_bytes = number(1, 131072) * MiB;
+        vm.vcpus = number(1, 64);
+        if (coin())
+            vm.accel = accel();
+        if (coin()) {
+            vm.boot = text();
+            vm.initrd = coin() ? text() : "";
+            vm.command_line = coin() ? text() : "";
+            vm.boot_flags = coin() ? std::vector<std::string>{"config", "ask_name"}
+                                   : std::vector<std::string>{};
+        }
+        vm.boot_device = static_cast<BootDevice>(number(0, 3));
+        for (unsigned i = number(0, 3); i > 0; --i) {
+            Disk disk;
+            disk.path = fmt::format("{}-{}-{}", text(), index, i);
+            disk.format = static_cast<ImageFormat>(number(0, 2));
+            if (coin())
+                disk.size_bytes = number(1, 1 << 26) * MiB;
+            disk.read_only = coin();
+            disk.serial = name();
+            vm.disks.push_back(disk);
+        }
+        for (unsigned i = number(0, 3); i > 0 && !switches.empty(); --i)
+            vm.interfaces.push_back(make_interface(index, i, switches));
+        if (coin())
+            vm.install = make_install();
+        return vm;
+    }
+
+    Interface make_interface(unsigned vm, unsigned index, const std::vector<Switch>& switches) {
+        const Switch& sw = switches[number(0, static_cast<unsigned>(switches.size()) - 1)];
+        Interface interface;
+        interface.switch_name = sw.name;
+        interface.lladdr = {{2, 0, 0, static_cast<std::uint8_t>(number(0, 255)),
+                             static_cast<std::uint8_t>(vm), static_cast<std::uint8_t>(index)}};
+        if (!sw.ipv4)
+            return interface;
+        interface.ipv4 = Ipv4{sw.ipv4->network().value + vm * 10 + index};
+        if (interface.ipv4 == sw.ipv4->address)
+            interface.ipv4 = Ipv4{sw.ipv4->network().value + 251 + index};
+        return interface;
+    }
+
+    VmInstall make_install() {
+        VmInstall install;
+        install.hostname = name();
+        install.user = coin() ? "alice_1" : "";
+        install.sshkey = coin() ? text() : "";
+        install.password = text();
+        install.root_password = text();
+        install.timezone = pick({"UTC", "Europe/Amsterdam", "Etc/GMT+1"});
+        install.sets = text();
+        for (unsigned i = number(0, 3); i > 0; --i)
+            for (unsigned times = number(1, 2); times > 0; --times)
+                install.answers.emplace_back(fmt::format("{}{}", coin() ? "q " : "Which, ", i),
+                                             text());
+        install.file = coin() ? text() : "";
+        return install;
+    }
+
+    unsigned number(unsigned min, unsigned max) {
+        return std::uniform_int_distribution<unsigned>(min, max)(random_);
+    }
+    bool coin() { return number(0, 1) == 1; }
+    std::string pick(std::initializer_list<const char*> from) {
+        return from.begin()[number(0, static_cast<unsigned>(from.size()) - 1)];
+    }
+    std::string name() { return fmt::format("n{}", number(0, 99'999)); }
+    // One line without outer blanks, with what needs care in TOML.
+    std::string text() {
+        std::string out = "x";
+        for (unsigned i = number(0, 6); i > 0; --i)
+            out += pick({"\"", "\\", "'", " ", "#", "=", "ü", "€", "[", "]", "a", "\\u0041"});
+        return out + "y";
+    }
+    Accel accel() { return static_cast<Accel>(number(0, 2)); }
+    Owner owner() {
+        Owner out{coin() ? name() : "", ""};
+        if (out.user.empty() || coin())
+            out.group = name();
+        return out;
+    }
+    std::chrono::milliseconds milliseconds() {
+        return std::chrono::milliseconds(number(0, 2) * 1500 + number(0, 1) * 86'400'000);
+    }
+    std::vector<Ipv4> addresses() {
+        std::vector<Ipv4> out;
+        for (unsigned i = number(0, 3); i > 0; --i)
+            out.push_back({0xc0000200 + i});
+        return out;
+    }
+
+    std::mt19937 random_;
+};
+
+} // namespace
+
+TEST_CASE("a printed model reads as the same model") {
+    for (std::uint32_t seed = 0; seed < 500; ++seed) {
+        INFO("seed " << seed);
+        auto model = Maker(seed).model();
+        auto text = print(model);
+        auto again = good(text);
+        if (!(again == model))
+            FAIL("differs:\n" << text << "\n----\n" << print(again));
+        CHECK(print(again) == text);
+        CHECK(print_json(again) == print_json(model));
+    }
+}
+
+TEST_CASE("models that differ in one value are different and print differently") {
+    auto model = good("[switch.s]\n[vm.a]\ndisk = [{ path = \"x\" }]\ninterface = [{ switch = "
+                      "\"s\" }]\ninstall = {}");
+    auto changed = [&](auto change) {
+        Model other = model;
+        change(other);
+        CHECK_FALSE(other == model);
+        CHECK(print(other) != print(model));
+        CHECK(print_json(other) != print_json(model));
+    };
+    changed([](Model& m) { m.host.user = "x"; });
+    changed([](Model& m) { m.host.start_delay = std::chrono::milliseconds(1); });
+    changed([](Model& m) { m.switches[0].dhcp.filename = "x"; });
+    changed([](Model& m) { m.vms[0].accel = Accel::soft; });
+    changed([](Model& m) { m.vms[0].disks[0].read_only = true; });
+    changed([](Model& m) { m.vms[0].interfaces[0].lladdr.octets[5] ^= 1; });
+    changed([](Model& m) { m.vms[0].install.reset(); });
+    // Moving a paragraph is no change.
+    Model moved = model;
+    moved.vms[0].place = Place{"t.toml", 99, 1};
+    CHECK(moved == model);
+}
+
+TEST_CASE("JSON has the shape of the file") {
+    auto model = good("[switch.lan]\nipv4 = \"10.9.8.1/24\"\n[vm.\"a.b\"]\nmemory = \"1G\"\n"
+                      "interface = [{ switch = \"lan\", ipv4 = \"10.9.8.9\" }]");
+    auto json = nlohmann::json::parse(print_json(model));
+    CHECK(json["vm"]["a.b"]["memory"] == "1G");
+    CHECK(json["vm"]["a.b"]["interface"][0]["ipv4"] == "10.9.8.9");
+    CHECK(json["switch"]["lan"]["dhcp"]["enable"] == true);
+    CHECK(json["host"]["start"]["parallel"] == 0);
+}
