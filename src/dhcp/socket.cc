@@ -123,8 +123,10 @@ Listener::Listener(Loop& loop, Sockets sockets, std::string network, Server& ser
                    std::function<void(const Event&)> told)
     : loop_(loop), sockets_(std::move(sockets)), network_(std::move(network)), server_(server),
       told_(std::move(told)), watch_(loop, sockets_.packet.get(), [this](Watch::Ready ready) {
-          if (ready.readable || ready.hangup)
-              receive();
+          receive();
+          // An error (the bridge went down) ends the watch; reading has cleared it.
+          if (ready.hangup && !failed_)
+              watch_.set(true, false);
       }) {
     watch_.set(true, false);
 }
@@ -157,8 +159,10 @@ bool Listener::receive_one(MutableBytes buffer) {
             return false;
         // ENETDOWN once when the bridge goes down; it may come back.
         log::warning("dhcp", "{}: receive: {}", network_, std::strerror(errno));
-        if (errno != ENETDOWN)
+        if (errno != ENETDOWN) {
+            failed_ = true;
             watch_.set(false, false);
+        }
         return false;
     }
     if (from.sll_pkttype == PACKET_OUTGOING || from.sll_pkttype == PACKET_OTHERHOST)

@@ -52,6 +52,7 @@ private:
     Server& server_;
     std::function<void(const Event&)> told_;
     std::uint64_t unsent_ = 0;
+    bool failed_ = false; // the socket is of no more use
     Watch watch_;
 };
 
