@@ -101,6 +101,16 @@ inline constexpr std::uint64_t http_send_stall_timeout_ms = 60'000;
 
 // DHCP: an Ethernet frame's worth; more cannot arrive unfragmented.
 inline constexpr std::size_t max_dhcp_packet_bytes = 1472;
+// Per guest: a client in its wildest moment (PXE ROM, boot loader, installer one
+// after the other) sends a few a second; a loop in a guest costs us no more than this.
+inline constexpr unsigned dhcp_messages_per_s = 10;
+inline constexpr unsigned dhcp_message_burst = 20;
+// Log lines per guest, and per network for everybody unknown: a boot's worth at
+// once, then ten a minute.
+inline constexpr unsigned dhcp_log_burst = 20;
+inline constexpr std::uint64_t dhcp_log_refill_ms = 6000;
+// A client that asks for a shorter lease would only renew all the time.
+inline constexpr std::uint32_t min_dhcp_lease_s = 60;
 
 // virtio: the largest queue of the specification is 32768; no device of ours offers more than this.
 inline constexpr std::uint16_t max_queue_size = 1024;

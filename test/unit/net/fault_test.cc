@@ -1,0 +1,134 @@
+// Fails the k-th step for every k: whatever step the kernel refuses, the host
+// is as it was before.
+#include <catch2/catch.hpp>
+
+#include "namespace.h"
+
+using namespace vmhost;
+using namespace vmhost::test;
+using namespace vmhost::net;
+
+namespace {
+
+// The real kernel, except that the step number fail_at (from 0) fails. Once it
+// has failed the rest works, so that the undo can do its work.
+struct Faulty final : Links {
+    explicit Faulty(int& steps, int& fail_step)
+        : kernel(open_kernel_links().value()), count(steps), fail_at(fail_step) {}
+
+    template <class Function>
+    auto step(Function function) -> decltype(function()) {
+        if (count++ == fail_at)
+            return fail(ErrorKind::io, "fault injected");
+        return function();
+    }
+    Result<std::vector<Link>> list() override {
+        return step([&] { return kernel->list(); });
+    }
+    Result<std::optional<Link>> find(const std::string& name) override {
+        return step([&] { return kernel->find(name); });
+    }
+    Result<std::optional<Link>> find(unsigned index) override {
+        return step([&] { return kernel->find(index); });
+    }
+    Result<void> create_bridge(const std::string& name, const Mac& mac) override {
+        return step([&] { return kernel->create_bridge(name, mac); });
+    }
+    Result<void> set_bridge_options(unsigned index) override {
+        return step([&] { return kernel->set_bridge_options(index); });
+    }
+    Result<void> change(unsigned index, const LinkChange& change) override {
+        return step([&] { return kernel->change(index, change); });
+    }
+    Result<void> remove(unsigned index) override {
+        return step([&] { return kernel->remove(index); });
+    }
+    Result<std::vector<LinkAddress>> addresses() override {
+        return step([&] { return kernel->addresses(); });
+    }
+    Result<void> add_address(unsigned index, const Ipv4Prefix& prefix) override {
+        return step([&] { return kernel->add_address(index, prefix); });
+    }
+    Result<void> remove_address(unsigned index, const Ipv4Prefix& prefix) override {
+        return step([&] { return kernel->remove_address(index, prefix); });
+    }
+    Result<Fd> open_tap(const std::string& name, uid_t owner) override {
+        return step([&] { return kernel->open_tap(name, owner); });
+    }
+    Result<bool> reap_tap(const std::string& name) override {
+        return step([&] { return kernel->reap_tap(name); });
+    }
+    Result<void> disable_ipv6(const std::string& name) override {
+        return step([&] { return kernel->disable_ipv6(name); });
+    }
+
+    std::unique_ptr<Links> kernel;
+    int& count;
+    int& fail_at;
+};
+
+// A host's start: false when a step failed.
+bool start(Network& network, std::vector<Fd>& taps) {
+    auto address = parse_ipv4_prefix("10.0.0.1/24").value();
+    if (!network.make_bridge({.name = "br0", .ipv4 = address, .ports = {"v0", "v1"}}))
+        return false;
+    auto tap = network.make_tap({.name = "a-if0", .bridge = "br0"});
+    if (!tap)
+        return false;
+    taps.push_back(*std::move(tap));
+    return true;
+}
+
+} // namespace
+
+TEST_CASE("a start that fails at any step leaves no tap and no bridge") {
+    fresh_namespace();
+    sh("ip link add v0 type veth peer name v1 && ip link set v1 up");
+    auto before = snapshot();
+    bool complete = false;
+    int fail_at = 0;
+    for (; !complete && fail_at < 100; ++fail_at) {
+        int steps = 0, fault = fail_at;
+        std::vector<Fd> taps;
+        auto network = Network::open("t", std::make_unique<Faulty>(steps, fault));
+        complete = network && start(**network, taps);
+        CHECK(complete == (steps <= fail_at)); // only the injected fault fails it, and does
+        fault = -1;
+        if (network)
+            network->reset();
+        taps.clear();
+        INFO("failed at step " << fail_at);
+        CHECK(text(snapshot()) == text(before));
+    }
+    CHECK(complete);
+    CHECK(fail_at > 12); // the loop really went through a start
+}
+
+TEST_CASE("an adoption that fails at any step leaves nothing of ours") {
+    fresh_namespace();
+    sh("ip link add v0 type veth peer name v1 && ip link set v1 up");
+    bool complete = false;
+    for (int fail_at = 0; !complete && fail_at < 100; ++fail_at) {
+        {
+            auto earlier = Network::open("t").value();
+            REQUIRE(earlier->make_bridge(
+                {.name = "br0", .ipv4 = parse_ipv4_prefix("10.7.0.1/24").value()}));
+            earlier->leave();
+        }
+        int steps = 0, fault = fail_at;
+        std::vector<Fd> taps;
+        {
+            auto network = Network::open("t", std::make_unique<Faulty>(steps, fault));
+            complete = network && start(**network, taps);
+            CHECK(complete == (steps <= fail_at));
+            fault = -1;
+        }
+        taps.clear();
+        // What failed before the adoption is still there for the next run; that one cleans up.
+        REQUIRE(Network::open("t").value()->remove_stale_bridges());
+        INFO("failed at step " << fail_at);
+        CHECK_FALSE(exists("br0"));
+        CHECK(link("v0").master == 0);
+    }
+    CHECK(complete);
+}
