@@ -30,6 +30,8 @@ inline constexpr std::size_t max_frame_bytes = 4 << 20;
 inline constexpr std::size_t max_frame_fds = 64;
 // A peer that does not read is cut off when this much waits for it.
 inline constexpr std::size_t max_queued_bytes = 32 << 20;
+// … or this many descriptors; a process has 20,000 at most on common hosts.
+inline constexpr std::size_t max_queued_fds = 1024;
 
 // A control client's request; replies may be larger.
 inline constexpr std::size_t max_control_request_bytes = 1 << 20;
