@@ -98,6 +98,14 @@ inline constexpr std::size_t max_http_requests_per_connection = 100;
 inline constexpr std::uint64_t http_head_timeout_ms = 60'000;
 inline constexpr std::uint64_t http_idle_timeout_ms = 30'000;
 inline constexpr std::uint64_t http_send_stall_timeout_ms = 60'000;
+// After the answer: time for the client to close, so that a reset does not eat it.
+inline constexpr std::uint64_t http_linger_timeout_ms = 2000;
+// httpd(8)'s limit; nothing here reads bodies yet, a larger one is refused at once.
+inline constexpr std::uint64_t max_http_body_bytes = 1 << 20;
+// Answers to pipelined requests that wait to be sent; then no further request is read.
+inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
+// A guest that asks in a loop must not fill the host's journal.
+inline constexpr unsigned max_http_log_lines_per_second = 100;
 
 // DHCP: an Ethernet frame's worth; more cannot arrive unfragmented.
 inline constexpr std::size_t max_dhcp_packet_bytes = 1472;

@@ -1,0 +1,129 @@
+// Names of answer files, as the installer asks for them in this order:
+//
+//   [PREFIX/]aa:bb:cc:dd:ee:ff-install.conf    its Ethernet address
+//   [PREFIX/]NAME-install.conf                 the host name DHCP gave it
+//   [PREFIX/]install.conf
+//
+// and the same with "upgrade". PREFIX is what stood before the last slash of the
+// DHCP file name.
+
+#include "http/answer.h"
+
+#include <algorithm>
+
+#include "http/parser.h"
+
+namespace vmhost::http {
+
+namespace {
+
+struct Name {
+    AnswerMode mode;
+    std::string_view stem; // before "-install.conf"; empty for the plain name
+};
+
+std::optional<Name> parse_name(std::string_view path) {
+    auto name = path.substr(path.rfind('/') + 1);
+    for (auto [word, mode] : {std::pair{std::string_view("install.conf"), AnswerMode::install},
+                              {std::string_view("upgrade.conf"), AnswerMode::upgrade}}) {
+        if (name == word)
+            return Name{mode, {}};
+        if (name.ends_with(word)) {
+            auto stem = name.substr(0, name.size() - word.size());
+            if (stem.size() >= 2 && stem.ends_with('-'))
+                return Name{mode, stem.substr(0, stem.size() - 1)};
+        }
+    }
+    return std::nullopt;
+}
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+    auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+std::string_view short_name(std::string_view name) {
+    return name.substr(0, name.find('.'));
+}
+
+// The installer may know the name with the domain where we do not, or without.
+bool is_name_of(const Answer& answer, std::string_view stem) {
+    if (equal_ignoring_case(stem, answer.host_name) || equal_ignoring_case(stem, answer.vm))
+        return true;
+    const bool one_is_short =
+        stem.find('.') == std::string_view::npos || answer.host_name.find('.') == std::string::npos;
+    return one_is_short && equal_ignoring_case(short_name(stem), short_name(answer.host_name));
+}
+
+bool belongs_to(const Answer& answer, std::string_view stem) {
+    if (stem.empty())
+        return true;
+    if (auto lladdr = parse_mac(stem))
+        return *lladdr == answer.lladdr;
+    return is_name_of(answer, stem);
+}
+
+bool is_version(std::string_view text) {
+    auto dot = text.find('.');
+    auto digits = [](std::string_view part) {
+        return !part.empty() && part.size() <= 3 &&
+               part.find_first_not_of("0123456789") == std::string_view::npos;
+    };
+    return text == "snapshots" || (dot != std::string_view::npos && digits(text.substr(0, dot)) &&
+                                   digits(text.substr(dot + 1)));
+}
+
+bool is_arch(std::string_view text) {
+    return !text.empty() && text.size() <= 16 &&
+           text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789") == std::string_view::npos;
+}
+
+} // namespace
+
+std::optional<SetPath> parse_set_path(std::string_view query) {
+    while (!query.empty()) {
+        auto item = query.substr(0, query.find('&'));
+        query.remove_prefix(std::min(item.size() + 1, query.size()));
+        constexpr std::string_view key = "path=";
+        if (!item.starts_with(key))
+            continue;
+        auto value = decode_path(item.substr(key.size())); // "%2f" from careful clients
+        auto slash = value ? value->find('/') : std::string::npos;
+        if (slash == std::string::npos)
+            return std::nullopt;
+        SetPath path{value->substr(0, slash), value->substr(slash + 1)};
+        if (!is_version(path.version) || !is_arch(path.arch))
+            return std::nullopt;
+        return path;
+    }
+    return std::nullopt;
+}
+
+Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) const {
+    Lookup lookup;
+    auto name = parse_name(path);
+    if (!name)
+        return lookup;
+    lookup.is_answer_name = true;
+    lookup.set_path = parse_set_path(query);
+    for (const auto& answer : answers_)
+        if (answer.address == peer && !peer.is_zero() && answer.mode == name->mode &&
+            belongs_to(answer, name->stem)) {
+            lookup.answer = &answer;
+            break;
+        }
+    return lookup;
+}
+
+Response answer_response(const Lookup& lookup) {
+    Response response;
+    if (lookup.answer)
+        response.body = lookup.answer->content;
+    else
+        response = error_response(404);
+    response.headers.emplace_back("Cache-Control", "no-store");
+    return response;
+}
+
+} // namespace vmhost::http

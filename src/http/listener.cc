@@ -1,0 +1,39 @@
+// TCP_NODELAY is set here once, accepted connections inherit it: answers go out
+// in whole buffers, holding the last piece back would only add delay.
+
+#include "http/listener.h"
+
+#include <cerrno>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace vmhost::http {
+
+Result<Fd> open_listener(Ipv4 address, std::uint16_t port) {
+    Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket)
+        return fail_errno(errno, "http: make a socket for {} port {}", address.text(), port);
+    int on = 1;
+    for (auto [level, option] : {std::pair{SOL_SOCKET, SO_REUSEADDR}, {IPPROTO_TCP, TCP_NODELAY}})
+        if (::setsockopt(socket.get(), level, option, &on, sizeof(on)) < 0)
+            return fail_errno(errno, "http: set up the socket for {} port {}", address.text(),
+                              port);
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_port = htons(port);
+    name.sin_addr.s_addr = htonl(address.value);
+    if (::bind(socket.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) < 0 ||
+        ::listen(socket.get(), 128) < 0) {
+        if (errno == EADDRINUSE)
+            return fail(ErrorKind::busy, "http: port {} of {} is in use by another program", port,
+                        address.text());
+        if (errno == EADDRNOTAVAIL)
+            return fail(ErrorKind::not_found, "http: {} is not an address of this host",
+                        address.text());
+        return fail_errno(errno, "http: listen on port {} of {}", port, address.text());
+    }
+    return socket;
+}
+
+} // namespace vmhost::http

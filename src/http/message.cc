@@ -1,0 +1,117 @@
+// Responses as bytes (RFC 9110, RFC 9112 §4).
+
+#include "http/message.h"
+
+#include <array>
+#include <ctime>
+
+namespace vmhost::http {
+
+namespace {
+
+constexpr std::pair<int, std::string_view> reasons[] = {
+    {200, "OK"},
+    {204, "No Content"},
+    {206, "Partial Content"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {307, "Temporary Redirect"},
+    {308, "Permanent Redirect"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {416, "Range Not Satisfiable"},
+    {417, "Expectation Failed"},
+    {421, "Misdirected Request"},
+    {426, "Upgrade Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {503, "Service Unavailable"},
+    {505, "HTTP Version Not Supported"},
+};
+
+bool fits_a_line(std::string_view text) {
+    for (char c : text)
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+            return false;
+    return true;
+}
+
+bool fields_are_safe(const Response& response) {
+    for (const auto& [name, value] : response.headers)
+        if (name.empty() || !fits_a_line(name) || !fits_a_line(value) ||
+            name.find_first_of(": ") != std::string::npos)
+            return false;
+    return fits_a_line(response.content_type);
+}
+
+} // namespace
+
+std::string_view reason_of(int status) {
+    for (const auto& [number, text] : reasons)
+        if (number == status)
+            return text;
+    return "Unknown";
+}
+
+Response error_response(int status) {
+    Response response;
+    response.status = status;
+    response.content_type = "text/html; charset=utf-8";
+    response.body = fmt::format("<!DOCTYPE html>\n<html lang=\"en\">\n<head><title>{0} {1}</title>"
+                                "</head>\n<body><h1>{0} {1}</h1></body>\n</html>\n",
+                                status, reason_of(status));
+    return response;
+}
+
+std::string http_date(std::int64_t unix_seconds) {
+    static constexpr std::array days = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr std::array months = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t seconds = unix_seconds;
+    tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    // Not strftime: its names follow the locale.
+    return fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+                       days[static_cast<std::size_t>(parts.tm_wday)], parts.tm_mday,
+                       months[static_cast<std::size_t>(parts.tm_mon)], parts.tm_year + 1900,
+                       parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string response_bytes(const Response& response, std::string_view server_name,
+                           std::int64_t now_unix_seconds, bool keep_alive, bool head_only) {
+    if (!fields_are_safe(response)) {
+        log::error("http", "an answer with status {} has a field that is not one line",
+                   response.status);
+        return response_bytes(error_response(500), server_name, now_unix_seconds, keep_alive,
+                              head_only);
+    }
+    const bool has_body = response.status != 204 && response.status != 304;
+    std::string out =
+        fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nServer: {}\r\n", response.status,
+                    reason_of(response.status), http_date(now_unix_seconds), server_name);
+    if (has_body)
+        out += fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n", response.content_type,
+                           response.body.size());
+    for (const auto& [name, value] : response.headers)
+        out += fmt::format("{}: {}\r\n", name, value);
+    out += fmt::format("X-Content-Type-Options: nosniff\r\nConnection: {}\r\n\r\n",
+                       keep_alive ? "keep-alive" : "close");
+    if (has_body && !head_only)
+        out += response.body;
+    return out;
+}
+
+} // namespace vmhost::http

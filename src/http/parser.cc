@@ -1,0 +1,364 @@
+// The head parser: line by line, each with the section it follows.
+
+#include "http/parser.h"
+
+#include <algorithm>
+#include <charconv>
+#include <vector>
+
+namespace vmhost::http {
+
+namespace {
+
+using Checked = std::expected<void, Refusal>;
+
+std::unexpected<Refusal> refuse(int status, std::string_view reason) {
+    return std::unexpected(Refusal{status, std::string(reason)});
+}
+
+constexpr std::string_view known_methods[] = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
+                                              "OPTIONS", "CONNECT", "TRACE", "PATCH"};
+
+bool is_letter(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+// RFC 9110 §5.6.2
+bool is_token(std::string_view text) {
+    return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+        return is_letter(c) || is_digit(c) ||
+               std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+    });
+}
+
+char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+std::string lower_case(std::string_view text) {
+    std::string out(text);
+    std::transform(out.begin(), out.end(), out.begin(), lower);
+    return out;
+}
+
+std::string_view trim(std::string_view text) {
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
+        text.remove_prefix(1);
+    while (!text.empty() && (text.back() == ' ' || text.back() == '\t'))
+        text.remove_suffix(1);
+    return text;
+}
+
+template <class Number>
+bool decimal(std::string_view text, Number& number) {
+    if (text.empty() || !is_digit(text.front()))
+        return false;
+    auto result = std::from_chars(text.data(), text.data() + text.size(), number);
+    return result.ec == std::errc() && result.ptr == text.data() + text.size();
+}
+
+int hex_digit(char c) {
+    if (is_digit(c))
+        return c - '0';
+    c = lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+// What the fields say, before it is judged as a whole.
+struct Fields {
+    std::vector<std::string_view> hosts;
+    std::vector<std::string_view> lengths;
+    std::vector<std::string_view> codings;
+    bool close = false;
+    bool keep_alive = false;
+    bool unknown_expectation = false;
+};
+
+// RFC 9110 §7.2: name, name:port, [v6]:port
+Checked take_host(std::string_view text, Head& head) {
+    std::string_view name = text, port;
+    if (text.starts_with('[')) {
+        auto end = text.find(']');
+        if (end == std::string_view::npos)
+            return refuse(400, "host is malformed");
+        name = text.substr(0, end + 1);
+        port = text.substr(end + 1);
+        for (char c : name.substr(1, name.size() - 2))
+            if (hex_digit(c) < 0 && c != ':' && c != '.')
+                return refuse(400, "host is malformed");
+    } else {
+        auto colon = text.find(':');
+        name = text.substr(0, colon);
+        port = colon == std::string_view::npos ? "" : text.substr(colon);
+        for (char c : name)
+            if (!is_letter(c) && !is_digit(c) && c != '.' && c != '-' && c != '_')
+                return refuse(400, "host is malformed");
+    }
+    if (name.empty() || name.size() > 255)
+        return refuse(400, "host is malformed");
+    head.host = lower_case(name);
+    if (port.empty() || port == ":")
+        return {};
+    std::uint16_t number = 0;
+    if (port.front() != ':' || !decimal(port.substr(1), number))
+        return refuse(400, "host is malformed");
+    head.host_port = number;
+    return {};
+}
+
+// RFC 9112 §3.2: origin form, or absolute form as sent to a proxy.
+Checked take_target(std::string_view target, Head& head, bool& host_in_target) {
+    if (target.size() > limits::max_http_target_bytes)
+        return refuse(414, "target is too long");
+    for (char c : target)
+        if (c <= 0x20 || c >= 0x7f || c == '#')
+            return refuse(400, "target has a character that must be escaped");
+    constexpr std::string_view scheme = "http://";
+    std::string with_slash;
+    if (lower_case(target.substr(0, scheme.size())) == scheme) {
+        target.remove_prefix(scheme.size());
+        auto end = std::min(target.find_first_of("/?"), target.size());
+        if (auto good = take_host(target.substr(0, end), head); !good)
+            return good;
+        host_in_target = true;
+        target.remove_prefix(end);
+        if (!target.starts_with('/')) {
+            with_slash = "/" + std::string(target);
+            target = with_slash;
+        }
+    }
+    if (!target.starts_with('/'))
+        return refuse(400, "target is no path");
+    auto mark = target.find('?');
+    if (mark != std::string_view::npos)
+        head.query = target.substr(mark + 1);
+    auto decoded = decode_path(target.substr(0, mark));
+    if (!decoded)
+        return refuse(400, "path has a bad escape");
+    head.path = canonical_path(*decoded);
+    return {};
+}
+
+// RFC 9112 §3: method SP target SP version
+Checked take_request_line(std::string_view line, Head& head, bool& host_in_target) {
+    auto first = line.find(' ');
+    auto method = line.substr(0, first);
+    if (!is_token(method))
+        return refuse(400, "method is malformed");
+    if (std::find(std::begin(known_methods), std::end(known_methods), method) ==
+        std::end(known_methods))
+        return refuse(501, "method is unknown");
+    if (first == std::string_view::npos)
+        return refuse(400, "request line is malformed");
+    auto second = line.find(' ', first + 1);
+    if (second == std::string_view::npos)
+        return refuse(line.size() > limits::max_http_target_bytes ? 414 : 400,
+                      "request line is malformed");
+    auto version = line.substr(second + 1);
+    constexpr std::string_view http = "HTTP/";
+    if (version.size() != 8 || !version.starts_with(http) || !is_digit(version[5]) ||
+        version[6] != '.' || !is_digit(version[7]))
+        return refuse(400, "version is malformed");
+    if (version[5] != '1')
+        return refuse(505, "version is not 1.x");
+    head.method = method;
+    head.http_1_0 = version[7] == '0';
+    return take_target(line.substr(first + 1, second - first - 1), head, host_in_target);
+}
+
+void take_connection(std::string_view value, Fields& fields) {
+    while (!value.empty()) {
+        auto comma = value.find(',');
+        auto option = lower_case(trim(value.substr(0, comma)));
+        fields.close |= option == "close";
+        fields.keep_alive |= option == "keep-alive";
+        value = comma == std::string_view::npos ? "" : value.substr(comma + 1);
+    }
+}
+
+// RFC 9112 §5
+Checked take_field(std::string_view line, Fields& fields) {
+    if (line.starts_with(' ') || line.starts_with('\t'))
+        return refuse(400, "field is folded over lines");
+    auto colon = line.find(':');
+    if (colon == std::string_view::npos || !is_token(line.substr(0, colon)))
+        return refuse(400, "field name is malformed");
+    for (char c : line)
+        if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f)
+            return refuse(400, "field has a control character");
+    auto name = lower_case(line.substr(0, colon));
+    auto value = trim(line.substr(colon + 1));
+    if (name == "host")
+        fields.hosts.push_back(value);
+    else if (name == "content-length")
+        fields.lengths.push_back(value);
+    else if (name == "transfer-encoding")
+        fields.codings.push_back(value);
+    else if (name == "connection")
+        take_connection(value, fields);
+    else if (name == "expect")
+        fields.unknown_expectation |= lower_case(value) != "100-continue";
+    return {};
+}
+
+// RFC 9112 §6.3. Repetition of a length, even of the same one, is refused.
+Checked judge_body(const Fields& fields, Head& head) {
+    if (!fields.lengths.empty() && !fields.codings.empty())
+        return refuse(400, "both a length and a transfer coding");
+    if (fields.lengths.size() > 1 || fields.codings.size() > 1)
+        return refuse(400, "several body lengths");
+    if (!fields.lengths.empty()) {
+        if (!decimal(fields.lengths[0], head.body_bytes))
+            return refuse(400, "length is no number");
+        if (head.body_bytes > limits::max_http_body_bytes)
+            return refuse(413, "body is too large");
+        head.has_body = head.body_bytes > 0;
+    }
+    if (!fields.codings.empty()) {
+        if (head.http_1_0)
+            return refuse(400, "transfer coding in HTTP/1.0");
+        if (lower_case(fields.codings[0]) != "chunked")
+            return refuse(501, "transfer coding is unknown");
+        head.has_body = true;
+    }
+    return {};
+}
+
+Checked judge(const Fields& fields, Head& head, bool host_in_target) {
+    if (fields.hosts.size() > 1 || (fields.hosts.empty() && !head.http_1_0))
+        return refuse(400, "not exactly one host");
+    if (!fields.hosts.empty()) {
+        Head only_host;
+        if (auto good = take_host(fields.hosts[0], only_host); !good)
+            return good;
+        if (!host_in_target) { // the target's wins (RFC 9112 §3.2.2)
+            head.host = only_host.host;
+            head.host_port = only_host.host_port;
+        }
+    }
+    if (auto good = judge_body(fields, head); !good)
+        return good;
+    if (fields.unknown_expectation)
+        return refuse(417, "expectation is unknown");
+    head.keep_alive = !fields.close && (!head.http_1_0 || fields.keep_alive);
+    return {};
+}
+
+// text: the whole head, its lines ended by CRLF, without the empty line.
+std::expected<Head, Refusal> parse_lines(std::string_view text) {
+    Head head;
+    Fields fields;
+    bool host_in_target = false;
+    std::size_t count = 0;
+    while (!text.empty()) {
+        auto end = text.find("\r\n");
+        auto line = text.substr(0, end);
+        text.remove_prefix(end + 2);
+        auto good =
+            count == 0 ? take_request_line(line, head, host_in_target) : take_field(line, fields);
+        if (!good)
+            return std::unexpected(good.error());
+        if (count++ > limits::max_http_fields)
+            return refuse(431, "too many fields");
+    }
+    if (auto good = judge(fields, head, host_in_target); !good)
+        return std::unexpected(good.error());
+    return head;
+}
+
+// A line feed ends a line only after a carriage return, and a carriage return
+// stands nowhere else.
+bool line_ends_are_sound(std::string_view text) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '\n' && (i == 0 || text[i - 1] != '\r'))
+            return false;
+        if (text[i] == '\r' && i + 1 < text.size() && text[i + 1] != '\n')
+            return false;
+    }
+    return true;
+}
+
+ParsedHead refused(int status, std::string_view reason) {
+    ParsedHead result;
+    result.refusal = Refusal{status, std::string(reason)};
+    return result;
+}
+
+} // namespace
+
+std::optional<std::string> decode_path(std::string_view raw) {
+    std::string out;
+    for (std::size_t i = 0; i < raw.size(); ++i) {
+        char c = raw[i];
+        if (c == '%') {
+            int high = i + 2 < raw.size() ? hex_digit(raw[i + 1]) : -1;
+            int low = i + 2 < raw.size() ? hex_digit(raw[i + 2]) : -1;
+            if (high < 0 || low < 0)
+                return std::nullopt;
+            c = static_cast<char>(high * 16 + low);
+            i += 2;
+        }
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+            return std::nullopt;
+        out += c;
+    }
+    return out;
+}
+
+std::string canonical_path(std::string_view decoded) {
+    std::vector<std::string_view> parts;
+    bool ends_in_slash = true;
+    while (!decoded.empty()) {
+        decoded.remove_prefix(decoded.front() == '/' ? 1 : 0);
+        auto part = decoded.substr(0, decoded.find('/'));
+        decoded.remove_prefix(part.size());
+        ends_in_slash = part.empty() || part == "." || part == "..";
+        if (part == ".." && !parts.empty())
+            parts.pop_back();
+        else if (!ends_in_slash)
+            parts.push_back(part);
+    }
+    std::string path;
+    for (auto part : parts) {
+        path += '/';
+        path += part;
+    }
+    if (ends_in_slash || path.empty())
+        path += '/';
+    return path;
+}
+
+ParsedHead parse_head(std::string_view buffer) {
+    std::size_t start = 0;
+    while (buffer.substr(start).starts_with("\r\n")) // RFC 9112 §2.2
+        start += 2;
+    auto text = buffer.substr(start);
+    if (!text.empty() && text != "\r" && !is_letter(text.front()))
+        return refused(400, "request does not begin with a letter");
+    auto end = text.find("\r\n\r\n");
+    const bool complete = end != std::string_view::npos;
+    auto head_text = complete ? text.substr(0, end + 2) : text;
+    if (start + head_text.size() + (complete ? 2 : 0) > limits::max_http_head_bytes ||
+        (!complete && buffer.size() >= limits::max_http_head_bytes)) {
+        const bool in_first_line =
+            head_text.substr(0, limits::max_http_head_bytes).find("\r\n") == std::string_view::npos;
+        return in_first_line ? refused(414, "request line is too long")
+                             : refused(431, "head is too long");
+    }
+    if (!line_ends_are_sound(head_text))
+        return refused(400, "line does not end in CRLF");
+    ParsedHead result;
+    if (!complete)
+        return result;
+    auto head = parse_lines(head_text);
+    if (!head)
+        return refused(head.error().status, head.error().reason);
+    result.head = std::move(*head);
+    result.used_bytes = start + end + 4;
+    return result;
+}
+
+} // namespace vmhost::http

@@ -1,0 +1,95 @@
+// The server: accepts connections, asks the handler, sends what it answers.
+//
+// Everything runs on the loop's thread and nothing blocks. Memory per connection
+// is bounded: one head of input, and answers only as long as few of them wait to
+// be sent. A client that is slow to ask or slow to read loses its connection after
+// a deadline; a client that opens many loses the oldest idle ones.
+//
+// Owner's duties: SIGPIPE ignored is not needed (sends say MSG_NOSIGNAL); the
+// server must not be destroyed from its handler or hook.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "http/message.h"
+#include "loop/loop.h"
+
+namespace vmhost::http {
+
+struct Options {
+    std::string name = "vmhost"; // of the Server field
+    std::chrono::milliseconds head_timeout{limits::http_head_timeout_ms};
+    std::chrono::milliseconds idle_timeout{limits::http_idle_timeout_ms};
+    std::chrono::milliseconds send_stall_timeout{limits::http_send_stall_timeout_ms};
+    std::chrono::milliseconds linger_timeout{limits::http_linger_timeout_ms};
+    std::size_t max_connections = limits::max_http_connections;
+    std::size_t max_connections_per_address = limits::max_http_connections_per_address;
+    std::size_t max_requests_per_connection = limits::max_http_requests_per_connection;
+};
+
+using Handler = std::function<Response(const Request&)>;
+
+// One answered request; method and path are empty when the request could not be read.
+struct Access {
+    Ipv4 peer;
+    std::string method;
+    std::string path;
+    std::string query;
+    int status = 0;
+    std::size_t body_bytes = 0;    // handed to the connection
+    std::uint64_t duration_us = 0; // from the first byte of the request to its answer
+};
+using OnRequest = std::function<void(const Access&)>;
+
+class Connection;
+
+class Server {
+public:
+    Server(Loop& loop, Options options, Handler handler);
+    ~Server(); // closes everything at once
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+
+    // Of open_listener(); may be called for several sockets.
+    Result<void> listen(Fd listening_socket);
+    // No new connections; those that are open go on. For a changed [install] listen.
+    void close_listeners();
+    void on_request(OnRequest hook) { on_request_ = std::move(hook); }
+
+    std::size_t connections() const { return connections_.size(); }
+
+private:
+    friend class Connection;
+    struct Listener;
+
+    // For connections.
+    Response answer(const Request& request);
+    void report(const Access& access);
+    void forget(std::uint64_t id);
+
+    // Accepting.
+    void accept_some(Listener& listener);
+    void admit(Fd socket, Ipv4 peer, Ipv4 local, std::uint16_t local_port);
+    bool make_room(Ipv4 peer);
+    bool close_oldest_idle(const Ipv4* of_peer);
+    void out_of_descriptors(Listener& listener, int error_number);
+    bool may_log();
+
+    Loop& loop_;
+    Options options_;
+    Handler handler_;
+    OnRequest on_request_;
+    std::vector<std::unique_ptr<Listener>> listeners_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
+    std::unordered_map<std::uint32_t, std::size_t> per_address_;
+    std::uint64_t next_id_ = 1;
+    Timer resume_accepting_;
+    Fd reserve_; // given up for a moment when descriptors run out
+    std::uint64_t log_second_ = 0;
+    unsigned log_lines_ = 0;
+};
+
+} // namespace vmhost::http

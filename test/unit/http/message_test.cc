@@ -1,0 +1,51 @@
+#include <catch2/catch.hpp>
+
+#include "http/message.h"
+
+using namespace vmhost;
+using namespace vmhost::http;
+
+TEST_CASE("dates have the fixed form") {
+    CHECK(http_date(784111777) == "Sun, 06 Nov 1994 08:49:37 GMT");
+    CHECK(http_date(0) == "Thu, 01 Jan 1970 00:00:00 GMT");
+}
+
+TEST_CASE("a response as bytes") {
+    Response response;
+    response.body = "hello\n";
+    response.headers.emplace_back("Cache-Control", "no-store");
+    const std::string head = "HTTP/1.1 200 OK\r\n"
+                             "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+                             "Server: test\r\n"
+                             "Content-Type: text/plain\r\n"
+                             "Content-Length: 6\r\n"
+                             "Cache-Control: no-store\r\n"
+                             "X-Content-Type-Options: nosniff\r\n"
+                             "Connection: close\r\n\r\n";
+    CHECK(response_bytes(response, "test", 0, false, false) == head + "hello\n");
+    CHECK(response_bytes(response, "test", 0, false, true) == head);
+    response.status = 304;
+    auto text = response_bytes(response, "test", 0, true, false);
+    CHECK(text.find("Content-Length") == std::string::npos);
+    CHECK(text.ends_with("Connection: keep-alive\r\n\r\n"));
+}
+
+TEST_CASE("a field cannot break out of its line") {
+    for (auto value : {"a\r\nSet-Cookie: x", "a\nb", "a\rb"}) {
+        Response response;
+        response.headers.emplace_back("Location", value);
+        auto text = response_bytes(response, "test", 0, true, false);
+        CHECK(text.starts_with("HTTP/1.1 500 "));
+        CHECK(text.find("Cookie") == std::string::npos);
+    }
+    Response response;
+    response.headers.emplace_back("X: y", "z");
+    CHECK(response_bytes(response, "test", 0, true, false).starts_with("HTTP/1.1 500 "));
+}
+
+TEST_CASE("every status that is sent has its reason") {
+    for (int status :
+         {200, 204, 301, 304, 400, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 501, 503, 505})
+        CHECK(reason_of(status) != "Unknown");
+    CHECK(error_response(404).body.find("404 Not Found") != std::string::npos);
+}
