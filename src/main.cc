@@ -1,1 +1,38 @@
-int main() { return 0; }
+// One binary, three personalities: vmhost(8), vmctl(8) when called by that name,
+// and a role process when the parent executes it again.
+#include <cstdio>
+#include <string_view>
+
+#include "cli/cli.h"
+#include "role/role.h"
+
+using namespace vmhost;
+
+int main(int argc, char** argv) {
+    if (argc > 1 && std::string_view(argv[1]) == "role")
+        return role::run_child(argc, argv);
+
+    auto command = cli::parse(argc, argv);
+    if (!command.log_levels.empty()) {
+        if (auto levels = log::set_levels(command.log_levels); !levels) {
+            std::fprintf(stderr, "vmhost: --log: %s\n", levels.error().message().c_str());
+            return 1;
+        }
+    }
+    switch (command.verb) {
+    case cli::Command::Verb::done:
+        return command.status;
+    case cli::Command::Verb::run: {
+        auto model = cli::load_config(command);
+        if (!model)
+            return 1;
+        return role::run_parent(std::move(*model), {.keep_going = command.keep_going,
+                                                    .debug_exit = command.debug_exit});
+    }
+    case cli::Command::Verb::config_check:
+    case cli::Command::Verb::config_show:
+        return cli::run_config(command);
+    default:
+        return cli::run_vmctl(command);
+    }
+}

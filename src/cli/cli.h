@@ -1,0 +1,58 @@
+// The door of cli/: command lines of vmhost and vmctl, and everything they print.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/base.h"
+#include "config/config.h"
+
+namespace vmhost::cli {
+
+inline constexpr const char* default_config = "/etc/vmhost.toml";
+inline constexpr const char* default_socket = "/run/vmhost.sock";
+
+// What a command line asked for.
+struct Command {
+    enum class Verb {
+        done, // help, version or a mistake, already printed: exit with status
+        run,
+        config_check,
+        config_show,
+        status,
+        start,
+        stop,
+        console,
+        wait,
+    };
+    Verb verb = Verb::done;
+    int status = 0;
+    std::string config = default_config;
+    std::string socket = default_socket;
+    std::string log_levels;
+    std::string vm;
+    bool json = false;
+    bool running_only = false; // status -r
+    bool all = false;          // stop -a
+    bool force = false;
+    bool wait = false;
+    bool attach = false;       // start -c
+    bool read_only = false;    // console -r
+    bool keep_going = false;
+    bool debug_exit = false;
+};
+
+// argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
+Command parse(int argc, char** argv);
+
+// Loads the file or prints every complaint to standard error.
+std::optional<config::Model> load_config(const Command& command);
+
+// vmhost config check and config show. Exit status.
+int run_config(const Command& command);
+
+// The verbs of vmctl. Exit status.
+int run_vmctl(const Command& command);
+
+} // namespace vmhost::cli

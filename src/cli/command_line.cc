@@ -1,0 +1,200 @@
+// The two command lines, vmhost(8) and vmctl(8). The only place that includes
+// CLI11, which takes its time to compile.
+#include "cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <string_view>
+#include <unistd.h>
+
+#include "cli/version.h"
+
+namespace vmhost::cli {
+
+namespace {
+
+// vmctl(8): a command may be cut to any prefix that only one table entry has.
+constexpr std::array<std::string_view, 6> vmctl_commands{"console", "show",   "start",
+                                                         "status",  "stop",   "wait"};
+
+bool is_vmctl(std::string_view path) {
+    auto slash = path.rfind('/');
+    return (slash == std::string_view::npos ? path : path.substr(slash + 1)) == "vmctl";
+}
+
+Command refuse(const std::string& text) {
+    std::fprintf(stderr, "%s\n", text.c_str());
+    Command command;
+    command.status = 1;
+    return command;
+}
+
+// Parses and turns CLI11's ways to end into a Command.
+Command finish(CLI::App& app, std::vector<std::string> arguments, Command& command,
+               const char* program) {
+    std::reverse(arguments.begin(), arguments.end()); // CLI11 takes them from the back
+    try {
+        app.parse(std::move(arguments));
+        return command;
+    } catch (const CLI::CallForHelp&) {
+        // The help of the command that was named, if one was.
+        const CLI::App* named = &app;
+        for (auto* sub : app.get_subcommands()) {
+            named = sub;
+            for (auto* below : sub->get_subcommands())
+                named = below;
+        }
+        std::fputs(named->help().c_str(), stdout);
+    } catch (const CLI::CallForVersion&) {
+        std::printf("vmhost %s\n", version);
+    } catch (const CLI::ParseError& error) {
+        return refuse(fmt::format("{}: {}\nTry \"{} --help\".", program, error.what(), program));
+    }
+    Command ended;
+    return ended;
+}
+
+Command parse_vmhost(std::vector<std::string> arguments) {
+    Command command;
+    CLI::App app{"vmhost: a host for virtual machines from one TOML file", "vmhost"};
+    app.set_version_flag("--version", version);
+    app.require_subcommand(1);
+
+    auto add_file = [&](CLI::App* to) {
+        to->add_option("-f,--file", command.config, "configuration file")
+            ->type_name("FILE")
+            ->capture_default_str();
+    };
+    auto* run = app.add_subcommand("run", "bring up everything the file describes, in the foreground");
+    add_file(run);
+    run->add_option("--log", command.log_levels,
+                    "log level, also per room: info,dhcp=debug")
+        ->type_name("LEVELS");
+    run->add_flag("-k,--keep-going", command.keep_going,
+                  "a VM that cannot start does not end the run");
+    run->add_flag("--debug-exit", command.debug_exit,
+                  "give guests the debug-exit device at port 0xf4 (for tests)");
+    run->callback([&] { command.verb = Command::Verb::run; });
+
+    auto* config = app.add_subcommand("config", "look at the configuration file");
+    config->require_subcommand(1);
+    auto* check = config->add_subcommand("check", "say what is wrong with the file; needs no rights");
+    add_file(check);
+    check->add_flag("--json", command.json, "complaints as JSON");
+    check->callback([&] { command.verb = Command::Verb::config_check; });
+    auto* show = config->add_subcommand("show", "print the file with every default and derived value");
+    add_file(show);
+    show->add_flag("--json", command.json, "as JSON");
+    show->callback([&] { command.verb = Command::Verb::config_show; });
+
+    return finish(app, std::move(arguments), command, "vmhost");
+}
+
+// The command's full name, or a complaint as vmctl(8) has it.
+Result<std::string> complete_verb(const std::string& word) {
+    std::string_view found;
+    for (auto candidate : vmctl_commands) {
+        if (candidate == word)
+            return word;
+        if (!candidate.starts_with(word))
+            continue;
+        if (!found.empty())
+            return fail(ErrorKind::invalid, "ambiguous argument: {}", printable(word, 40));
+        found = candidate;
+    }
+    if (found.empty())
+        return fail(ErrorKind::invalid, "unknown argument: {}", printable(word, 40));
+    return std::string(found);
+}
+
+constexpr const char* vmctl_usage =
+    "usage:\tvmctl [-v] [-s socket] command [arg ...]\n"
+    "\tvmctl console [-r] id\n"
+    "\tvmctl show [-r] [--json] [id]\n"
+    "\tvmctl start [-c] id\n"
+    "\tvmctl status [-r] [--json] [id]\n"
+    "\tvmctl stop [-fw] [id | -a]\n"
+    "\tvmctl wait id\n";
+
+Command parse_vmctl(std::vector<std::string> arguments) {
+    Command command;
+    CLI::App app{"vmctl: control the virtual machines of this host", "vmctl"};
+    app.set_version_flag("--version", version);
+    app.require_subcommand(1);
+    app.add_option("-s,--socket", command.socket, "control socket")
+        ->type_name("PATH")
+        ->capture_default_str();
+    app.add_flag("-v", [](std::int64_t) { log::set_level("", log::Level::debug); },
+                 "say more");
+
+    auto add_vm = [&](CLI::App* to, bool required) {
+        auto* option = to->add_option("id", command.vm, "name or number of a VM");
+        option->required(required);
+        option->check([](const std::string& text) {
+            auto legal = check_name(text);
+            return legal ? std::string() : "invalid id: " + legal.error().text();
+        });
+        return option;
+    };
+    auto add_status = [&](const char* name) {
+        auto* status = app.add_subcommand(name, "list VMs and their state");
+        status->add_flag("-r", command.running_only, "running ones only");
+        status->add_flag("--json", command.json, "as JSON");
+        add_vm(status, false);
+        status->callback([&] { command.verb = Command::Verb::status; });
+    };
+    add_status("status");
+    add_status("show");
+
+    auto* start = app.add_subcommand("start", "start a VM");
+    start->add_flag("-c", command.attach, "attach to its console");
+    add_vm(start, true);
+    start->callback([&] { command.verb = Command::Verb::start; });
+
+    auto* stop = app.add_subcommand("stop", "stop a VM");
+    stop->add_flag("-f", command.force, "by force");
+    stop->add_flag("-w", command.wait, "wait until it has ended");
+    auto* all = stop->add_flag("-a", command.all, "every running VM");
+    add_vm(stop, false)->excludes(all);
+    stop->callback([&] {
+        if (!command.all && command.vm.empty())
+            throw CLI::RequiredError("missing id");
+        command.verb = Command::Verb::stop;
+    });
+
+    auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
+    add_vm(wait, true);
+    wait->callback([&] { command.verb = Command::Verb::wait; });
+
+    auto* console = app.add_subcommand("console", "attach to a VM's console; ~. leaves");
+    console->add_flag("-r", command.read_only, "only watch");
+    add_vm(console, true);
+    console->callback([&] { command.verb = Command::Verb::console; });
+
+    // The command is the first word that is no option and no option's value.
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        if (arguments[i] == "-s" || arguments[i] == "--socket") {
+            ++i;
+        } else if (!arguments[i].starts_with('-')) {
+            auto verb = complete_verb(arguments[i]);
+            if (!verb)
+                return refuse(fmt::format("vmctl: {}\n{}", verb.error().text(), vmctl_usage));
+            arguments[i] = *verb;
+            break;
+        }
+    }
+    if (arguments.empty())
+        return refuse(vmctl_usage);
+    return finish(app, std::move(arguments), command, "vmctl");
+}
+
+} // namespace
+
+Command parse(int argc, char** argv) {
+    std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+    return argc > 0 && is_vmctl(argv[0]) ? parse_vmctl(std::move(arguments))
+                                         : parse_vmhost(std::move(arguments));
+}
+
+} // namespace vmhost::cli

@@ -1,0 +1,53 @@
+// vmhost config check and show.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/cli.h"
+
+namespace vmhost::cli {
+
+namespace {
+
+void print_complaints(const config::Complaints& complaints, bool json) {
+    if (!json) {
+        for (const auto& complaint : complaints)
+            std::fprintf(stderr, "%s\n", complaint.message().c_str());
+        return;
+    }
+    auto list = nlohmann::json::array();
+    for (const auto& complaint : complaints)
+        list.push_back({{"file", complaint.place().file},
+                        {"line", complaint.place().line},
+                        {"column", complaint.place().column},
+                        {"kind", std::string(name_of(complaint.kind()))},
+                        {"error", complaint.text()}});
+    auto text = nlohmann::json{{"ok", false}, {"complaints", list}}.dump(
+        2, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::printf("%s\n", text.c_str());
+}
+
+} // namespace
+
+std::optional<config::Model> load_config(const Command& command) {
+    auto model = config::load(command.config);
+    if (model)
+        return std::move(*model);
+    print_complaints(model.error(), command.json);
+    return std::nullopt;
+}
+
+int run_config(const Command& command) {
+    auto model = load_config(command);
+    if (!model)
+        return 1;
+    if (command.verb == Command::Verb::config_show)
+        std::fputs((command.json ? config::print_json(*model) : config::print(*model)).c_str(),
+                   stdout);
+    else if (command.json)
+        std::puts("{\"ok\": true}");
+    else
+        std::puts("configuration OK"); // vmd -n's words
+    return 0;
+}
+
+} // namespace vmhost::cli

@@ -1,0 +1,159 @@
+// The verbs of vmctl(8): requests to the daemon, and what is printed of its
+// replies: messages to standard error, tables and JSON to standard output.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/console.h"
+#include "control/control.h"
+
+namespace vmhost::cli {
+
+using nlohmann::json;
+
+namespace {
+
+int complain(const Error& error) {
+    std::fprintf(stderr, "vmctl: %s\n", error.message().c_str());
+    return 1;
+}
+
+std::string compact(const json& object) {
+    return object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Result<json> ask(control::Client& client, const json& request) {
+    return json::parse(TRY(client.request(compact(request))).json, nullptr, false);
+}
+
+// vmctl(8)'s table: widths 5 5 5 7 7 7 12 8, right-aligned, then the name.
+void print_row(const std::string& id, const std::string& pid, const std::string& vcpus,
+               const std::string& maximum, const std::string& current, const std::string& tty,
+               const std::string& owner, const std::string& state, const std::string& name) {
+    std::fputs(fmt::format("{:>5} {:>5} {:>5} {:>7} {:>7} {:>7} {:>12} {:>8} {}\n", id, pid, vcpus,
+                           maximum, current, tty, owner, state, name)
+                   .c_str(),
+               stdout);
+}
+
+int status(control::Client& client, const Command& command) {
+    auto reply = ask(client, {{"verb", "status"}, {"vm", command.vm}});
+    if (!reply)
+        return complain(reply.error());
+    auto rows = json::array();
+    for (auto& row : (*reply)["vms"])
+        if (!command.running_only || row["state"] == "running")
+            rows.push_back(std::move(row));
+    if (command.json) {
+        std::printf("%s\n", rows.dump(2, ' ', false, json::error_handler_t::replace).c_str());
+        return 0;
+    }
+    print_row("ID", "PID", "VCPUS", "MAXMEM", "CURMEM", "TTY", "OWNER", "STATE", "NAME");
+    for (const auto& row : rows) {
+        bool running = row["pid"].is_number();
+        print_row(std::to_string(row["id"].get<unsigned>()),
+                  running ? std::to_string(row["pid"].get<unsigned>()) : "-",
+                  std::to_string(row["vcpus"].get<unsigned>()),
+                  format_size(row["max_memory_bytes"].get<std::uint64_t>()),
+                  running ? format_size(row["current_memory_bytes"].get<std::uint64_t>()) : "-",
+                  "-", row["owner"].get<std::string>().substr(0, 15), row["state"], row["name"]);
+    }
+    return 0;
+}
+
+int console(control::Client& client, const std::string& vm, bool read_only) {
+    auto answer = client.request(
+        compact({{"verb", "console"}, {"vm", vm}, {"read_only", read_only}}));
+    if (!answer)
+        return complain(answer.error());
+    if (!answer->fd)
+        return complain(Error(ErrorKind::not_found, "console not found"));
+    return attach_console(std::move(*answer->fd), read_only);
+}
+
+int start(control::Client& client, const Command& command) {
+    auto reply = ask(client, {{"verb", "start"}, {"vm", command.vm}});
+    if (!reply)
+        return complain(std::move(reply).error().in("start vm command failed"));
+    if (command.attach)
+        return console(client, command.vm, false);
+    std::fprintf(stderr, "vmctl: started vm %u successfully\n", (*reply)["id"].get<unsigned>());
+    return 0;
+}
+
+bool is_number(const std::string& vm) {
+    return vm.find_first_not_of("0123456789") == std::string::npos;
+}
+
+int stop_one(control::Client& client, const Command& command, const std::string& vm) {
+    std::fputs(is_number(vm) ? "stopping vm: " : fmt::format("stopping vm {}: ", vm).c_str(),
+               stderr);
+    auto answer = client.request(compact({{"verb", "stop"},
+                                          {"vm", vm},
+                                          {"force", command.force},
+                                          {"wait", command.wait}}));
+    if (!answer) {
+        std::fprintf(stderr, "%s\n",
+                     answer.error().kind() == ErrorKind::not_found ? "vm not found"
+                                                                   : answer.error().message().c_str());
+        return 1;
+    }
+    auto last = json::parse(answer->json, nullptr, false);
+    auto id = last["id"].get<unsigned>();
+    if (last["event"] == "terminated")
+        std::fprintf(stderr, "%s vm %u\n", command.force ? "forced to terminate" : "terminated", id);
+    else
+        std::fprintf(stderr, "requested to shutdown vm %u\n", id);
+    return 0;
+}
+
+int stop(control::Client& client, const Command& command) {
+    if (!command.all)
+        return stop_one(client, command, command.vm);
+    auto reply = ask(client, {{"verb", "status"}});
+    if (!reply)
+        return complain(reply.error());
+    int status = 0;
+    for (const auto& row : (*reply)["vms"])
+        if (row["state"] == "running")
+            status |= stop_one(client, command, row["name"]);
+    return status;
+}
+
+int wait(control::Client& client, const Command& command) {
+    std::fputs(is_number(command.vm) ? "waiting for vm: "
+                                     : fmt::format("waiting for vm {}: ", command.vm).c_str(),
+               stderr);
+    auto reply = ask(client, {{"verb", "wait"}, {"vm", command.vm}});
+    if (!reply) {
+        std::fprintf(stderr, "%s\n", reply.error().message().c_str());
+        return 1;
+    }
+    std::fprintf(stderr, "terminated vm %u\n", (*reply)["id"].get<unsigned>());
+    return 0;
+}
+
+} // namespace
+
+int run_vmctl(const Command& command) {
+    auto client = control::Client::connect(command.socket);
+    if (!client)
+        return complain(client.error());
+    switch (command.verb) {
+    case Command::Verb::status:
+        return status(*client, command);
+    case Command::Verb::start:
+        return start(*client, command);
+    case Command::Verb::stop:
+        return stop(*client, command);
+    case Command::Verb::wait:
+        return wait(*client, command);
+    case Command::Verb::console:
+        return console(*client, command.vm, command.read_only);
+    default:
+        return 1;
+    }
+}
+
+} // namespace vmhost::cli

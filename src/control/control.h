@@ -1,0 +1,126 @@
+// The door of control/: the control socket and its verbs.
+//
+// Three parts that never meet in one process but by messages: Server (the control
+// role: accepts, limits, learns credentials from the kernel), Verbs (the parent:
+// decides and acts), Client (vmctl).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/base.h"
+#include "control/protocol.h"
+#include "ipc/ipc.h"
+#include "loop/loop.h"
+
+namespace vmhost::control {
+
+struct Caller {
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+};
+
+// Binds the socket, replaces a dead one, refuses a live one. Mode 0660.
+Result<Fd> open_listener(const std::string& path, std::uint32_t owner_uid, std::uint32_t owner_gid);
+
+// ---- control role ---------------------------------------------------------
+
+class Server {
+public:
+    using ClientId = std::uint64_t;
+    struct Events {
+        std::function<void(ClientId, Caller, std::string json)> request;
+        std::function<void(ClientId)> gone;
+    };
+    Server(Loop& loop, Fd listener, Events events);
+    ~Server();
+    void reply(ClientId client, std::string json, bool last, std::optional<Fd> fd);
+
+private:
+    struct Client;
+    void accept_clients();
+    void took_frame(ClientId id, ipc::Frame frame);
+    void drop(ClientId id);
+
+    Loop& loop_;
+    Fd listener_;
+    Events events_;
+    std::map<ClientId, std::unique_ptr<Client>> clients_;
+    ClientId next_id_ = 1;
+    Watch watch_;
+    Timer retry_; // after running out of descriptors
+};
+
+// ---- parent ---------------------------------------------------------------
+
+struct VmRow {
+    std::uint32_t id = 0;
+    std::optional<std::uint32_t> pid;
+    unsigned vcpus = 1;
+    std::uint64_t max_memory_bytes = 0;
+    std::uint64_t current_memory_bytes = 0; // resident; 0 when not running
+    std::string owner;
+    std::string state;
+    std::string name;
+    std::string note; // why it stopped unasked
+    std::string lease;
+    bool answer_served = false;
+};
+
+// What the verbs act on. VMs are named by name or number.
+class Operations {
+public:
+    virtual ~Operations() = default;
+    virtual std::vector<VmRow> list() = 0;
+    virtual Result<VmRow> find(std::string_view vm) = 0;
+    virtual bool may_control(const Caller& caller, std::string_view vm) = 0;
+    virtual void start(std::string_view vm, std::function<void(Result<void>)> done) = 0;
+    virtual Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) = 0;
+    virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
+    virtual Result<Fd> console(std::string_view vm, bool want_writer) = 0;
+};
+
+struct Reply {
+    std::string json;
+    bool last = true;
+    std::optional<Fd> fd;
+};
+
+class Verbs {
+public:
+    explicit Verbs(Operations& operations) : operations_(operations) {}
+    // json is the client's, unchecked. reply is called once or more, the last time with last.
+    void handle(const Caller& caller, std::string_view json, std::function<void(Reply)> reply);
+
+private:
+    Operations& operations_;
+};
+
+// ---- vmctl ----------------------------------------------------------------
+
+// A blocking client; one request at a time.
+class Client {
+public:
+    static Result<Client> connect(const std::string& path);
+    // Sends the request; take is called for each reply but the last, which is returned. A refusal
+    // is an Error of its kind.
+    struct Answer {
+        std::string json;
+        std::optional<Fd> fd;
+    };
+    Result<Answer> request(const std::string& json,
+                           const std::function<void(const std::string&)>& take = {});
+
+private:
+    explicit Client(Fd socket) : socket_(std::move(socket)) {}
+    Fd socket_;
+    ipc::FrameReader reader_;
+    std::vector<ipc::Frame> ready_;
+};
+
+} // namespace vmhost::control

@@ -1,0 +1,27 @@
+// The control protocol: what vmctl and vmhost say to each other.
+//
+// On the Unix stream socket of [control] socket, in the frames of ipc/ipc.h:
+// type 1, client → daemon: one request, a JSON object {"verb": …, "vm": …}.
+// type 2, daemon → client: a reply that is followed by more.
+// type 3, daemon → client: the last reply to a request; may carry a descriptor.
+// Every reply is an object with "ok"; a refusal has "kind" (base/error.h) and
+// "error", a text for people. One request at a time per connection.
+//
+// | verb    | fields                    | replies                                   |
+// |---------|---------------------------|-------------------------------------------|
+// | status  | vm (optional)             | vms: [ … ]                                |
+// | start   | vm                        | id                                        |
+// | stop    | vm, force, wait           | event requested, id; with wait: terminated |
+// | wait    | vm                        | event terminated, id                      |
+// | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
+#pragma once
+
+#include <cstdint>
+
+namespace vmhost::control {
+
+inline constexpr std::uint16_t request_type = 1;
+inline constexpr std::uint16_t partial_reply_type = 2;
+inline constexpr std::uint16_t last_reply_type = 3;
+
+} // namespace vmhost::control

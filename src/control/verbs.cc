@@ -1,0 +1,138 @@
+// The verbs, as the parent executes them. The request is a client's: its shape is
+// checked here, and who may do what.
+//
+// Loop thread of the parent.
+#include "control/control.h"
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace vmhost::control {
+
+using nlohmann::json;
+
+namespace {
+
+std::string text_of(const json& object) {
+    return object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string refusal(const Error& error) {
+    return text_of(
+        {{"ok", false}, {"kind", std::string(name_of(error.kind()))}, {"error", error.message()}});
+}
+
+json row_of(const VmRow& row) {
+    json object{{"id", row.id},
+                {"name", row.name},
+                {"state", row.state},
+                {"vcpus", row.vcpus},
+                {"max_memory_bytes", row.max_memory_bytes},
+                {"current_memory_bytes", row.current_memory_bytes},
+                {"owner", row.owner},
+                {"note", row.note},
+                {"lease", row.lease},
+                {"answer_served", row.answer_served}};
+    object["pid"] = row.pid ? json(*row.pid) : json();
+    return object;
+}
+
+// The fields of a request, each with its one type.
+struct Request {
+    std::string verb, vm;
+    bool force = false, wait = false, read_only = false;
+};
+
+Result<Request> parse(std::string_view text) {
+    auto object = json::parse(text, nullptr, false);
+    if (!object.is_object())
+        return fail(ErrorKind::invalid, "the request is no JSON object");
+    Request request;
+    for (const auto& [key, value] : object.items()) {
+        if (key == "verb" && value.is_string())
+            request.verb = value;
+        else if (key == "vm" && value.is_string())
+            request.vm = value;
+        else if (key == "force" && value.is_boolean())
+            request.force = value;
+        else if (key == "wait" && value.is_boolean())
+            request.wait = value;
+        else if (key == "read_only" && value.is_boolean())
+            request.read_only = value;
+        else
+            return fail(ErrorKind::invalid, "the request's field \"{}\" is unknown or has a wrong type",
+                        printable(key, 40));
+    }
+    return request;
+}
+
+} // namespace
+
+void Verbs::handle(const Caller& caller, std::string_view text, std::function<void(Reply)> reply) {
+    auto refuse = [reply](const Error& error) { reply({refusal(error), true, {}}); };
+    auto request = parse(text);
+    if (!request) {
+        refuse(request.error());
+        return;
+    }
+    if (request->verb == "status") {
+        auto rows = json::array();
+        if (request->vm.empty()) {
+            for (const auto& row : operations_.list())
+                rows.push_back(row_of(row));
+        } else if (auto row = operations_.find(request->vm)) {
+            rows.push_back(row_of(*row));
+        }
+        reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
+        return;
+    }
+    bool known = request->verb == "start" || request->verb == "stop" || request->verb == "wait" ||
+                 request->verb == "console";
+    if (!known) {
+        refuse(Error(ErrorKind::invalid,
+                     fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
+        return;
+    }
+    auto row = operations_.find(request->vm);
+    if (!row) {
+        refuse(row.error());
+        return;
+    }
+    if (!operations_.may_control(caller, row->name)) {
+        log::notice("control", "uid {} may not {} vm {}", caller.uid, request->verb, row->name);
+        refuse(Error(ErrorKind::denied,
+                     fmt::format("vm {}: {} is for its owner {} and root", row->name,
+                                 request->verb, row->owner)));
+        return;
+    }
+    auto id = row->id;
+    auto terminated = [reply, id] {
+        reply({text_of({{"ok", true}, {"event", "terminated"}, {"id", id}}), true, {}});
+    };
+    if (request->verb == "start") {
+        operations_.start(row->name, [reply, refuse, id](Result<void> started) {
+            if (!started)
+                refuse(started.error());
+            else
+                reply({text_of({{"ok", true}, {"id", id}}), true, {}});
+        });
+    } else if (request->verb == "stop") {
+        auto stopping = operations_.stop(row->name, request->force,
+                                         request->wait ? std::function<void()>(terminated) : nullptr);
+        if (!stopping)
+            refuse(stopping.error());
+        else
+            reply({text_of({{"ok", true}, {"event", "requested"}, {"id", id}}), !request->wait, {}});
+    } else if (request->verb == "wait") {
+        if (auto waiting = operations_.wait(row->name, terminated); !waiting)
+            refuse(waiting.error());
+    } else {
+        auto console = operations_.console(row->name, !request->read_only);
+        if (!console)
+            refuse(console.error());
+        else
+            reply({text_of({{"ok", true}, {"id", id}}), true, std::move(*console)});
+    }
+}
+
+} // namespace vmhost::control

@@ -1,0 +1,288 @@
+#include "host/guest.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <fstream>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk/disk.h"
+#include "ipc/messages.h"
+
+namespace vmhost::host {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// OpenBSD's RB_* flags (sys/reboot.h).
+std::uint32_t howto_of(const std::vector<std::string>& flags) {
+    std::uint32_t howto = 0;
+    for (const auto& flag : flags)
+        howto |= flag == "ask_name" ? 0x1u : flag == "single_user" ? 0x2u : flag == "config" ? 0x400u : 0u;
+    return howto;
+}
+
+Result<Fd> open_kvm() {
+    Fd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (kvm)
+        return kvm;
+    switch (errno) {
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+        return fail(ErrorKind::unsupported, "/dev/kvm is missing: this host has no hardware "
+                                            "virtualization, or its kvm module is not loaded");
+    default:
+        return fail_errno(errno, "open /dev/kvm");
+    }
+}
+
+Result<Fd> open_regular(const std::string& path, const char* what) {
+    Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (!file)
+        return fail_errno(errno, "{} {}", what, printable(path));
+    struct stat about{};
+    if (::fstat(file.get(), &about) < 0)
+        return fail_errno(errno, "{} {}", what, printable(path));
+    if (!S_ISREG(about.st_mode))
+        return fail(ErrorKind::invalid, "{} {} is not a regular file", what, printable(path));
+    return file;
+}
+
+} // namespace
+
+std::string_view name_of(GuestState state) {
+    switch (state) {
+    case GuestState::stopped:
+        return "stopped";
+    case GuestState::waiting:
+    case GuestState::starting:
+        return "waiting";
+    case GuestState::running:
+        return "running";
+    case GuestState::stopping:
+        return "stopping";
+    }
+    return "unknown";
+}
+
+Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
+             std::uint32_t id, OwnerIds owner)
+    : context_(context), vm_(vm), model_(model), id_(id), owner_(owner),
+      kill_timer_(*context.loop, [this] {
+          log::warning("host", "vm {} did not end when told to: killing its process", vm_.name);
+          if (process_)
+              process_->kill();
+      }) {}
+
+Guest::~Guest() = default;
+
+Error Guest::blame(Error error, const Place& place) const {
+    return std::move(error).in(fmt::format("vm {}", vm_.name)).at(place);
+}
+
+struct Guest::Opened {
+    ipc::VmSetup setup;
+};
+
+Result<Guest::Opened> Guest::open_everything() {
+    auto blamed = [this](auto result, const Place& place) {
+        if (!result)
+            return decltype(result)(std::unexpected(blame(std::move(result).error(), place)));
+        return result;
+    };
+    auto path_of = [this](const std::string& path) {
+        return path.starts_with('/') ? path : context_.state_directory + "/" + path;
+    };
+    Opened opened;
+    auto& setup = opened.setup;
+    setup.name = vm_.name;
+    setup.memory_bytes = vm_.memory_bytes;
+    setup.vcpus = vm_.vcpus;
+    setup.debug_exit = context_.debug_exit;
+    setup.command_line = vm_.command_line;
+    setup.howto = howto_of(vm_.boot_flags);
+
+    if (vm_.accel.value_or(context_.accel) == config::Accel::soft)
+        return std::unexpected(blame(Error(ErrorKind::unsupported,
+                                           "accel = \"soft\": this build has no software CPU"),
+                                     vm_.place));
+    setup.kvm = TRY(blamed(open_kvm(), vm_.place));
+    if (!vm_.boot.empty()) {
+        setup.image_name = vm_.boot;
+        setup.image = TRY(blamed(open_regular(path_of(vm_.boot), "boot"), vm_.boot_place));
+    }
+    if (!vm_.initrd.empty())
+        setup.initrd = TRY(blamed(open_regular(path_of(vm_.initrd), "initrd"), vm_.boot_place));
+
+    for (std::size_t i = 0; i < vm_.disks.size(); ++i) {
+        const auto& disk = vm_.disks[i];
+        auto path = path_of(disk.path);
+        if (disk.size_bytes && ::access(path.c_str(), F_OK) < 0 && errno == ENOENT) {
+            TRY(blamed(disk::create_raw(path, *disk.size_bytes), disk.place));
+            log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(path),
+                        format_size(*disk.size_bytes));
+        }
+        auto image = TRY(blamed(disk::open_image(path, disk.read_only), disk.place));
+        TRY(blamed(disk::lock_image(image, disk.read_only, path), disk.place));
+        setup.disks.push_back({std::move(image), disk.read_only, disk.serial});
+    }
+    for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
+        const auto& interface = vm_.interfaces[i];
+        const auto* wanted = model_.find_switch(interface.switch_name);
+        net::TapSpec tap;
+        tap.name = net::tap_name(vm_.name, static_cast<unsigned>(i));
+        tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
+        tap.bridge = wanted->interface;
+        tap.mtu = wanted->mtu;
+        tap.owner = context_.user ? context_.user->uid : ::geteuid();
+        auto fd = TRY(blamed(context_.network->make_tap(tap), interface.place));
+        taps_.push_back(tap.name);
+        setup.nics.push_back({std::move(fd), interface.lladdr});
+        if (vm_.boot_device == config::BootDevice::net && i == 0)
+            setup.boot_mac = interface.lladdr;
+    }
+    return opened;
+}
+
+void Guest::start(Done done) {
+    if (state_ != GuestState::stopped && state_ != GuestState::waiting) {
+        done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
+        return;
+    }
+    state_ = GuestState::starting;
+    starting_ = std::move(done);
+    start_error_.reset();
+    note_.clear();
+    lease.reset();
+    answer_served = false;
+    auto opened = open_everything();
+    if (!opened) {
+        finish_start(std::unexpected(std::move(opened).error()));
+        return;
+    }
+    auto process = RoleChild::start(
+        *context_.loop,
+        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = context_.user},
+        {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
+         .ended = [this](std::string how) { process_ended(how); }});
+    if (!process) {
+        finish_start(std::unexpected(blame(std::move(process).error(), vm_.place)));
+        return;
+    }
+    process_ = std::move(*process);
+    process_->send(std::move(opened->setup));
+}
+
+void Guest::finish_start(Result<void> result) {
+    if (!result) {
+        state_ = GuestState::stopped;
+        note_ = result.error().text();
+        remove_taps();
+    } else {
+        state_ = GuestState::running;
+        log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
+    }
+    auto done = std::exchange(starting_, nullptr);
+    if (done)
+        done(std::move(result));
+}
+
+void Guest::remove_taps() {
+    for (const auto& tap : std::exchange(taps_, {}))
+        if (auto removed = context_.network->remove_tap(tap); !removed)
+            log::debug("host", "tap {}: {}", tap, removed.error().message());
+}
+
+void Guest::took_frame(ipc::Frame&& frame) {
+    switch (frame.type) {
+    case ipc::Ready::type:
+        if (state_ == GuestState::starting)
+            finish_start({});
+        return;
+    case ipc::Failed::type:
+        if (auto failed = ipc::decode<ipc::Failed>(std::move(frame))) {
+            // The process says what is wrong with the image; the file says where it was named.
+            start_error_ = blame(Error(static_cast<ErrorKind>(failed->kind), failed->text),
+                                 vm_.boot.empty() ? vm_.place : vm_.boot_place);
+            note_ = failed->text;
+        }
+        return;
+    case ipc::VmReset::type:
+        log::info("host", "vm {} rebooted", vm_.name);
+        return;
+    case ipc::VmEnded::type:
+        if (auto ended = ipc::decode<ipc::VmEnded>(std::move(frame))) {
+            note_ = ended->text;
+            exit_code = ended->code;
+            log::notice("host", "vm {} ended: {}", vm_.name, printable(ended->text, 400));
+        }
+        return;
+    default:
+        log::warning("host", "vm {}: its process sent an unknown message {}", vm_.name, frame.type);
+    }
+}
+
+void Guest::process_ended(const std::string& how) {
+    kill_timer_.stop();
+    auto process = std::move(process_); // lives until this call returns
+    auto before = state_;
+    state_ = GuestState::stopped;
+    remove_taps();
+    if (before == GuestState::starting) {
+        auto error = start_error_ ? std::move(*start_error_)
+                                  : blame(Error(ErrorKind::internal, "its process ended: " + how),
+                                          vm_.place);
+        finish_start(std::unexpected(std::move(error)));
+    } else if (note_.empty() && before == GuestState::running) {
+        note_ = "its process ended: " + how;
+        log::error("host", "vm {}: {}", vm_.name, note_);
+    }
+    for (auto& ended : std::exchange(waiting_, {}))
+        ended();
+}
+
+Result<void> Guest::stop(std::function<void()> ended) {
+    if (!process_)
+        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
+    if (ended)
+        waiting_.push_back(std::move(ended));
+    if (state_ != GuestState::stopping) {
+        state_ = GuestState::stopping;
+        process_->send(ipc::VmTerminate{});
+        kill_timer_.start(5s);
+    }
+    return {};
+}
+
+Result<void> Guest::wait(std::function<void()> ended) {
+    if (!process_)
+        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
+    waiting_.push_back(std::move(ended));
+    return {};
+}
+
+Result<Fd> Guest::attach_console(bool want_writer) {
+    if (!process_ || state_ == GuestState::starting)
+        return fail(ErrorKind::not_found, "console not found: vm {} is not running", vm_.name);
+    auto [ours, theirs] = TRY(socket_pair(SOCK_STREAM));
+    process_->send(ipc::VmAttachConsole{std::move(theirs), want_writer});
+    return std::move(ours);
+}
+
+std::optional<pid_t> Guest::pid() const {
+    return process_ ? std::optional(process_->pid()) : std::nullopt;
+}
+
+std::uint64_t Guest::resident_bytes() const {
+    if (!process_)
+        return 0;
+    std::ifstream statm(fmt::format("/proc/{}/statm", process_->pid()));
+    std::uint64_t total_pages = 0, resident_pages = 0;
+    statm >> total_pages >> resident_pages;
+    return resident_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+} // namespace vmhost::host

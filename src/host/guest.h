@@ -1,0 +1,91 @@
+// One VM as the parent sees it: what the file says of it, the state it is in, and
+// the process that runs it while it runs.
+//
+// stopped → starting → running → stopping → stopped. Everything that needs rights
+// is opened here and handed over as descriptors; the VM process opens nothing.
+//
+// Loop thread of the parent.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "host/child.h"
+#include "net/net.h"
+
+namespace vmhost::host {
+
+enum class GuestState : std::uint8_t { stopped, waiting, starting, running, stopping };
+std::string_view name_of(GuestState state); // vmctl's words: "waiting" covers starting
+
+// What a guest needs of its host.
+struct GuestContext {
+    Loop* loop = nullptr;
+    net::Network* network = nullptr; // null: no VM has interfaces
+    std::string state_directory;     // relative image paths start here
+    std::string config_file;
+    config::Accel accel = config::Accel::automatic;
+    std::optional<User> user; // the VM processes become
+    bool debug_exit = false;
+};
+
+class Guest {
+public:
+    using Done = std::function<void(Result<void>)>;
+
+    Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
+          std::uint32_t id, OwnerIds owner);
+    ~Guest();
+
+    // Opens what the guest needs and starts its process; done is called once the guest runs, or
+    // with the reason why it does not (nothing is left behind then).
+    void start(Done done);
+    // Ends the guest; ended is called when its process is gone. A second call only waits too.
+    Result<void> stop(std::function<void()> ended);
+    // Calls ended at the final stop (not on a reboot).
+    Result<void> wait(std::function<void()> ended);
+    // A connected socket to the guest's console (machine/console/frames.h).
+    Result<Fd> attach_console(bool want_writer);
+    void mark_waiting() { state_ = GuestState::waiting; }
+
+    const config::Vm& config() const { return vm_; }
+    std::uint32_t id() const { return id_; }
+    const OwnerIds& owner() const { return owner_; }
+    GuestState state() const { return state_; }
+    std::optional<pid_t> pid() const;
+    std::uint64_t resident_bytes() const; // of the process; 0 when it does not run
+    // Why it is not running, when that was not asked for; and progress worth showing.
+    const std::string& note() const { return note_; }
+    std::optional<Ipv4> lease;
+    bool answer_served = false;
+    std::uint8_t exit_code = 0; // of the debug-exit device
+
+private:
+    struct Opened; // descriptors on their way to the VM process
+    Result<Opened> open_everything();
+    void remove_taps();
+    void took_frame(ipc::Frame&& frame);
+    void process_ended(const std::string& how);
+    void finish_start(Result<void> result);
+    Error blame(Error error, const Place& place) const;
+
+    GuestContext context_;
+    const config::Vm& vm_;
+    const config::Model& model_;
+    std::uint32_t id_;
+    OwnerIds owner_;
+    GuestState state_ = GuestState::stopped;
+    std::string note_;
+    Done starting_;
+    std::optional<Error> start_error_;
+    std::vector<std::function<void()>> waiting_;
+    std::vector<std::string> taps_;
+    std::unique_ptr<RoleChild> process_;
+    Timer kill_timer_; // for a process that does not end when told to
+};
+
+} // namespace vmhost::host

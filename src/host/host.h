@@ -1,0 +1,74 @@
+// The door of host/: the privileged parent. Brings a model up on this host, keeps
+// it up, and undoes everything at the end: links, sockets, processes.
+//
+// Loop thread of the parent. Nothing here parses what comes from a guest or the
+// network; messages of role processes are decoded by ipc/ with bounds.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "host/guest.h"
+#include "host/services.h"
+#include "host/users.h"
+#include "loop/loop.h"
+#include "net/net.h"
+
+namespace vmhost::host {
+
+struct Options {
+    bool keep_going = false; // a VM that cannot start does not end the whole run
+    bool debug_exit = false; // every guest gets the debug-exit device
+};
+
+class Host {
+public:
+    using Done = std::function<void(Result<void>)>;
+
+    Host(Loop& loop, config::Model model, Options options);
+    ~Host();
+
+    // Resolves users and owners; changes nothing on the host.
+    Result<void> prepare();
+    // After prepare: links, services, then every enabled VM in file order. done gets the first
+    // thing that failed; call shut_down then too.
+    void start(Done done);
+    // Ends guests and services, removes links. done is called once nothing is left.
+    void shut_down(std::function<void()> done);
+
+    const config::Model& model() const { return model_; }
+    const Users& users() const { return users_; }
+    // The user of the unprivileged roles; none when not started as root.
+    const std::optional<User>& role_user() const { return role_user_; }
+    const std::vector<std::unique_ptr<Guest>>& guests() const { return guests_; }
+    // By name, or by id when the text is a number.
+    Result<Guest*> find(std::string_view name_or_id) const;
+
+    // Told of every lease and every answer file served.
+    std::function<void(Guest&, std::string_view)> on_progress;
+
+private:
+    Result<void> make_links();
+    void start_services(Done done);
+    void start_guests(std::size_t next, Done done);
+    void took_dhcp(ipc::Frame&& frame);
+    void took_http(ipc::Frame&& frame);
+
+    Loop& loop_;
+    config::Model model_;
+    Options options_;
+    Users users_;
+    std::optional<User> role_user_;
+    std::unique_ptr<net::Network> network_;
+    std::vector<BridgeLink> bridges_;
+    std::vector<std::unique_ptr<Service>> services_;
+    std::vector<std::unique_ptr<Guest>> guests_;
+    Timer stagger_;
+    std::function<void()> next_guest_;
+    bool ending_ = false;
+};
+
+} // namespace vmhost::host

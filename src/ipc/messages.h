@@ -1,0 +1,247 @@
+// The messages between the parent and its role processes, by the side that
+// sends them. Encoded by ipc/codec.h, carried by ipc::Channel. Every child
+// starts with one Setup message and answers with Ready or Failed.
+#pragma once
+
+#include "ipc/codec.h"
+
+namespace vmhost::ipc {
+
+// ---- every child → parent -------------------------------------------------
+
+struct Ready {
+    static constexpr std::uint16_t type = 1;
+    template <class A>
+    void fields(A&) {}
+};
+
+// The child cannot do its work and ends.
+struct Failed {
+    static constexpr std::uint16_t type = 2;
+    std::uint8_t kind = 0; // ErrorKind
+    std::string text;
+    template <class A>
+    void fields(A& a) {
+        a(kind, text);
+    }
+};
+
+// ---- parent → vm ----------------------------------------------------------
+
+struct VmDisk {
+    Fd image; // opened, locked
+    bool read_only = false;
+    std::string serial;
+    template <class A>
+    void fields(A& a) {
+        a(image, read_only, serial);
+    }
+};
+
+struct VmNic {
+    Fd tap;
+    Mac mac;
+    template <class A>
+    void fields(A& a) {
+        a(tap, mac);
+    }
+};
+
+struct VmSetup {
+    static constexpr std::uint16_t type = 16;
+    std::string name;
+    std::uint64_t memory_bytes = 0;
+    std::uint32_t vcpus = 1;
+    Fd kvm;
+    std::optional<Fd> image; // none = embedded firmware
+    std::string image_name;  // for messages
+    std::optional<Fd> initrd;
+    std::string command_line;
+    std::optional<Mac> boot_mac;
+    std::uint32_t howto = 0;
+    std::vector<VmDisk> disks;
+    std::vector<VmNic> nics;
+    bool debug_exit = false;
+    template <class A>
+    void fields(A& a) {
+        a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac, howto,
+          disks, nics, debug_exit);
+    }
+};
+
+// End the guest now; the process answers with VmEnded and exits.
+struct VmTerminate {
+    static constexpr std::uint16_t type = 17;
+    template <class A>
+    void fields(A&) {}
+};
+
+// A console client; the other end of the socket is with vmctl.
+struct VmAttachConsole {
+    static constexpr std::uint16_t type = 18;
+    Fd client;
+    bool want_writer = true;
+    template <class A>
+    void fields(A& a) {
+        a(client, want_writer);
+    }
+};
+
+// ---- vm → parent ----------------------------------------------------------
+
+// The guest rebooted in place.
+struct VmReset {
+    static constexpr std::uint16_t type = 32;
+    template <class A>
+    void fields(A&) {}
+};
+
+struct VmEnded {
+    static constexpr std::uint16_t type = 33;
+    std::uint8_t how = 0;  // machine::MachineEnd::How
+    std::uint8_t code = 0; // of the debug-exit device
+    std::string text;
+    template <class A>
+    void fields(A& a) {
+        a(how, code, text);
+    }
+};
+
+// ---- control --------------------------------------------------------------
+
+// parent → control
+struct ControlSetup {
+    static constexpr std::uint16_t type = 48;
+    Fd listener;
+    template <class A>
+    void fields(A& a) {
+        a(listener);
+    }
+};
+
+// control → parent: a client's request with the credentials the kernel vouches for.
+struct ControlRequest {
+    static constexpr std::uint16_t type = 49;
+    std::uint64_t client = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::string json;
+    template <class A>
+    void fields(A& a) {
+        a(client, uid, gid, json);
+    }
+};
+
+// parent → control: to be handed to that client; last = the request is answered.
+struct ControlReply {
+    static constexpr std::uint16_t type = 50;
+    std::uint64_t client = 0;
+    std::string json;
+    bool last = true;
+    std::optional<Fd> fd;
+    template <class A>
+    void fields(A& a) {
+        a(client, json, last, fd);
+    }
+};
+
+// control → parent: that client is gone, its pending requests need no answer.
+struct ControlClientGone {
+    static constexpr std::uint16_t type = 51;
+    std::uint64_t client = 0;
+    template <class A>
+    void fields(A& a) {
+        a(client);
+    }
+};
+
+// ---- dhcp -----------------------------------------------------------------
+
+struct DhcpGuest {
+    std::string vm;
+    Mac mac;
+    Ipv4 address;
+    std::string host_name;
+    template <class A>
+    void fields(A& a) {
+        a(vm, mac, address, host_name);
+    }
+};
+
+struct DhcpNetwork {
+    std::string name; // of the switch
+    Ipv4Prefix address; // ours on it
+    Mac mac;            // of the bridge
+    Fd packet_socket;
+    Fd udp_socket;
+    std::vector<Ipv4> routers;
+    std::vector<Ipv4> domain_name_servers;
+    std::string domain_name;
+    std::uint32_t lease_seconds = 0;
+    Ipv4 next_server;
+    std::string filename;
+    std::uint32_t mtu = 1500;
+    std::vector<DhcpGuest> guests;
+    template <class A>
+    void fields(A& a) {
+        a(name, address, mac, packet_socket, udp_socket, routers, domain_name_servers, domain_name,
+          lease_seconds, next_server, filename, mtu, guests);
+    }
+};
+
+struct DhcpSetup {
+    static constexpr std::uint16_t type = 64;
+    std::vector<DhcpNetwork> networks;
+    template <class A>
+    void fields(A& a) {
+        a(networks);
+    }
+};
+
+// dhcp → parent: an address was acknowledged.
+struct DhcpLease {
+    static constexpr std::uint16_t type = 65;
+    std::string vm;
+    Ipv4 address;
+    template <class A>
+    void fields(A& a) {
+        a(vm, address);
+    }
+};
+
+// ---- http -----------------------------------------------------------------
+
+struct HttpAnswer {
+    std::string vm;
+    Ipv4 address;
+    Mac mac;
+    std::string host_name;
+    std::string content;
+    template <class A>
+    void fields(A& a) {
+        a(vm, address, mac, host_name, content);
+    }
+};
+
+struct HttpSetup {
+    static constexpr std::uint16_t type = 80;
+    std::vector<Fd> listeners;
+    std::vector<HttpAnswer> answers;
+    template <class A>
+    void fields(A& a) {
+        a(listeners, answers);
+    }
+};
+
+// http → parent: a VM fetched its answer file.
+struct HttpAnswerServed {
+    static constexpr std::uint16_t type = 81;
+    std::string vm;
+    std::string path;
+    template <class A>
+    void fields(A& a) {
+        a(vm, path);
+    }
+};
+
+} // namespace vmhost::ipc

@@ -1,0 +1,51 @@
+// What every child role does before its own story begins, and how it speaks to
+// the parent.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ipc/messages.h"
+#include "loop/loop.h"
+
+namespace vmhost::role {
+
+// The parent's end of a role process: descriptor 3. The role ends when the parent
+// is gone; nothing of a role outlives it.
+class Parent {
+public:
+    // setup takes the first frame, message every later one.
+    Parent(Loop& loop, std::function<void(ipc::Frame)> setup,
+           std::function<void(ipc::Frame)> message, std::function<void()> gone);
+
+    template <class Message>
+    void send(Message message) {
+        channel_->send(ipc::encode(std::move(message)));
+    }
+    // Tells the parent why this role cannot work, then ends the loop.
+    void fail(const Error& error);
+    // Sends what is queued, then ends the loop.
+    void finish();
+    bool failed() const { return failed_; }
+
+private:
+    Loop& loop_;
+    std::function<void()> gone_;
+    bool set_up_ = false;
+    bool failed_ = false;
+    std::unique_ptr<ipc::Channel> channel_;
+};
+
+// Gives up root for good: groups, gid, uid, no new privileges, no dumps. With "-" for
+// both (not started as root) only the last two. Confinement beyond that (empty root, landlock,
+// system-call list, cgroup) has its place here.
+Result<void> drop_rights(const std::string& uid, const std::string& gid);
+
+int run_control(const std::string& uid, const std::string& gid);
+int run_dhcp(const std::string& uid, const std::string& gid);
+int run_http(const std::string& uid, const std::string& gid);
+int run_vm(const std::string& uid, const std::string& gid);
+
+} // namespace vmhost::role

@@ -1,0 +1,48 @@
+// The control role: owns the control socket, knows who calls, decides nothing.
+//
+// User: _vmhost. Rights: the listening socket and its clients.
+#include "control/control.h"
+#include "role/child.h"
+
+namespace vmhost::role {
+
+int run_control(const std::string& uid, const std::string& gid) {
+    Loop loop;
+    std::unique_ptr<control::Server> server;
+    std::unique_ptr<Parent> parent;
+
+    auto setup = [&](ipc::Frame frame) {
+        auto setup_message = ipc::decode<ipc::ControlSetup>(std::move(frame));
+        if (!setup_message) {
+            parent->fail(setup_message.error());
+            return;
+        }
+        server = std::make_unique<control::Server>(
+            loop, std::move(setup_message->listener),
+            control::Server::Events{
+                .request =
+                    [&](std::uint64_t client, control::Caller caller, std::string json) {
+                        parent->send(
+                            ipc::ControlRequest{client, caller.uid, caller.gid, std::move(json)});
+                    },
+                .gone =
+                    [&](std::uint64_t client) { parent->send(ipc::ControlClientGone{client}); }});
+        parent->send(ipc::Ready{});
+    };
+    auto message = [&](ipc::Frame frame) {
+        if (auto reply = ipc::decode<ipc::ControlReply>(std::move(frame)))
+            server->reply(reply->client, std::move(reply->json), reply->last,
+                          std::move(reply->fd));
+    };
+
+    // Nothing has been read from anybody yet: give up rights first.
+    auto dropped = drop_rights(uid, gid);
+    parent = std::make_unique<Parent>(loop, setup, message, nullptr);
+    if (!dropped)
+        parent->fail(dropped.error());
+    // From here on: an unprivileged process with one socket to the parent.
+    loop.run();
+    return parent->failed() ? 1 : 0;
+}
+
+} // namespace vmhost::role

@@ -1,0 +1,74 @@
+// The dhcp role: addresses for the guests of the model.
+//
+// User: _vmhost. Rights: one packet socket and one UDP socket per bridge, opened
+// by the parent.
+#include "dhcp/dhcp.h"
+#include "role/child.h"
+
+namespace vmhost::role {
+
+namespace {
+
+dhcp::Network network_of(ipc::DhcpNetwork& described) {
+    dhcp::Network network;
+    network.name = described.name;
+    network.server = described.address;
+    network.routers = std::move(described.routers);
+    network.domain_name_servers = std::move(described.domain_name_servers);
+    network.domain_name = std::move(described.domain_name);
+    network.lease_time_s = described.lease_seconds;
+    network.next_server = described.next_server;
+    network.filename = std::move(described.filename);
+    network.mtu = described.mtu;
+    for (auto& guest : described.guests)
+        network.guests.push_back(
+            {std::move(guest.vm), guest.mac, guest.address, std::move(guest.host_name), {}});
+    return network;
+}
+
+} // namespace
+
+int run_dhcp(const std::string& uid, const std::string& gid) {
+    Loop loop;
+    dhcp::Server server;
+    std::vector<std::unique_ptr<dhcp::Listener>> listeners;
+    std::unique_ptr<Parent> parent;
+
+    auto told = [&](const dhcp::Event& event) {
+        dhcp::log_event(event);
+        if (event.kind == dhcp::EventKind::acknowledged || event.kind == dhcp::EventKind::booted)
+            parent->send(ipc::DhcpLease{event.vm, event.address});
+    };
+    auto setup = [&](ipc::Frame frame) {
+        auto described = ipc::decode<ipc::DhcpSetup>(std::move(frame));
+        if (!described) {
+            parent->fail(described.error());
+            return;
+        }
+        std::vector<dhcp::Network> networks;
+        for (auto& network : described->networks)
+            networks.push_back(network_of(network));
+        if (auto configured = server.configure(std::move(networks)); !configured) {
+            parent->fail(configured.error());
+            return;
+        }
+        for (auto& network : described->networks)
+            listeners.push_back(std::make_unique<dhcp::Listener>(
+                loop,
+                dhcp::Sockets{std::move(network.packet_socket), std::move(network.udp_socket),
+                              network.mac},
+                network.name, server, told));
+        parent->send(ipc::Ready{});
+    };
+    auto message = [](ipc::Frame) {};
+
+    auto dropped = drop_rights(uid, gid);
+    parent = std::make_unique<Parent>(loop, setup, message, nullptr);
+    if (!dropped)
+        parent->fail(dropped.error());
+    // From here on: an unprivileged process with its sockets.
+    loop.run();
+    return parent->failed() ? 1 : 0;
+}
+
+} // namespace vmhost::role

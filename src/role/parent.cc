@@ -1,0 +1,219 @@
+// The parent: the one process with rights. It holds the model, opens, spawns and
+// passes on; it parses nothing that comes from a guest or the network.
+#include <csignal>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <unistd.h>
+
+#include "control/control.h"
+#include "host/host.h"
+#include "role/role.h"
+
+namespace vmhost::role {
+
+namespace {
+
+// The verbs of control/ act on the guests of host/.
+class HostOperations final : public control::Operations {
+public:
+    explicit HostOperations(host::Host& host) : host_(host) {}
+
+    std::vector<control::VmRow> list() override {
+        std::vector<control::VmRow> rows;
+        for (const auto& guest : host_.guests())
+            rows.push_back(row_of(*guest));
+        return rows;
+    }
+    Result<control::VmRow> find(std::string_view vm) override {
+        return row_of(*TRY(host_.find(vm)));
+    }
+    bool may_control(const control::Caller& caller, std::string_view vm) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            return false;
+        const auto& owner = (*guest)->owner();
+        return caller.uid == 0 || caller.uid == ::geteuid() || caller.uid == owner.uid ||
+               (owner.gid && host_.users().is_member(caller.uid, caller.gid, *owner.gid));
+    }
+    void start(std::string_view vm, std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            done(std::unexpected(std::move(guest).error()));
+        else
+            (*guest)->start(std::move(done));
+    }
+    Result<void> stop(std::string_view vm, bool, std::function<void()> ended) override {
+        // A guest has no way yet to be asked: every stop ends it at once, as with force.
+        return TRY(host_.find(vm))->stop(std::move(ended));
+    }
+    Result<void> wait(std::string_view vm, std::function<void()> ended) override {
+        return TRY(host_.find(vm))->wait(std::move(ended));
+    }
+    Result<Fd> console(std::string_view vm, bool want_writer) override {
+        return TRY(host_.find(vm))->attach_console(want_writer);
+    }
+
+private:
+    control::VmRow row_of(const host::Guest& guest) {
+        control::VmRow row;
+        row.id = guest.id();
+        if (auto pid = guest.pid())
+            row.pid = static_cast<std::uint32_t>(*pid);
+        row.vcpus = guest.config().vcpus;
+        row.max_memory_bytes = guest.config().memory_bytes;
+        row.current_memory_bytes = guest.resident_bytes();
+        row.owner = host_.users().user_name(guest.owner().uid);
+        if (guest.owner().gid)
+            row.owner += ":" + host_.users().group_name(*guest.owner().gid);
+        row.state = host::name_of(guest.state());
+        row.name = guest.config().name;
+        row.note = guest.note();
+        if (guest.lease)
+            row.lease = guest.lease->text();
+        row.answer_served = guest.answer_served;
+        return row;
+    }
+    host::Host& host_;
+};
+
+class ParentProcess {
+public:
+    ParentProcess(config::Model model, const ParentOptions& options)
+        : options_(options),
+          host_(loop_, std::move(model),
+                host::Options{options.keep_going, options.debug_exit}),
+          operations_(host_), verbs_(operations_) {
+        host_.on_progress = [](host::Guest& guest, std::string_view what) {
+            if (what == "lease")
+                log::notice("host", "vm {} has its lease: {}", guest.config().name,
+                            guest.lease->text());
+            else
+                log::notice("host", "vm {} has fetched its answer file", guest.config().name);
+        };
+    }
+
+    int run() {
+        begin_.start(std::chrono::milliseconds(0));
+        loop_.run();
+        return status_;
+    }
+
+private:
+    void begin() {
+        if (auto prepared = host_.prepare(); !prepared) {
+            fail(prepared.error());
+            return;
+        }
+        // The socket first: a second daemon must not get as far as links and guests.
+        open_control([this] {
+            host_.start([this](Result<void> up) {
+                if (!up)
+                    fail(up.error());
+                else
+                    log::notice("host", "up: {} VMs, control socket {}", host_.guests().size(),
+                                host_.model().control.socket);
+            });
+        });
+    }
+
+    void open_control(std::function<void()> open) {
+        const auto& config = host_.model().control;
+        auto owner = host::resolve(host_.users(), config.owner);
+        if (!owner) {
+            fail(std::move(owner).error().in("[control] owner"));
+            return;
+        }
+        auto uid = ::geteuid() == 0 ? owner->uid : ::geteuid();
+        auto gid = ::geteuid() == 0 ? owner->gid.value_or(0) : ::getegid();
+        // Refuses when another daemon listens; from here on the socket is ours to remove.
+        control_ = std::make_unique<host::Service>(
+            loop_, host::Service::Plan{
+                       .launch = {.role = "control", .title = "control", .user = host_.role_user()},
+                       .prepare = [this, uid, gid]() -> Result<ipc::Frame> {
+                           if (socket_bound_)
+                               ::unlink(host_.model().control.socket.c_str());
+                           auto listener = TRY(control::open_listener(
+                               host_.model().control.socket, uid, gid));
+                           socket_bound_ = true;
+                           return ipc::encode(ipc::ControlSetup{std::move(listener)});
+                       },
+                       .frame = [this](ipc::Frame frame) { took_control(std::move(frame)); }});
+        control_->start([this, open](Result<void> up) {
+            if (!up)
+                fail(up.error());
+            else
+                open();
+        });
+    }
+
+    void took_control(ipc::Frame frame) {
+        if (frame.type == ipc::ControlClientGone::type) {
+            if (auto gone = ipc::decode<ipc::ControlClientGone>(std::move(frame)))
+                clients_.erase(gone->client);
+            return;
+        }
+        auto request = ipc::decode<ipc::ControlRequest>(std::move(frame));
+        if (!request)
+            return;
+        auto client = request->client;
+        clients_[client] = true;
+        verbs_.handle({request->uid, request->gid}, request->json,
+                      [this, client](control::Reply reply) {
+                          if (clients_.contains(client))
+                              control_->send(ipc::encode(ipc::ControlReply{
+                                  client, std::move(reply.json), reply.last, std::move(reply.fd)}));
+                      });
+    }
+
+    void fail(const Error& error) {
+        std::fprintf(stderr, "vmhost: %s\n", error.message().c_str());
+        status_ = 1;
+        end();
+    }
+
+    void end() {
+        if (std::exchange(ending_, true))
+            return;
+        auto host_down = [this] { host_.shut_down([this] { loop_.stop(); }); };
+        if (socket_bound_)
+            ::unlink(host_.model().control.socket.c_str());
+        if (control_)
+            control_->stop(host_down);
+        else
+            host_down();
+    }
+
+    void asked_to_end(const char* by) {
+        log::notice("host", "ending: {}", by);
+        end();
+    }
+
+    ParentOptions options_;
+    Loop loop_;
+    host::Host host_;
+    HostOperations operations_;
+    control::Verbs verbs_;
+    std::unique_ptr<host::Service> control_;
+    std::map<std::uint64_t, bool> clients_;
+    bool socket_bound_ = false;
+    bool ending_ = false;
+    int status_ = 0;
+    Timer begin_{loop_, [this] { begin(); }};
+    SignalWatch terminate_{loop_, SIGTERM, [this] { asked_to_end("SIGTERM"); }};
+    SignalWatch interrupt_{loop_, SIGINT, [this] { asked_to_end("SIGINT"); }};
+    SignalWatch hangup_{loop_, SIGHUP, [] {
+                            log::notice("host", "SIGHUP: reloading is not possible yet; restart "
+                                                "vmhost to use a changed file");
+                        }};
+};
+
+} // namespace
+
+int run_parent(config::Model model, const ParentOptions& options) {
+    log::set_role("parent");
+    std::signal(SIGPIPE, SIG_IGN);
+    return ParentProcess(std::move(model), options).run();
+}
+
+} // namespace vmhost::role

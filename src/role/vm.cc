@@ -1,0 +1,143 @@
+// The vm role: one guest. The process holds the guest's memory, its devices, its
+// console, and the descriptors the parent opened for it; it opens nothing itself.
+//
+// A guest that reboots gets a new machine in the same process: tap, disks, locks
+// and attached consoles stay.
+#include "machine/machine.h"
+#include "role/child.h"
+
+namespace vmhost::role {
+
+namespace {
+
+class GuestProcess {
+public:
+    GuestProcess(const std::string& uid, const std::string& gid)
+        : parent_(
+              loop_, [this](ipc::Frame frame) { set_up(std::move(frame)); },
+              [this](ipc::Frame frame) { took_message(std::move(frame)); },
+              [this] { machine_.reset(); }) {
+        dropped_ = drop_rights(uid, gid);
+    }
+
+    int run() {
+        if (!dropped_)
+            parent_.fail(dropped_.error());
+        loop_.run();
+        machine_.reset();
+        return parent_.failed() ? 1 : 0;
+    }
+
+private:
+    void set_up(ipc::Frame frame) {
+        auto setup = ipc::decode<ipc::VmSetup>(std::move(frame));
+        if (!setup) {
+            parent_.fail(setup.error());
+            return;
+        }
+        setup_ = std::move(*setup);
+        console_ = machine::Console::create(loop_);
+        describe();
+        if (auto built = build(); !built)
+            parent_.fail(built.error());
+        else
+            parent_.send(ipc::Ready{});
+    }
+
+    void describe() {
+        spec_.name = setup_.name;
+        spec_.memory_bytes = setup_.memory_bytes;
+        spec_.vcpus = setup_.vcpus;
+        spec_.kvm_fd = setup_.kvm.get();
+        spec_.boot.image_fd = setup_.image ? setup_.image->get() : -1;
+        spec_.boot.image_name = setup_.image_name;
+        spec_.boot.initrd_fd = setup_.initrd ? setup_.initrd->get() : -1;
+        spec_.boot.command_line = setup_.command_line;
+        spec_.boot.boot_mac = setup_.boot_mac;
+        spec_.boot.howto = setup_.howto;
+        for (const auto& disk : setup_.disks)
+            spec_.disks.push_back({disk.image.get(), disk.read_only, disk.serial});
+        for (const auto& nic : setup_.nics)
+            spec_.nics.push_back({nic.tap.get(), nic.mac});
+        spec_.debug_exit = setup_.debug_exit;
+    }
+
+    Result<void> build() {
+        machine_ = TRY(machine::Machine::build(
+            loop_, spec_, *console_, [this](machine::MachineEnd end) { ended(std::move(end)); }));
+        started_ms_ = loop_.now_ms();
+        return machine_->start();
+    }
+
+    // Called by the machine itself, which must not be destroyed inside: act in a turn of its own.
+    void ended(machine::MachineEnd end) {
+        end_ = std::move(end);
+        after_end_.start(std::chrono::milliseconds(0));
+    }
+
+    void act_on_end() {
+        machine_.reset();
+        if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot()) {
+            if (restarts_too_quickly()) {
+                finish(machine::MachineEnd::How::failed, "it rebooted too quickly, "
+                       + std::to_string(limits::max_quick_restarts) + " times in a row");
+                return;
+            }
+            if (auto built = build(); !built)
+                finish(machine::MachineEnd::How::failed, "reboot: " + built.error().message());
+            else
+                parent_.send(ipc::VmReset{});
+            return;
+        }
+        finish(end_.how, end_.text);
+    }
+
+    // A guest that was booted to install must not come back to the installer.
+    bool end_of_one_shot_boot() const { return setup_.boot_mac.has_value(); }
+
+    bool restarts_too_quickly() {
+        bool quick = loop_.now_ms() - started_ms_ < limits::quick_restart_ms;
+        quick_restarts_ = quick ? quick_restarts_ + 1 : 0;
+        return quick_restarts_ >= limits::max_quick_restarts;
+    }
+
+    void finish(machine::MachineEnd::How how, std::string text) {
+        parent_.send(ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, std::move(text)});
+        parent_.finish();
+    }
+
+    void took_message(ipc::Frame frame) {
+        if (frame.type == ipc::VmTerminate::type) {
+            machine_.reset();
+            after_end_.stop();
+            finish(machine::MachineEnd::How::power_off, "terminated");
+        } else if (frame.type == ipc::VmAttachConsole::type) {
+            auto attach = ipc::decode<ipc::VmAttachConsole>(std::move(frame));
+            if (!attach)
+                return;
+            if (auto attached = console_->attach(std::move(attach->client), attach->want_writer);
+                !attached)
+                log::warning("vm", "console: {}", attached.error().message());
+        }
+    }
+
+    Loop loop_;
+    Result<void> dropped_;
+    ipc::VmSetup setup_;
+    machine::MachineSpec spec_;
+    std::unique_ptr<machine::Console> console_;
+    std::unique_ptr<machine::Machine> machine_;
+    machine::MachineEnd end_;
+    Timer after_end_{loop_, [this] { act_on_end(); }};
+    std::uint64_t started_ms_ = 0;
+    unsigned quick_restarts_ = 0;
+    Parent parent_;
+};
+
+} // namespace
+
+int run_vm(const std::string& uid, const std::string& gid) {
+    return GuestProcess(uid, gid).run();
+}
+
+} // namespace vmhost::role

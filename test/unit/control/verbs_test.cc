@@ -1,0 +1,140 @@
+#include <catch2/catch.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include "control/control.h"
+
+using namespace vmhost;
+using nlohmann::json;
+
+namespace {
+
+// Two VMs in memory; what is asked of them is recorded.
+class Machines final : public control::Operations {
+public:
+    Machines() {
+        add(1, "a", "running");
+        add(2, "b", "stopped");
+    }
+    std::vector<control::VmRow> list() override { return rows; }
+    Result<control::VmRow> find(std::string_view vm) override {
+        for (const auto& row : rows)
+            if (row.name == vm || std::to_string(row.id) == vm)
+                return row;
+        return fail(ErrorKind::not_found, "vm {} not found", vm);
+    }
+    bool may_control(const control::Caller& caller, std::string_view) override {
+        return caller.uid == 0 || caller.uid == 1000;
+    }
+    void start(std::string_view vm, std::function<void(Result<void>)> done) override {
+        calls.push_back("start " + std::string(vm));
+        done(start_result);
+    }
+    Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) override {
+        calls.push_back(fmt::format("stop {} {}", vm, force));
+        on_end = std::move(ended);
+        return {};
+    }
+    Result<void> wait(std::string_view vm, std::function<void()> ended) override {
+        if (find(vm)->state != "running")
+            return fail(ErrorKind::invalid, "vm {} is not running", vm);
+        on_end = std::move(ended);
+        return {};
+    }
+    Result<Fd> console(std::string_view, bool want_writer) override {
+        calls.push_back(want_writer ? "console writer" : "console reader");
+        return std::move(socket_pair(SOCK_STREAM)->first);
+    }
+    void add(std::uint32_t id, const char* name, const char* state) {
+        control::VmRow row;
+        row.id = id;
+        row.name = name;
+        row.state = state;
+        row.owner = "alice";
+        rows.push_back(row);
+    }
+    std::vector<control::VmRow> rows;
+    std::vector<std::string> calls;
+    std::function<void()> on_end;
+    Result<void> start_result;
+};
+
+struct Asked {
+    Machines machines;
+    control::Verbs verbs{machines};
+    std::vector<control::Reply> replies;
+
+    json ask(const std::string& text, std::uint32_t uid = 0) {
+        verbs.handle({uid, uid}, text,
+                     [this](control::Reply reply) { replies.push_back(std::move(reply)); });
+        return json::parse(replies.back().json);
+    }
+};
+
+} // namespace
+
+TEST_CASE("status lists every VM to everybody") {
+    Asked asked;
+    auto reply = asked.ask(R"({"verb":"status"})", 4711);
+    CHECK(reply["ok"] == true);
+    CHECK(reply["vms"].size() == 2);
+    CHECK(reply["vms"][0]["name"] == "a");
+    CHECK(reply["vms"][0]["pid"].is_null());
+    CHECK(asked.ask(R"({"verb":"status","vm":"nobody"})")["vms"].empty());
+}
+
+TEST_CASE("a broken request is refused, whatever it is") {
+    Asked asked;
+    for (auto bad : {"", "[]", "{", "null", R"({"verb":1})", R"({"verb":"status","x":1})",
+                     R"({"verb":"fly","vm":"a"})", R"({"verb":"stop","vm":"a","force":"yes"})",
+                     R"({"verb":"start","vm":["a"]})", "\xff"}) {
+        INFO(bad);
+        auto reply = asked.ask(bad);
+        CHECK(reply["ok"] == false);
+        CHECK(reply["kind"] == "invalid");
+        CHECK(asked.replies.back().last);
+    }
+    CHECK(asked.machines.calls.empty());
+}
+
+TEST_CASE("only the owner and root give orders") {
+    Asked asked;
+    for (auto verb : {"start", "stop", "wait", "console"}) {
+        auto reply = asked.ask(fmt::format(R"({{"verb":"{}","vm":"a"}})", verb), 4711);
+        CHECK(reply["kind"] == "denied");
+    }
+    CHECK(asked.machines.calls.empty());
+    CHECK(asked.ask(R"({"verb":"start","vm":"a"})", 1000)["ok"] == true);
+}
+
+TEST_CASE("stop says requested, and with wait terminated later") {
+    Asked asked;
+    auto reply = asked.ask(R"({"verb":"stop","vm":"1","force":true})");
+    CHECK(reply["event"] == "requested");
+    CHECK(asked.replies.back().last);
+    CHECK(asked.machines.calls.back() == "stop a true");
+
+    reply = asked.ask(R"({"verb":"stop","vm":"a","wait":true})");
+    CHECK(reply["event"] == "requested");
+    CHECK_FALSE(asked.replies.back().last);
+    asked.machines.on_end();
+    CHECK(json::parse(asked.replies.back().json)["event"] == "terminated");
+    CHECK(asked.replies.back().last);
+}
+
+TEST_CASE("errors of a VM reach the client with their kind") {
+    Asked asked;
+    asked.machines.start_result = fail(ErrorKind::busy, "image x is in use");
+    auto reply = asked.ask(R"({"verb":"start","vm":"b"})");
+    CHECK(reply["kind"] == "busy");
+    CHECK(reply["error"] == "image x is in use");
+    CHECK(asked.ask(R"({"verb":"wait","vm":"b"})")["kind"] == "invalid");
+    CHECK(asked.ask(R"({"verb":"start","vm":"zz"})")["kind"] == "not_found");
+}
+
+TEST_CASE("console hands out a socket") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"console","vm":"a","read_only":true})")["ok"] == true);
+    CHECK(asked.replies.back().fd.has_value());
+    CHECK(asked.machines.calls.back() == "console reader");
+}
