@@ -35,7 +35,7 @@ int run_http(const std::string& uid, const std::string& gid) {
         auto lookup = answers.find(request.path, request.query, request.peer);
         if (lookup.answer != nullptr && request.method == "GET")
             parent->send(ipc::HttpAnswerServed{lookup.answer->vm, request.path});
-        return http::answer_response(lookup);
+        return lookup.is_answer_name ? http::answer_response(lookup) : http::error_response(404);
     };
     auto setup = [&](ipc::Frame frame) {
         auto described = ipc::decode<ipc::HttpSetup>(std::move(frame));
