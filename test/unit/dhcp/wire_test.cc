@@ -105,6 +105,8 @@ struct Wire {
         bool late = false;
         Timer timer(loop, [&] { late = true; });
         timer.start(limit);
+        Timer look(loop, [] {}); // what a client does to files wakes no loop
+        look.start(20ms, 20ms);
         while (!done() && !late)
             loop.run_once(true);
         return done();
@@ -300,8 +302,7 @@ TEST_CASE("a bridge that vanishes does not spin the loop") {
     REQUIRE(wire.network->remove_bridge("br-lan"));
     int turns = 0;
     wire.run(200ms, [&] { return ++turns < 0; });
-    INFO(turns);
-    CHECK(turns < 20);
+    CHECK(turns < 50);
 }
 
 TEST_CASE("port 67 in use is an error at start that names the bridge") {
