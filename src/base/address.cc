@@ -47,8 +47,8 @@ Result<Mac> parse_mac(std::string_view text) {
     bool good = text.size() == 17;
     for (std::size_t i = 0; good && i < 6; ++i) {
         int high = hex_digit(text[i * 3]), low = hex_digit(text[i * 3 + 1]);
-        good = high >= 0 && low >= 0 &&
-               (i == 5 || text[i * 3 + 2] == ':' || text[i * 3 + 2] == '-');
+        good =
+            high >= 0 && low >= 0 && (i == 5 || text[i * 3 + 2] == ':' || text[i * 3 + 2] == '-');
         mac.octets[i] = static_cast<std::uint8_t>(high * 16 + low);
     }
     if (!good)
@@ -82,7 +82,9 @@ Result<Ipv4> parse_ipv4(std::string_view text) {
     return address;
 }
 
-std::string Ipv4Prefix::text() const { return fmt::format("{}/{}", address.text(), length); }
+std::string Ipv4Prefix::text() const {
+    return fmt::format("{}/{}", address.text(), length);
+}
 
 Result<Ipv4Prefix> parse_ipv4_prefix(std::string_view text) {
     auto slash = text.find('/');

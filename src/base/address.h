@@ -17,7 +17,7 @@ struct Mac {
     auto operator<=>(const Mac&) const = default;
     bool is_multicast() const { return octets[0] & 1; }
     bool is_zero() const { return *this == Mac{}; }
-    std::string text() const; // "fe:e1:bb:d1:00:01"
+    std::string text() const;         // "fe:e1:bb:d1:00:01"
     static Mac from(Bytes six_bytes); // zero when fewer than six are given
 };
 // Six hex pairs separated by ':' (or '-'), any case.

@@ -37,8 +37,8 @@ Result<Level> parse_level(std::string_view text) {
         return Level::info;
     if (text == "debug")
         return Level::debug;
-    return fail(ErrorKind::invalid,
-                "\"{}\" is no log level: error, warning, notice, info or debug", text);
+    return fail(ErrorKind::invalid, "\"{}\" is no log level: error, warning, notice, info or debug",
+                text);
 }
 
 void set_role(std::string_view role) {

@@ -10,8 +10,12 @@ namespace vmhost {
 
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n'; }
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+bool is_blank(char c) {
+    return c == ' ' || c == '\t' || c == '\n';
+}
 bool is_alnum(char c) {
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
@@ -88,8 +92,8 @@ std::string format_size(std::uint64_t bytes) {
     std::uint64_t whole = bytes >> shift;
     // One decimal, rounded, below 100 as fmt_scaled(3) prints it.
     std::uint64_t rest = bytes & ((std::uint64_t{1} << shift) - 1);
-    std::uint64_t tenths =
-        static_cast<std::uint64_t>((static_cast<__uint128_t>(rest) * 10 + (1ULL << (shift - 1))) >> shift);
+    std::uint64_t tenths = static_cast<std::uint64_t>(
+        (static_cast<__uint128_t>(rest) * 10 + (1ULL << (shift - 1))) >> shift);
     if (tenths == 10) {
         tenths = 0;
         ++whole;

@@ -37,8 +37,8 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;       // start -c
-    bool read_only = false;    // console -r
+    bool attach = false;    // start -c
+    bool read_only = false; // console -r
     bool keep_going = false;
     bool debug_exit = false;
 };

@@ -15,8 +15,8 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 6> vmctl_commands{"console", "show",   "start",
-                                                         "status",  "stop",   "wait"};
+constexpr std::array<std::string_view, 6> vmctl_commands{"console", "show", "start",
+                                                         "status",  "stop", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -66,10 +66,10 @@ Command parse_vmhost(std::vector<std::string> arguments) {
             ->type_name("FILE")
             ->capture_default_str();
     };
-    auto* run = app.add_subcommand("run", "bring up everything the file describes, in the foreground");
+    auto* run =
+        app.add_subcommand("run", "bring up everything the file describes, in the foreground");
     add_file(run);
-    run->add_option("--log", command.log_levels,
-                    "log level, also per room: info,dhcp=debug")
+    run->add_option("--log", command.log_levels, "log level, also per room: info,dhcp=debug")
         ->type_name("LEVELS");
     run->add_flag("-k,--keep-going", command.keep_going,
                   "a VM that cannot start does not end the run");
@@ -79,11 +79,13 @@ Command parse_vmhost(std::vector<std::string> arguments) {
 
     auto* config = app.add_subcommand("config", "look at the configuration file");
     config->require_subcommand(1);
-    auto* check = config->add_subcommand("check", "say what is wrong with the file; needs no rights");
+    auto* check =
+        config->add_subcommand("check", "say what is wrong with the file; needs no rights");
     add_file(check);
     check->add_flag("--json", command.json, "complaints as JSON");
     check->callback([&] { command.verb = Command::Verb::config_check; });
-    auto* show = config->add_subcommand("show", "print the file with every default and derived value");
+    auto* show =
+        config->add_subcommand("show", "print the file with every default and derived value");
     add_file(show);
     show->add_flag("--json", command.json, "as JSON");
     show->callback([&] { command.verb = Command::Verb::config_show; });
@@ -108,14 +110,13 @@ Result<std::string> complete_verb(const std::string& word) {
     return std::string(found);
 }
 
-constexpr const char* vmctl_usage =
-    "usage:\tvmctl [-v] [-s socket] command [arg ...]\n"
-    "\tvmctl console [-r] id\n"
-    "\tvmctl show [-r] [--json] [id]\n"
-    "\tvmctl start [-c] id\n"
-    "\tvmctl status [-r] [--json] [id]\n"
-    "\tvmctl stop [-fw] [id | -a]\n"
-    "\tvmctl wait id\n";
+constexpr const char* vmctl_usage = "usage:\tvmctl [-v] [-s socket] command [arg ...]\n"
+                                    "\tvmctl console [-r] id\n"
+                                    "\tvmctl show [-r] [--json] [id]\n"
+                                    "\tvmctl start [-c] id\n"
+                                    "\tvmctl status [-r] [--json] [id]\n"
+                                    "\tvmctl stop [-fw] [id | -a]\n"
+                                    "\tvmctl wait id\n";
 
 Command parse_vmctl(std::vector<std::string> arguments) {
     Command command;
@@ -125,8 +126,8 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     app.add_option("-s,--socket", command.socket, "control socket")
         ->type_name("PATH")
         ->capture_default_str();
-    app.add_flag("-v", [](std::int64_t) { log::set_level("", log::Level::debug); },
-                 "say more");
+    app.add_flag(
+        "-v", [](std::int64_t) { log::set_level("", log::Level::debug); }, "say more");
 
     auto add_vm = [&](CLI::App* to, bool required) {
         auto* option = to->add_option("id", command.vm, "name or number of a VM");

@@ -25,7 +25,8 @@ namespace {
 
 class RawTerminal {
 public:
-    RawTerminal() : active_(::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &saved_) == 0) {
+    RawTerminal()
+        : active_(::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &saved_) == 0) {
         if (!active_)
             return;
         termios raw = saved_;
@@ -95,10 +96,9 @@ private:
             return false;
         }
         bool output_open = true;
-        bool good = reader_.feed({buffer, static_cast<std::size_t>(count)},
-                                 [&](ConsoleFrame kind, Bytes data) {
-                                     output_open = output_open && took(kind, data);
-                                 });
+        bool good = reader_.feed(
+            {buffer, static_cast<std::size_t>(count)},
+            [&](ConsoleFrame kind, Bytes data) { output_open = output_open && took(kind, data); });
         if (!good) {
             notice("the console broke its protocol");
             status_ = 1;

@@ -63,8 +63,8 @@ int status(control::Client& client, const Command& command) {
 }
 
 int console(control::Client& client, const std::string& vm, bool read_only) {
-    auto answer = client.request(
-        compact({{"verb", "console"}, {"vm", vm}, {"read_only", read_only}}));
+    auto answer =
+        client.request(compact({{"verb", "console"}, {"vm", vm}, {"read_only", read_only}}));
     if (!answer)
         return complain(answer.error());
     if (!answer->fd)
@@ -89,20 +89,20 @@ bool is_number(const std::string& vm) {
 int stop_one(control::Client& client, const Command& command, const std::string& vm) {
     std::fputs(is_number(vm) ? "stopping vm: " : fmt::format("stopping vm {}: ", vm).c_str(),
                stderr);
-    auto answer = client.request(compact({{"verb", "stop"},
-                                          {"vm", vm},
-                                          {"force", command.force},
-                                          {"wait", command.wait}}));
+    auto answer = client.request(
+        compact({{"verb", "stop"}, {"vm", vm}, {"force", command.force}, {"wait", command.wait}}));
     if (!answer) {
         std::fprintf(stderr, "%s\n",
-                     answer.error().kind() == ErrorKind::not_found ? "vm not found"
-                                                                   : answer.error().message().c_str());
+                     answer.error().kind() == ErrorKind::not_found
+                         ? "vm not found"
+                         : answer.error().message().c_str());
         return 1;
     }
     auto last = json::parse(answer->json, nullptr, false);
     auto id = last["id"].get<unsigned>();
     if (last["event"] == "terminated")
-        std::fprintf(stderr, "%s vm %u\n", command.force ? "forced to terminate" : "terminated", id);
+        std::fprintf(stderr, "%s vm %u\n", command.force ? "forced to terminate" : "terminated",
+                     id);
     else
         std::fprintf(stderr, "requested to shutdown vm %u\n", id);
     return 0;

@@ -42,7 +42,7 @@ Result<Fd> connect_to(const std::string& path) {
 Result<Fd> open_listener(const std::string& path, std::uint32_t owner_uid,
                          std::uint32_t owner_gid) {
     auto address = TRY(address_of(path));
-    struct stat there{};
+    struct stat there {};
     if (::lstat(path.c_str(), &there) == 0) {
         if (!S_ISSOCK(there.st_mode))
             return fail(ErrorKind::exists, "control socket {}: a file of that name is in the way",
@@ -56,8 +56,7 @@ Result<Fd> open_listener(const std::string& path, std::uint32_t owner_uid,
     if (!socket)
         return fail_errno(errno, "socket");
     auto old_mask = ::umask(0117);
-    int bound =
-        ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    int bound = ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
     int bind_errno = errno;
     ::umask(old_mask);
     if (bound < 0)

@@ -60,7 +60,8 @@ Result<Request> parse(std::string_view text) {
         else if (key == "read_only" && value.is_boolean())
             request.read_only = value;
         else
-            return fail(ErrorKind::invalid, "the request's field \"{}\" is unknown or has a wrong type",
+            return fail(ErrorKind::invalid,
+                        "the request's field \"{}\" is unknown or has a wrong type",
                         printable(key, 40));
     }
     return request;
@@ -100,9 +101,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::function<vo
     }
     if (!operations_.may_control(caller, row->name)) {
         log::notice("control", "uid {} may not {} vm {}", caller.uid, request->verb, row->name);
-        refuse(Error(ErrorKind::denied,
-                     fmt::format("vm {}: {} is for its owner {} and root", row->name,
-                                 request->verb, row->owner)));
+        refuse(Error(ErrorKind::denied, fmt::format("vm {}: {} is for its owner {} and root",
+                                                    row->name, request->verb, row->owner)));
         return;
     }
     auto id = row->id;
@@ -117,12 +117,13 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::function<vo
                 reply({text_of({{"ok", true}, {"id", id}}), true, {}});
         });
     } else if (request->verb == "stop") {
-        auto stopping = operations_.stop(row->name, request->force,
-                                         request->wait ? std::function<void()>(terminated) : nullptr);
+        auto stopping = operations_.stop(
+            row->name, request->force, request->wait ? std::function<void()>(terminated) : nullptr);
         if (!stopping)
             refuse(stopping.error());
         else
-            reply({text_of({{"ok", true}, {"event", "requested"}, {"id", id}}), !request->wait, {}});
+            reply(
+                {text_of({{"ok", true}, {"event", "requested"}, {"id", id}}), !request->wait, {}});
     } else if (request->verb == "wait") {
         if (auto waiting = operations_.wait(row->name, terminated); !waiting)
             refuse(waiting.error());

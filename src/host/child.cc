@@ -57,7 +57,11 @@ Result<std::unique_ptr<RoleChild>> RoleChild::start(Loop& loop, const Launch& la
 
 RoleChild::~RoleChild() = default;
 
-void RoleChild::close() { channel_.reset(); }
-void RoleChild::kill() { process_->signal(SIGKILL); }
+void RoleChild::close() {
+    channel_.reset();
+}
+void RoleChild::kill() {
+    process_->signal(SIGKILL);
+}
 
 } // namespace vmhost::host

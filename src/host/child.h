@@ -10,7 +10,7 @@
 
 #include "base/base.h"
 #include "host/users.h"
-#include "ipc/codec.h"
+#include "ipc/messages.h"
 #include "loop/loop.h"
 
 namespace vmhost::host {

@@ -20,7 +20,10 @@ namespace {
 std::uint32_t howto_of(const std::vector<std::string>& flags) {
     std::uint32_t howto = 0;
     for (const auto& flag : flags)
-        howto |= flag == "ask_name" ? 0x1u : flag == "single_user" ? 0x2u : flag == "config" ? 0x400u : 0u;
+        howto |= flag == "ask_name"      ? 0x1u
+                 : flag == "single_user" ? 0x2u
+                 : flag == "config"      ? 0x400u
+                                         : 0u;
     return howto;
 }
 
@@ -43,7 +46,7 @@ Result<Fd> open_regular(const std::string& path, const char* what) {
     Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (!file)
         return fail_errno(errno, "{} {}", what, printable(path));
-    struct stat about{};
+    struct stat about {};
     if (::fstat(file.get(), &about) < 0)
         return fail_errno(errno, "{} {}", what, printable(path));
     if (!S_ISREG(about.st_mode))
@@ -106,9 +109,9 @@ Result<Guest::Opened> Guest::open_everything() {
     setup.howto = howto_of(vm_.boot_flags);
 
     if (vm_.accel.value_or(context_.accel) == config::Accel::soft)
-        return std::unexpected(blame(Error(ErrorKind::unsupported,
-                                           "accel = \"soft\": this build has no software CPU"),
-                                     vm_.place));
+        return std::unexpected(
+            blame(Error(ErrorKind::unsupported, "accel = \"soft\": this build has no software CPU"),
+                  vm_.place));
     setup.kvm = TRY(blamed(open_kvm(), vm_.place));
     if (!vm_.boot.empty()) {
         setup.image_name = vm_.boot;

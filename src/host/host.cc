@@ -87,20 +87,20 @@ void Host::start(Done done) {
 void Host::start_services(Done done) {
     if (wants_dhcp(model_))
         services_.push_back(std::make_unique<Service>(
-            loop_, Service::Plan{
-                       .launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-                       .prepare = [this]() -> Result<ipc::Frame> {
-                           return ipc::encode(TRY(describe_dhcp(model_, bridges_)));
-                       },
-                       .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }}));
+            loop_,
+            Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
+                          .prepare = [this]() -> Result<ipc::Frame> {
+                              return ipc::encode(TRY(describe_dhcp(model_, bridges_)));
+                          },
+                          .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }}));
     if (wants_http(model_))
         services_.push_back(std::make_unique<Service>(
-            loop_, Service::Plan{
-                       .launch = {.role = "http", .title = "http", .user = role_user_},
-                       .prepare = [this]() -> Result<ipc::Frame> {
-                           return ipc::encode(TRY(describe_http(model_)));
-                       },
-                       .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }}));
+            loop_,
+            Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
+                          .prepare = [this]() -> Result<ipc::Frame> {
+                              return ipc::encode(TRY(describe_http(model_)));
+                          },
+                          .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }}));
     if (services_.empty()) {
         done({});
         return;

@@ -59,9 +59,9 @@ void Service::launch() {
                          down();
                      return;
                  }
-                 report(std::unexpected(failure_ ? std::move(*failure_)
-                                                 : Error(ErrorKind::internal,
-                                                         "its process ended: " + how)));
+                 report(std::unexpected(
+                     failure_ ? std::move(*failure_)
+                              : Error(ErrorKind::internal, "its process ended: " + how)));
              }});
     if (!process) {
         report(std::unexpected(std::move(process).error()));
@@ -132,10 +132,10 @@ Result<ipc::DhcpSetup> describe_dhcp(const config::Model& model,
         for (const auto& vm : model.vms)
             for (const auto& interface : vm.interfaces)
                 if (interface.switch_name == one.name && interface.ipv4)
-                    network.guests.push_back(
-                        {vm.name, interface.lladdr, *interface.ipv4,
-                         vm.install && !vm.install->hostname.empty() ? vm.install->hostname
-                                                                     : vm.name});
+                    network.guests.push_back({vm.name, interface.lladdr, *interface.ipv4,
+                                              vm.install && !vm.install->hostname.empty()
+                                                  ? vm.install->hostname
+                                                  : vm.name});
         setup.networks.push_back(std::move(network));
     }
     return setup;
@@ -150,10 +150,10 @@ Result<std::string> answer_file(const config::Model& model, const config::Vm& vm
     std::ostringstream text;
     text << file.rdbuf();
     if (!file)
-        return std::unexpected(Error(ErrorKind::not_found,
-                                     fmt::format("vm {}: answer file {} cannot be read", vm.name,
-                                                 printable(vm.install->file)))
-                                   .at(vm.place));
+        return std::unexpected(
+            Error(ErrorKind::not_found, fmt::format("vm {}: answer file {} cannot be read", vm.name,
+                                                    printable(vm.install->file)))
+                .at(vm.place));
     return text.str();
 }
 

@@ -50,7 +50,9 @@ void each_line(const std::string& text, std::size_t count, Take take) {
 Users::Users(std::string passwd, std::string group)
     : passwd_(std::move(passwd)), group_(std::move(group)) {}
 
-Users Users::of_this_host() { return Users(read_text("/etc/passwd"), read_text("/etc/group")); }
+Users Users::of_this_host() {
+    return Users(read_text("/etc/passwd"), read_text("/etc/group"));
+}
 
 Result<User> Users::user(std::string_view wanted) const {
     auto wanted_number = number(wanted);

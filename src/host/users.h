@@ -27,8 +27,8 @@ public:
     // By name, or by number (which need not be listed; gid is then the number too).
     Result<User> user(std::string_view name_or_number) const;
     Result<gid_t> group(std::string_view name_or_number) const;
-    std::string user_name(uid_t uid) const;   // the number when unknown
-    std::string group_name(gid_t gid) const;  // the number when unknown
+    std::string user_name(uid_t uid) const;  // the number when unknown
+    std::string group_name(gid_t gid) const; // the number when unknown
     // Primary or listed member.
     bool is_member(uid_t uid, gid_t primary_gid, gid_t group) const;
 

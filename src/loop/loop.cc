@@ -40,7 +40,9 @@ void call(const Function& function, Args&&... args) {
 
 } // namespace
 
-Loop::Loop() : impl_(std::make_unique<Impl>()) { must(uv_loop_init(&impl_->loop), "uv_loop_init"); }
+Loop::Loop() : impl_(std::make_unique<Impl>()) {
+    must(uv_loop_init(&impl_->loop), "uv_loop_init");
+}
 
 Loop::~Loop() {
     uv_run(&impl_->loop, UV_RUN_NOWAIT); // close callbacks
@@ -48,10 +50,18 @@ Loop::~Loop() {
         uv_run(&impl_->loop, UV_RUN_NOWAIT);
 }
 
-void Loop::run() { uv_run(&impl_->loop, UV_RUN_DEFAULT); }
-void Loop::stop() { uv_stop(&impl_->loop); }
-void Loop::run_once(bool wait) { uv_run(&impl_->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT); }
-std::uint64_t Loop::now_ms() const { return uv_now(&impl_->loop); }
+void Loop::run() {
+    uv_run(&impl_->loop, UV_RUN_DEFAULT);
+}
+void Loop::stop() {
+    uv_stop(&impl_->loop);
+}
+void Loop::run_once(bool wait) {
+    uv_run(&impl_->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+}
+std::uint64_t Loop::now_ms() const {
+    return uv_now(&impl_->loop);
+}
 
 void Loop::work(std::function<void()> job, std::function<void()> done) {
     struct Request {
@@ -80,17 +90,22 @@ Timer::Timer(Loop& loop, std::function<void()> fire) : box_(new Box{{}, std::mov
     must(uv_timer_init(&loop.impl().loop, &box_->handle), "uv_timer_init");
     box_->handle.data = box_;
 }
-Timer::~Timer() { close_box(box_); }
+Timer::~Timer() {
+    close_box(box_);
+}
 
 void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat) {
     uv_update_time(box_->handle.loop);
     must(uv_timer_start(
-             &box_->handle, [](uv_timer_t* timer) { call(static_cast<Box*>(timer->data)->callback); },
+             &box_->handle,
+             [](uv_timer_t* timer) { call(static_cast<Box*>(timer->data)->callback); },
              static_cast<std::uint64_t>(delay.count() < 0 ? 0 : delay.count()),
              static_cast<std::uint64_t>(repeat.count())),
          "uv_timer_start");
 }
-void Timer::stop() { uv_timer_stop(&box_->handle); }
+void Timer::stop() {
+    uv_timer_stop(&box_->handle);
+}
 bool Timer::active() const {
     return uv_is_active(reinterpret_cast<const uv_handle_t*>(&box_->handle)) != 0;
 }
@@ -118,8 +133,7 @@ void Watch::set(bool readable, bool writable) {
     int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0) | UV_DISCONNECT;
     must(uv_poll_start(&box_->handle, events,
                        [](uv_poll_t* poll, int status, int happened) {
-                           Ready ready{(happened & UV_READABLE) != 0,
-                                       (happened & UV_WRITABLE) != 0,
+                           Ready ready{(happened & UV_READABLE) != 0, (happened & UV_WRITABLE) != 0,
                                        status < 0 || (happened & UV_DISCONNECT) != 0};
                            call(static_cast<Box*>(poll->data)->callback, ready);
                        }),
@@ -137,8 +151,12 @@ Wakeup::Wakeup(Loop& loop, std::function<void()> woken) : box_(new Box{{}, std::
          "uv_async_init");
     box_->handle.data = box_;
 }
-Wakeup::~Wakeup() { close_box(box_); }
-void Wakeup::wake() { uv_async_send(&box_->handle); }
+Wakeup::~Wakeup() {
+    close_box(box_);
+}
+void Wakeup::wake() {
+    uv_async_send(&box_->handle);
+}
 
 struct SignalWatch::Box {
     uv_signal_t handle{};
@@ -156,7 +174,9 @@ SignalWatch::SignalWatch(Loop& loop, int signal_number, std::function<void()> ca
          "uv_signal_start");
     uv_unref(reinterpret_cast<uv_handle_t*>(&box_->handle));
 }
-SignalWatch::~SignalWatch() { close_box(box_); }
+SignalWatch::~SignalWatch() {
+    close_box(box_);
+}
 
 struct Child::Box {
     uv_process_t handle{};
@@ -199,8 +219,14 @@ Result<std::unique_ptr<Child>> Child::start(Loop& loop, const Command& command,
     return std::unique_ptr<Child>(new Child(box));
 }
 
-Child::~Child() { close_box(box_); }
-pid_t Child::pid() const { return box_->handle.pid; }
-void Child::signal(int signal_number) { uv_process_kill(&box_->handle, signal_number); }
+Child::~Child() {
+    close_box(box_);
+}
+pid_t Child::pid() const {
+    return box_->handle.pid;
+}
+void Child::signal(int signal_number) {
+    uv_process_kill(&box_->handle, signal_number);
+}
 
 } // namespace vmhost

@@ -54,7 +54,9 @@ void Parent::fail(const Error& error) {
     finish();
 }
 
-void Parent::finish() { channel_->close_when_sent(); }
+void Parent::finish() {
+    channel_->close_when_sent();
+}
 
 Result<void> drop_rights(const std::string& uid, const std::string& gid) {
     if (uid != "-") {
@@ -72,6 +74,18 @@ Result<void> drop_rights(const std::string& uid, const std::string& gid) {
     if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return fail_errno(errno, "forbid dumps");
     return {};
+}
+
+int serve(Loop& loop, std::unique_ptr<Parent>& parent, const std::string& uid,
+          const std::string& gid, std::function<void(ipc::Frame)> setup,
+          std::function<void(ipc::Frame)> message, std::function<void()> gone) {
+    auto dropped = drop_rights(uid, gid);
+    parent = std::make_unique<Parent>(loop, std::move(setup), std::move(message), std::move(gone));
+    if (!dropped)
+        parent->fail(dropped.error());
+    // From here on: no rights but the descriptors that the parent sends.
+    loop.run();
+    return parent->failed() ? 1 : 0;
 }
 
 // argv: vmhost role NAME TITLE UID GID LEVELS, descriptor 3 = the parent. Only host/ calls this.

@@ -43,6 +43,12 @@ private:
 // system-call list, cgroup) has its place here.
 Result<void> drop_rights(const std::string& uid, const std::string& gid);
 
+// The story that every role shares: rights are given up before a byte is read, then the parent
+// is listened to until it is gone or the role ends. Makes parent; returns the exit status.
+int serve(Loop& loop, std::unique_ptr<Parent>& parent, const std::string& uid,
+          const std::string& gid, std::function<void(ipc::Frame)> setup,
+          std::function<void(ipc::Frame)> message, std::function<void()> gone = nullptr);
+
 int run_control(const std::string& uid, const std::string& gid);
 int run_dhcp(const std::string& uid, const std::string& gid);
 int run_http(const std::string& uid, const std::string& gid);

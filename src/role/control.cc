@@ -31,18 +31,9 @@ int run_control(const std::string& uid, const std::string& gid) {
     };
     auto message = [&](ipc::Frame frame) {
         if (auto reply = ipc::decode<ipc::ControlReply>(std::move(frame)))
-            server->reply(reply->client, std::move(reply->json), reply->last,
-                          std::move(reply->fd));
+            server->reply(reply->client, std::move(reply->json), reply->last, std::move(reply->fd));
     };
-
-    // Nothing has been read from anybody yet: give up rights first.
-    auto dropped = drop_rights(uid, gid);
-    parent = std::make_unique<Parent>(loop, setup, message, nullptr);
-    if (!dropped)
-        parent->fail(dropped.error());
-    // From here on: an unprivileged process with one socket to the parent.
-    loop.run();
-    return parent->failed() ? 1 : 0;
+    return serve(loop, parent, uid, gid, setup, message);
 }
 
 } // namespace vmhost::role

@@ -60,15 +60,7 @@ int run_dhcp(const std::string& uid, const std::string& gid) {
                 network.name, server, told));
         parent->send(ipc::Ready{});
     };
-    auto message = [](ipc::Frame) {};
-
-    auto dropped = drop_rights(uid, gid);
-    parent = std::make_unique<Parent>(loop, setup, message, nullptr);
-    if (!dropped)
-        parent->fail(dropped.error());
-    // From here on: an unprivileged process with its sockets.
-    loop.run();
-    return parent->failed() ? 1 : 0;
+    return serve(loop, parent, uid, gid, setup, [](ipc::Frame) {});
 }
 
 } // namespace vmhost::role

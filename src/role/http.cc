@@ -52,15 +52,7 @@ int run_http(const std::string& uid, const std::string& gid) {
             }
         parent->send(ipc::Ready{});
     };
-    auto message = [](ipc::Frame) {};
-
-    auto dropped = drop_rights(uid, gid);
-    parent = std::make_unique<Parent>(loop, setup, message, nullptr);
-    if (!dropped)
-        parent->fail(dropped.error());
-    // From here on: an unprivileged process with its listening sockets.
-    loop.run();
-    return parent->failed() ? 1 : 0;
+    return serve(loop, parent, uid, gid, setup, [](ipc::Frame) {});
 }
 
 } // namespace vmhost::role

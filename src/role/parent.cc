@@ -81,8 +81,7 @@ class ParentProcess {
 public:
     ParentProcess(config::Model model, const ParentOptions& options)
         : options_(options),
-          host_(loop_, std::move(model),
-                host::Options{options.keep_going, options.debug_exit}),
+          host_(loop_, std::move(model), host::Options{options.keep_going, options.debug_exit}),
           operations_(host_), verbs_(operations_) {
         host_.on_progress = [](host::Guest& guest, std::string_view what) {
             if (what == "lease")
@@ -133,8 +132,8 @@ private:
                        .prepare = [this, uid, gid]() -> Result<ipc::Frame> {
                            if (socket_bound_)
                                ::unlink(host_.model().control.socket.c_str());
-                           auto listener = TRY(control::open_listener(
-                               host_.model().control.socket, uid, gid));
+                           auto listener =
+                               TRY(control::open_listener(host_.model().control.socket, uid, gid));
                            socket_bound_ = true;
                            return ipc::encode(ipc::ControlSetup{std::move(listener)});
                        },

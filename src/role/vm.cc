@@ -12,36 +12,27 @@ namespace {
 
 class GuestProcess {
 public:
-    GuestProcess(const std::string& uid, const std::string& gid)
-        : parent_(
-              loop_, [this](ipc::Frame frame) { set_up(std::move(frame)); },
-              [this](ipc::Frame frame) { took_message(std::move(frame)); },
-              [this] { machine_.reset(); }) {
-        dropped_ = drop_rights(uid, gid);
-    }
-
-    int run() {
-        if (!dropped_)
-            parent_.fail(dropped_.error());
-        loop_.run();
-        machine_.reset();
-        return parent_.failed() ? 1 : 0;
+    int run(const std::string& uid, const std::string& gid) {
+        return serve(
+            loop_, parent_, uid, gid, [this](ipc::Frame frame) { set_up(std::move(frame)); },
+            [this](ipc::Frame frame) { took_message(std::move(frame)); },
+            [this] { machine_.reset(); });
     }
 
 private:
     void set_up(ipc::Frame frame) {
         auto setup = ipc::decode<ipc::VmSetup>(std::move(frame));
         if (!setup) {
-            parent_.fail(setup.error());
+            parent_->fail(setup.error());
             return;
         }
         setup_ = std::move(*setup);
         console_ = machine::Console::create(loop_);
         describe();
         if (auto built = build(); !built)
-            parent_.fail(built.error());
+            parent_->fail(built.error());
         else
-            parent_.send(ipc::Ready{});
+            parent_->send(ipc::Ready{});
     }
 
     void describe() {
@@ -79,14 +70,15 @@ private:
         machine_.reset();
         if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot()) {
             if (restarts_too_quickly()) {
-                finish(machine::MachineEnd::How::failed, "it rebooted too quickly, "
-                       + std::to_string(limits::max_quick_restarts) + " times in a row");
+                finish(machine::MachineEnd::How::failed,
+                       "it rebooted too quickly, " + std::to_string(limits::max_quick_restarts) +
+                           " times in a row");
                 return;
             }
             if (auto built = build(); !built)
                 finish(machine::MachineEnd::How::failed, "reboot: " + built.error().message());
             else
-                parent_.send(ipc::VmReset{});
+                parent_->send(ipc::VmReset{});
             return;
         }
         finish(end_.how, end_.text);
@@ -102,8 +94,8 @@ private:
     }
 
     void finish(machine::MachineEnd::How how, std::string text) {
-        parent_.send(ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, std::move(text)});
-        parent_.finish();
+        parent_->send(ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, std::move(text)});
+        parent_->finish();
     }
 
     void took_message(ipc::Frame frame) {
@@ -122,7 +114,6 @@ private:
     }
 
     Loop loop_;
-    Result<void> dropped_;
     ipc::VmSetup setup_;
     machine::MachineSpec spec_;
     std::unique_ptr<machine::Console> console_;
@@ -131,13 +122,13 @@ private:
     Timer after_end_{loop_, [this] { act_on_end(); }};
     std::uint64_t started_ms_ = 0;
     unsigned quick_restarts_ = 0;
-    Parent parent_;
+    std::unique_ptr<Parent> parent_;
 };
 
 } // namespace
 
 int run_vm(const std::string& uid, const std::string& gid) {
-    return GuestProcess(uid, gid).run();
+    return GuestProcess().run(uid, gid);
 }
 
 } // namespace vmhost::role
