@@ -32,7 +32,6 @@ namespace {
 
 constexpr unsigned command_offset = 0x04;
 constexpr unsigned status_offset = 0x06;
-constexpr unsigned first_bar_offset = 0x10;
 constexpr unsigned end_of_bars = 0x28;
 constexpr std::uint16_t command_io = 1 << 0;
 constexpr std::uint16_t command_memory = 1 << 1;
