@@ -25,7 +25,8 @@ using namespace std::chrono_literals;
 namespace {
 
 [[maybe_unused]] const bool have_kvm = [] {
-    if (::access("/dev/kvm", R_OK | W_OK) == 0)
+    Fd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (kvm && ::ioctl(kvm.get(), KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
         return true;
     std::fputs("skipped: no usable /dev/kvm\n", stderr);
     std::_Exit(77);
