@@ -3,8 +3,8 @@
 // syntax error ends it early: toml++ cannot go on behind one.
 //
 // The text is the operator's, but a mistake must never end the program: toml++ bounds
-// nested values itself (TOML_MAX_NESTED_VALUES in meson.build) but not the parts of a
-// dotted key, so those are counted beforehand.
+// nested values itself (see toml.h) but not the parts of a dotted key, so those are
+// counted beforehand.
 #include <algorithm>
 
 #include <fcntl.h>
@@ -103,6 +103,44 @@ Complaints one(Error error) {
     return complaints;
 }
 
+// Whether toml++ breaks on the first lines of the text.
+bool breaks(std::string_view text) {
+    try {
+        (void)toml::parse(text);
+    } catch (const toml::parse_error&) {
+    } catch (const TomlBroke&) {
+        return true;
+    }
+    return false;
+}
+
+// toml++ reads forward, so it breaks on every beginning of the text that has the bad line,
+// and on none without it.
+std::uint32_t line_that_breaks(std::string_view text) {
+    std::vector<std::size_t> ends; // of each line
+    for (std::size_t at = 0; at < text.size(); at = ends.back())
+        ends.push_back(std::min(text.find('\n', at), text.size() - 1) + 1);
+    auto bad = std::partition_point(ends.begin(), ends.end(),
+                                    [&](std::size_t end) { return !breaks(text.substr(0, end)); });
+    return static_cast<std::uint32_t>(bad - ends.begin()) + 1;
+}
+
+Result<toml::table> parse_toml(std::string_view text, const Findings& findings) {
+    if (auto place = KeyPartCounter(text).exceeds(limits::max_key_parts))
+        return std::unexpected(Error(ErrorKind::limit, fmt::format("a key has at most {} parts",
+                                                                   limits::max_key_parts))
+                                   .at(findings.place(*place)));
+    try {
+        return toml::parse(text);
+    } catch (const toml::parse_error& problem) {
+        return std::unexpected(Error(ErrorKind::invalid, syntax_text(problem.description()))
+                                   .at(findings.place(problem.source().begin)));
+    } catch (const TomlBroke&) {
+        return std::unexpected(Error(ErrorKind::invalid, "this line is not TOML")
+                                   .at(findings.place({line_that_breaks(text), 1})));
+    }
+}
+
 } // namespace
 
 std::expected<Model, Complaints> parse(std::string_view text, const std::string& file) {
@@ -112,20 +150,13 @@ std::expected<Model, Complaints> parse(std::string_view text, const std::string&
                       fmt::format("a configuration has at most {} bytes", limits::max_config_bytes))
                     .at({file, 0, 0})));
     Findings findings(file);
-    if (auto place = KeyPartCounter(text).exceeds(limits::max_key_parts))
-        return std::unexpected(one(Error(ErrorKind::limit, fmt::format("a key has at most {} parts",
-                                                                       limits::max_key_parts))
-                                       .at(findings.place(*place))));
-
-    auto tree = toml::parse(text);
+    auto tree = parse_toml(text, findings);
     if (!tree)
-        return std::unexpected(
-            one(Error(ErrorKind::invalid, syntax_text(tree.error().description()))
-                    .at(findings.place(tree.error().source().begin))));
+        return std::unexpected(one(std::move(tree).error()));
 
     Model model;
     model.file = file;
-    read_section(Spot{findings, Path{}, tree.table(), {1, 1}}, file_section, &model);
+    read_section(Spot{findings, Path{}, *tree, {1, 1}}, file_section, &model);
     fill_defaults(model, findings);
     check_model(model, findings);
     assign_addresses(model, findings);

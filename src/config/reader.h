@@ -14,9 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include <toml++/toml.h>
-
 #include "config/config.h"
+#include "config/toml.h"
 
 namespace vmhost::config {
 
