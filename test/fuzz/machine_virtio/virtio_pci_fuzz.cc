@@ -63,6 +63,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
     }
     machine.drain();
+    // Firmware places BARs where nothing is decoded yet; the input may have put them anywhere.
+    const std::uint8_t off[2] = {0, 0};
+    for (auto* transport : machine.transports)
+        transport->write_config(4, off);
     machine.host->place_bars();
     for (unsigned device = 0; device < 2; ++device) {
         machine.write<std::uint8_t>(device, 20, 0);
