@@ -25,8 +25,8 @@ int main(void) {
         return fail("KVM_CREATE_VM");
     uint8_t* ram = mmap(NULL, 0x10000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memcpy(ram + 0x1000, code, sizeof code);
-    struct kvm_userspace_memory_region region = {
-        .memory_size = 0x10000, .userspace_addr = (uint64_t)(uintptr_t)ram};
+    struct kvm_userspace_memory_region region = {.memory_size = 0x10000,
+                                                 .userspace_addr = (uint64_t)(uintptr_t)ram};
     if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) != 0)
         return fail("KVM_SET_USER_MEMORY_REGION");
     int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
