@@ -41,6 +41,13 @@ inline constexpr std::uint64_t max_initrd_bytes = 2ULL << 30;
 inline constexpr std::uint64_t max_bios_bytes = 4ULL << 20;
 // OpenBSD's kernel copies boot arguments into a 4096-byte buffer.
 inline constexpr std::size_t max_openbsd_boot_args_bytes = 4095;
+// Tables of an ELF kernel: OpenBSD has about 10 segments and 40 sections, Linux 5 and 80.
+inline constexpr std::size_t max_elf_segments = 256;
+inline constexpr std::size_t max_elf_sections = 4096;
+// OpenBSD's randomize segment holds guard values of a few hundred KiB.
+inline constexpr std::uint64_t max_openbsd_random_bytes = 16ULL << 20;
+// Linux and PVH: the space kept for a command line in the guest; Linux itself takes 2047.
+inline constexpr std::size_t max_command_line_bytes = 65535;
 
 // Console output kept for late readers, per VM.
 inline constexpr std::size_t console_ring_bytes = 256 << 10;
@@ -68,6 +75,15 @@ inline constexpr std::size_t max_dhcp_packet_bytes = 1472;
 
 // virtio: the largest queue of the specification is 32768; no device of ours offers more than this.
 inline constexpr std::uint16_t max_queue_size = 1024;
+// The largest frame a guest may send: an IPv4 packet of 65535 bytes behind an Ethernet header.
+inline constexpr std::size_t max_guest_frame_bytes = 65550;
+// Random bytes for one request; more is a guest that keeps the loop from other work.
+inline constexpr std::size_t max_random_request_bytes = 64 << 10;
+// Requests of one queue served in one turn of the loop, so that a guest that never stops
+// asking does not starve the other devices.
+inline constexpr unsigned max_requests_per_turn = 256;
+inline constexpr unsigned max_random_requests_per_turn = 16;
+inline constexpr unsigned max_frames_per_turn = 64;
 
 // One fw_cfg DMA transfer holds the device lock while it runs; items are tables and option ROMs.
 inline constexpr std::uint32_t max_fw_cfg_transfer_bytes = 16 << 20;

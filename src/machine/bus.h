@@ -36,7 +36,7 @@ class Bus {
 public:
     // Recursive, because a register write may move a BAR.
     using Lock = std::recursive_mutex;
-    Lock& lock() { return lock_; }
+    Lock& lock() const { return lock_; }
 
     // Refuses an overlap with another range of the same space.
     Result<void> insert(Space space, std::uint64_t base, std::uint64_t size, Device& device);

@@ -33,8 +33,9 @@ struct NicSpec {
 // How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
 // OpenBSD ELF (plain or gzip'd), else a firmware image.
 struct BootSpec {
-    int image_fd = -1;  // -1 = embedded SeaBIOS
-    int initrd_fd = -1; // -1 = none
+    int image_fd = -1;      // -1 = embedded SeaBIOS; stays the caller's, as do all descriptors here
+    std::string image_name; // for errors; empty = the VM's name
+    int initrd_fd = -1;     // -1 = none
     std::string command_line;
     std::optional<Mac> boot_mac; // BOOTMAC: the installer starts by itself
     std::uint32_t howto = 0;     // OpenBSD RB_* flags, without the good-seed bit
@@ -45,7 +46,7 @@ struct MachineSpec {
     std::string name;
     std::uint64_t memory_bytes = 0;
     unsigned vcpus = 1;
-    int kvm_fd = -1;
+    int kvm_fd = -1; // an open /dev/kvm; stays the caller's
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
@@ -74,7 +75,8 @@ struct MachineCounters {
 class Machine {
 public:
     // Loads the boot image and builds every device; the guest does not run yet. ended is called
-    // once, on the loop thread, after the last vCPU has stopped.
+    // at most once, on the loop thread, after the last vCPU has stopped; it may destroy the
+    // Machine. The loop and the console outlive the Machine.
     static Result<std::unique_ptr<Machine>> build(Loop& loop, const MachineSpec& spec,
                                                   Console& console,
                                                   std::function<void(MachineEnd)> ended);

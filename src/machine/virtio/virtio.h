@@ -2,7 +2,8 @@
 // sections 2 and 3): what PciTransport drives.
 //
 // Threads: configuration, activate and reset under the device lock, from a vCPU
-// thread. notify() runs on the loop thread with the device lock held.
+// thread. notify() runs on the loop thread with the device lock held. Construction
+// and destruction on the loop thread, without vCPUs running.
 #pragma once
 
 #include <memory>
@@ -15,6 +16,7 @@ namespace vmhost::machine::virtio {
 
 enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4 };
 
+// Features of the queues and the transport (section 6); PciTransport offers them for every device.
 inline constexpr std::uint64_t feature_indirect_descriptors = 1ULL << 28;
 inline constexpr std::uint64_t feature_event_index = 1ULL << 29;
 inline constexpr std::uint64_t feature_version_1 = 1ULL << 32;
@@ -24,17 +26,22 @@ public:
     virtual ~VirtioDevice() = default;
     virtual std::string_view name() const = 0; // "vm13-disk0"
     virtual DeviceType type() const = 0;
-    virtual std::uint64_t features() const = 0; // device features, without VERSION_1
+    virtual std::uint64_t features() const = 0; // of the device itself, not of the queues
     virtual std::vector<std::uint16_t> queue_sizes() const = 0; // each a power of two
     virtual Bytes config() const = 0; // device-specific configuration, read-only for the guest
 
     // The driver set DRIVER_OK: the enabled queues are the device's until reset(). A queue that
-    // was not enabled is null.
+    // was not enabled is null. Each enabled queue is notified once right after.
     virtual void activate(std::uint64_t driver_features, std::vector<Queue*> queues) = 0;
-    virtual void notify(std::uint16_t queue) = 0;
-    // Stops all work; no queue is touched afterwards, requests in flight are dropped when they
-    // complete.
+    // True when there is more to do than fits into one turn of the loop: call again.
+    virtual bool notify(std::uint16_t queue) = 0;
+    // Stops all work; no queue is touched afterwards (they have been reset already), requests in
+    // flight are dropped when they complete.
     virtual void reset() = 0;
+    // False while requests from before the last reset() may still touch the guest's memory: the
+    // guest sees the reset end when this turns true (2.4.1).
+    virtual bool quiescent() const { return true; }
+    // Requests that the device itself found malformed; queues count theirs.
     virtual std::uint64_t malformed_requests() const = 0;
 };
 

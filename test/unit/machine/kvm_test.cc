@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <future>
+#include <linux/kvm.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <thread>
 #include <unistd.h>
 
@@ -23,7 +25,8 @@ using namespace std::chrono_literals;
 namespace {
 
 [[maybe_unused]] const bool have_kvm = [] {
-    if (::access("/dev/kvm", R_OK | W_OK) == 0)
+    Fd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (kvm && ::ioctl(kvm.get(), KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
         return true;
     std::fputs("skipped: no usable /dev/kvm\n", stderr);
     std::_Exit(77);
@@ -278,7 +281,7 @@ TEST_CASE("messages that are not for a local APIC are refused") {
 
 TEST_CASE("a triple fault is a shutdown") {
     Guest guest;
-    guest.start_real({0x0f, 0x0b}); // ud2
+    guest.start_flat({0x0f, 0x0b}); // ud2
     auto state = guest.vcpus[0]->state().value();
     state.idt.limit = 0;
     REQUIRE(guest.vcpus[0]->set_state(state));
@@ -342,6 +345,7 @@ TEST_CASE("the second vCPU waits for its start-up message") {
     CHECK(guest.run(1, 30ms).text == "timed out"); // and can be kicked while it waits
     guest.load(0x2000, {0xb0, 0x99, 0xe6, 0xf4, 0xeb, 0xfe});
     guest.start_flat({
+        0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, // local APIC on
         0xc7, 0x05, 0x10, 0x03, 0xe0, 0xfe, 0x00, 0x00, 0x00, 0x01, // ICR high: APIC 1
         0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x00, 0x00, // INIT
         0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x02, 0x46, 0x00, 0x00, // SIPI, page 2
@@ -434,6 +438,26 @@ TEST_CASE("memory may be taken away and read-only memory writes to the bus") {
     CHECK(below.reads == 1);
 }
 
+TEST_CASE("unknown MSRs read as zero and take any write") {
+    Fd kvm = open_kvm();
+    if (::ioctl(kvm.get(), KVM_CHECK_EXTENSION, KVM_CAP_X86_USER_SPACE_MSR) <= 0) {
+        WARN("not on this kernel");
+        return;
+    }
+    Guest guest;
+    guest.start_flat({
+        0xb9, 0x45, 0x23, 0x01, 0xc0, // mov ecx, 0xc0012345
+        0xb8, 0x78, 0x56, 0x34, 0x12, // mov eax, 0x12345678
+        0x31, 0xd2,                   // xor edx, edx
+        0x0f, 0x30,                   // wrmsr
+        0x0f, 0x32,                   // rdmsr
+        0xe7, 0xf4,                   // out 0xf4, eax
+        0xeb, 0xfe,
+    });
+    guest.expect_kicked(guest.run());
+    CHECK(guest.port.writes == std::vector<Port::Write>{{0, 4, 0}});
+}
+
 TEST_CASE("not a KVM descriptor") {
     Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     auto made = create_kvm_backend(std::move(null));
@@ -441,7 +465,7 @@ TEST_CASE("not a KVM descriptor") {
     CHECK_THAT(made.error().text(), Catch::StartsWith("/dev/kvm: KVM_GET_API_VERSION"));
 }
 
-TEST_CASE("a virtual machine is created quickly", "[.time]") {
+TEST_CASE("a virtual machine is created quickly", "[.][time]") {
     auto start = std::chrono::steady_clock::now();
     Guest guest;
     auto created = std::chrono::steady_clock::now();

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <linux/kvm.h>
 #include <map>
 #include <sys/ioctl.h>
@@ -15,6 +16,24 @@
 #include "machine/cpu/cpu.h"
 
 namespace vmhost::machine::kvm {
+
+// The two structures of variable length, with their calls. The kernel's own declarations have
+// the wrong size and offsets in C++ in some versions of the header (an empty struct inside).
+struct CpuidTable {
+    static constexpr std::uint32_t max_entries = 256; // KVM_MAX_CPUID_ENTRIES
+    std::uint32_t count = 0, padding = 0;
+    kvm_cpuid_entry2 entries[max_entries];
+};
+static_assert(offsetof(CpuidTable, entries) == 8 && sizeof(kvm_cpuid_entry2) == 40);
+struct OneMsr {
+    std::uint32_t count = 1, padding = 0;
+    kvm_msr_entry entry;
+};
+static_assert(offsetof(OneMsr, entry) == 8 && sizeof(kvm_msr_entry) == 16);
+inline constexpr unsigned long get_supported_cpuid = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, 8);
+inline constexpr unsigned long get_msrs = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x88, 8);
+inline constexpr unsigned long set_msrs = _IOC(_IOC_WRITE, KVMIO, 0x89, 8);
+inline constexpr unsigned long set_cpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
 
 // What optional pieces this host's KVM has.
 struct Features {

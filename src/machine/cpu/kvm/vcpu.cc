@@ -61,8 +61,9 @@ kvm_dtable to_kvm(const TableRegister& table) {
 // General registers under their names here and in KVM.
 #define VMHOST_EACH_REGISTER(X)                                                                    \
     X(rax)                                                                                         \
-    X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rbp) X(rsp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13)       \
-        X(r14) X(r15) X(rip) X(rflags)
+    X(rbx)                                                                                         \
+    X(rcx) X(rdx) X(rsi) X(rdi) X(rbp) X(rsp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14)       \
+        X(r15) X(rip) X(rflags)
 #define VMHOST_EACH_SYSTEM_REGISTER(X) X(cr0) X(cr2) X(cr3) X(cr4) X(efer)
 #define VMHOST_EACH_SEGMENT(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
 
@@ -116,13 +117,11 @@ KvmVcpu::~KvmVcpu() {
 }
 
 Result<void> KvmVcpu::set_cpuid(const CpuModel& model) {
-    std::vector<std::uint64_t> storage(
-        (sizeof(kvm_cpuid2) + model.leaves.size() * sizeof(kvm_cpuid_entry2)) /
-            sizeof(std::uint64_t) +
-        1);
-    auto* table = reinterpret_cast<kvm_cpuid2*>(storage.data());
+    if (model.leaves.size() > CpuidTable::max_entries)
+        return fail(ErrorKind::limit, "a processor model of {} leaves", model.leaves.size());
+    auto table = std::make_unique<CpuidTable>();
     for (const auto& leaf : model.leaves) {
-        auto& entry = table->entries[table->nent++];
+        auto& entry = table->entries[table->count++];
         entry.function = leaf.leaf;
         entry.index = leaf.subleaf;
         entry.flags = leaf.has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
@@ -131,7 +130,7 @@ Result<void> KvmVcpu::set_cpuid(const CpuModel& model) {
         entry.ecx = leaf.ecx;
         entry.edx = leaf.edx;
     }
-    if (::ioctl(vcpu_.get(), KVM_SET_CPUID2, table) < 0)
+    if (::ioctl(vcpu_.get(), set_cpuid2, table.get()) < 0)
         return fail_errno(errno, "KVM_SET_CPUID2 with {} leaves", model.leaves.size());
     return {};
 }
@@ -140,17 +139,14 @@ Result<void> KvmVcpu::set_cpuid(const CpuModel& model) {
 // strings; kernels that are entered directly find them so. A KVM without one of these MSRs
 // does not need it set.
 void KvmVcpu::set_default_msrs() {
-    alignas(kvm_msrs) std::uint8_t storage[sizeof(kvm_msrs) + sizeof(kvm_msr_entry)]{};
-    auto* one = reinterpret_cast<kvm_msrs*>(storage);
-    one->nmsrs = 1;
     auto set = [&](std::uint32_t index, std::uint64_t value) {
-        one->entries[0] = {.index = index, .data = value};
-        if (::ioctl(vcpu_.get(), KVM_SET_MSRS, one) != 1)
+        OneMsr one{.entry = {.index = index, .data = value}};
+        if (::ioctl(vcpu_.get(), set_msrs, &one) != 1)
             log::debug("machine", "kvm: MSR {:#x} not set", index);
     };
     auto get = [&](std::uint32_t index) -> std::uint64_t {
-        one->entries[0] = {.index = index};
-        return ::ioctl(vcpu_.get(), KVM_GET_MSRS, one) == 1 ? one->entries[0].data + 0 : 0;
+        OneMsr one{.entry = {.index = index}};
+        return ::ioctl(vcpu_.get(), get_msrs, &one) == 1 ? one.entry.data + 0 : 0;
     };
     set(msr_mtrr_default_type, mtrr_default_write_back);
     set(msr_misc_enable, get(msr_misc_enable) | misc_enable_fast_strings);

@@ -118,15 +118,12 @@ Result<void> KvmVm::set_trigger_modes() {
 }
 
 Result<void> KvmVm::read_capabilities() {
-    constexpr std::uint32_t most_leaves = 256; // KVM's own limit
-    std::vector<std::uint64_t> storage(
-        (sizeof(kvm_cpuid2) + most_leaves * sizeof(kvm_cpuid_entry2)) / sizeof(std::uint64_t) + 1);
-    auto* table = reinterpret_cast<kvm_cpuid2*>(storage.data());
-    table->nent = most_leaves;
-    if (::ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, table) < 0)
+    auto table = std::make_unique<CpuidTable>();
+    table->count = CpuidTable::max_entries;
+    if (::ioctl(kvm_.get(), get_supported_cpuid, table.get()) < 0)
         return fail_errno(errno, "/dev/kvm: KVM_GET_SUPPORTED_CPUID");
     bool tsc_deadline = has(kvm_.get(), KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-    for (std::uint32_t i = 0; i < table->nent; ++i) {
+    for (std::uint32_t i = 0; i < std::min(table->count, CpuidTable::max_entries); ++i) {
         const auto& entry = table->entries[i];
         CpuidLeaf leaf{.leaf = entry.function,
                        .subleaf = entry.index,

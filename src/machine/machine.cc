@@ -1,0 +1,427 @@
+// A PC made of the parts of this room.
+//
+// The members of RealMachine stand in the order in which they depend on each
+// other, so that destruction takes them down in the right one: threads first, then
+// devices, processors, the backend, and memory last.
+//
+// Threads: built, started and destroyed on the loop thread. One thread per vCPU
+// runs it until the machine ends. Whoever finds out that it ends (a vCPU thread, or
+// a device under the device lock on one) calls end(): the first call decides how,
+// every vCPU is kicked, and the loop thread joins them and reports.
+#include "machine/machine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <mutex>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <thread>
+
+#include "disk/disk.h"
+#include "machine/boot/boot.h"
+#include "machine/boot/firmware.h"
+#include "machine/cpu/cpu.h"
+#include "machine/device/cmos.h"
+#include "machine/device/debug_console.h"
+#include "machine/device/debug_exit.h"
+#include "machine/device/fw_cfg.h"
+#include "machine/device/port_stub.h"
+#include "machine/device/reset.h"
+#include "machine/device/serial.h"
+#include "machine/layout.h"
+#include "machine/loop_clock.h"
+#include "machine/pci.h"
+#include "machine/virtio/block.h"
+#include "machine/virtio/net.h"
+#include "machine/virtio/pci_transport.h"
+#include "machine/virtio/rng.h"
+
+namespace vmhost::machine {
+
+namespace {
+
+constexpr std::uint64_t com0_port = 0x3f8, keyboard_data_port = 0x60, keyboard_command_port = 0x64,
+                        cmos_port = 0x70, pci_port = 0xcf8;
+constexpr unsigned com0_gsi = 4;
+
+Result<Fd> duplicate(int number, std::string_view what) {
+    int copy = ::fcntl(number, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return fail_errno(errno, "{}: descriptor {}", what, number);
+    return Fd(copy);
+}
+
+// A boot image is read and not mapped: a file that shrinks under us must be an error, not SIGBUS.
+struct WholeFile {
+    std::unique_ptr<std::uint8_t[]> bytes;
+    std::size_t size = 0;
+    Bytes view() const { return {bytes.get(), size}; }
+};
+
+Result<WholeFile> read_whole(int fd, std::uint64_t most_bytes, std::string_view what) {
+    struct stat status {};
+    if (::fstat(fd, &status) < 0)
+        return fail_errno(errno, "{}", what);
+    if (!S_ISREG(status.st_mode))
+        return fail(ErrorKind::invalid, "{}: not a regular file", what);
+    auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size > most_bytes)
+        return fail(ErrorKind::limit, "{}: {} are more than the {} that can be loaded", what,
+                    format_size(size), format_size(most_bytes));
+    WholeFile file{std::make_unique_for_overwrite<std::uint8_t[]>(size), size};
+    for (std::size_t done = 0; done < size;) {
+        auto count = ::pread(fd, file.bytes.get() + done, size - done, static_cast<off_t>(done));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return fail_errno(errno, "{}: read", what);
+        if (count == 0)
+            return fail(ErrorKind::corrupt, "{}: the file became shorter while it was read", what);
+        done += static_cast<std::size_t>(count);
+    }
+    return file;
+}
+
+// Counts what the host really holds of a range: pages that were touched.
+std::uint64_t resident_bytes(const GuestMemory::Range& range) {
+    constexpr std::uint64_t page_bytes = 4 * KiB, chunk_bytes = 64 * MiB;
+    std::vector<unsigned char> pages(chunk_bytes / page_bytes);
+    std::uint64_t resident = 0;
+    for (std::uint64_t at = 0; at < range.size_bytes; at += chunk_bytes) {
+        auto length = std::min(chunk_bytes, range.size_bytes - at);
+        if (::mincore(range.host + at, length, pages.data()) < 0)
+            return resident;
+        for (std::uint64_t page = 0; page < length / page_bytes; ++page)
+            resident += (pages[page] & 1U) * page_bytes;
+    }
+    return resident;
+}
+
+class RealMachine final : public Machine {
+public:
+    RealMachine(Loop& loop, const MachineSpec& spec, Console& console,
+                std::function<void(MachineEnd)> ended)
+        : loop_(loop), spec_(spec), console_(console), ended_(std::move(ended)),
+          keyboard_([this] { end({.how = MachineEnd::How::reset}); }),
+          port_a_([this] { end({.how = MachineEnd::How::reset}); }),
+          debug_exit_([this](std::uint8_t code) {
+              end({.how = MachineEnd::How::debug_exit, .code = code});
+          }),
+          firmware_log_([this](Bytes text) { log_firmware(text); }),
+          wakeup_(loop, [this] { woken(); }) {}
+    ~RealMachine() override;
+
+    Result<void> assemble();
+    Result<void> start() override;
+    MachineCounters counters() const override;
+
+private:
+    Result<void> make_isa_devices();
+    Result<void> make_pci_devices();
+    Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<CpuState> load();
+    Result<void> make_vcpus(const CpuState& first);
+    void connect_console();
+    void log_firmware(Bytes text);
+
+    void run_vcpu(unsigned index);
+    void end(MachineEnd how);
+    void stop_vcpus();
+    void woken();
+
+    Loop& loop_;
+    const MachineSpec spec_;
+    Console& console_;
+    std::function<void(MachineEnd)> ended_;
+
+    GuestMemory memory_;
+    Bus bus_;
+    std::unique_ptr<LoopClock> clock_;
+    std::unique_ptr<Backend> backend_;
+
+    std::unique_ptr<Serial> serial_;
+    std::unique_ptr<Cmos> cmos_;
+    std::unique_ptr<FwCfg> fw_cfg_;
+    KeyboardController keyboard_;
+    PortA port_a_;
+    PostPort post_;
+    DebugExit debug_exit_;
+    DebugConsole firmware_log_;
+    std::string firmware_line_;
+
+    std::vector<std::unique_ptr<disk::Image>> images_;
+    std::unique_ptr<PciHost> pci_;
+    std::vector<virtio::PciTransport*> transports_; // owned by pci_
+
+    std::vector<std::unique_ptr<Vcpu>> vcpus_;
+    std::vector<std::thread> threads_;
+    std::atomic<bool> stopping_{false};
+    std::mutex end_mutex_;
+    std::optional<MachineEnd> end_; // under end_mutex_
+    Wakeup wakeup_;
+};
+
+Result<void> RealMachine::assemble() {
+    if (spec_.vcpus == 0 || spec_.vcpus > limits::max_vcpus)
+        return fail(ErrorKind::limit, "{} vcpus: at least 1 and at most {} are possible",
+                    spec_.vcpus, limits::max_vcpus);
+    TRY(lay_out_memory(memory_, spec_.memory_bytes));
+    clock_ = TRY(LoopClock::create(loop_, bus_.lock()));
+    auto kvm = TRY(duplicate(spec_.kvm_fd, "/dev/kvm"));
+    backend_ = TRY(create_kvm_backend(std::move(kvm)));
+    memory_.on_written(
+        [this](Gpa start, std::uint64_t length) { backend_->ram_written(start, length); });
+    TRY(make_isa_devices());
+    TRY(make_pci_devices());
+    // Loading may add memory (firmware), so it is mapped afterwards.
+    auto state = TRY(load());
+    for (const auto& range : memory_.ranges())
+        TRY(backend_->map(range, false));
+    TRY(make_vcpus(state));
+    connect_console();
+    return {};
+}
+
+Result<void> RealMachine::make_isa_devices() {
+    auto& interrupts = *backend_->interrupts();
+    serial_ = std::make_unique<Serial>(interrupts, com0_gsi, *clock_,
+                                       [this](Bytes output) { console_.write_from_guest(output); });
+    cmos_ = std::make_unique<Cmos>(*clock_, interrupts, memory_, spec_.vcpus);
+    fw_cfg_ = std::make_unique<FwCfg>(memory_);
+    auto insert = [this](std::uint64_t port, std::uint64_t count, Device& device) {
+        return bus_.insert(Space::port, port, count, device);
+    };
+    TRY(insert(com0_port, Serial::port_count, *serial_));
+    TRY(insert(cmos_port, Cmos::port_count, *cmos_));
+    TRY(insert(FwCfg::first_port, FwCfg::port_count, *fw_cfg_));
+    TRY(insert(keyboard_data_port, 1, keyboard_.data_port()));
+    TRY(insert(keyboard_command_port, 1, keyboard_.command_port()));
+    TRY(insert(PortA::port, PortA::port_count, port_a_));
+    TRY(insert(PostPort::port, PostPort::port_count, post_));
+    if (spec_.debug_exit)
+        TRY(insert(DebugExit::port, DebugExit::port_count, debug_exit_));
+    // SeaBIOS asks for this port and leaves out its log, an exit per letter, without it.
+    if (log::enabled("firmware", log::Level::debug))
+        TRY(insert(DebugConsole::port, DebugConsole::port_count, firmware_log_));
+    return {};
+}
+
+// Slots in vmd's order: host bridge, entropy, networks, disks. OpenBSD numbers its devices by it.
+Result<void> RealMachine::make_pci_devices() {
+    pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
+    pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
+    TRY(bus_.insert(Space::port, pci_port, 8, *pci_));
+    TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
+    for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
+        const auto& nic = spec_.nics[i];
+        auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
+                                              nic.mac, loop_, bus_.lock()));
+        TRY(add_function(std::move(device)));
+    }
+    for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
+        const auto& disk = spec_.disks[i];
+        auto name = fmt::format("{}-disk{}", spec_.name, i);
+        auto file = TRY(duplicate(disk.fd, name));
+        images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
+        TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
+                                                         bus_.lock())));
+    }
+    return {};
+}
+
+Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device) {
+    auto transport = std::make_unique<virtio::PciTransport>(std::move(device), memory_, loop_,
+                                                            bus_.lock(), backend_.get());
+    transport->set_interrupt(
+        static_cast<std::uint8_t>(pci_lines[transports_.size() % pci_lines.size()]));
+    auto* added = transport.get();
+    TRY(pci_->add(std::move(transport)));
+    transports_.push_back(added);
+    return {};
+}
+
+// The boot image into memory; what the first processor starts with.
+Result<CpuState> RealMachine::load() {
+    const auto& boot = spec_.boot;
+    WholeFile image, initrd;
+    boot::Request request;
+    request.name = boot.image_name.empty() ? spec_.name : boot.image_name;
+    request.command_line = boot.command_line;
+    request.boot_mac = boot.boot_mac;
+    request.howto = boot.howto;
+    if (boot.image_fd < 0) {
+        request.image = boot::seabios();
+    } else {
+        image = TRY(read_whole(boot.image_fd, limits::max_kernel_bytes,
+                               fmt::format("boot image {}", printable(request.name))));
+        request.image = image.view();
+    }
+    if (boot.initrd_fd >= 0) {
+        initrd = TRY(read_whole(boot.initrd_fd, limits::max_initrd_bytes,
+                                fmt::format("initrd of {}", printable(request.name))));
+        request.initrd = initrd.view();
+    }
+    auto loaded = TRY(boot::load(memory_, request));
+
+    std::vector<MemoryMapRow> rows;
+    for (const auto& entry : boot::memory_map(memory_))
+        rows.push_back({entry.start, entry.size, entry.type});
+    add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot.boot_order);
+    // Firmware places the BARs itself; a kernel that is entered directly finds them placed.
+    if (loaded.kind != boot::ImageKind::firmware) {
+        std::scoped_lock guard(bus_.lock());
+        pci_->place_bars();
+    }
+    return loaded.cpu;
+}
+
+Result<void> RealMachine::make_vcpus(const CpuState& first) {
+    for (unsigned i = 0; i < spec_.vcpus; ++i) {
+        auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus);
+        vcpus_.push_back(TRY(backend_->create_vcpu(i, model, bus_)));
+    }
+    return vcpus_[0]->set_state(first);
+}
+
+void RealMachine::connect_console() {
+    {
+        std::scoped_lock guard(bus_.lock());
+        serial_->on_receive_space([this] { console_.input_space(); });
+    }
+    console_.on_input(
+        [this](Bytes input) {
+            std::scoped_lock guard(bus_.lock());
+            return serial_->receive(input);
+        },
+        [this] {
+            std::scoped_lock guard(bus_.lock());
+            serial_->receive_break();
+        });
+}
+
+void RealMachine::log_firmware(Bytes text) {
+    constexpr std::size_t longest_line = 256;
+    for (std::uint8_t byte : text) {
+        if (byte != '\n')
+            firmware_line_ += static_cast<char>(byte);
+        if (byte == '\n' || firmware_line_.size() == longest_line) {
+            log::debug("firmware", "{}: {}", spec_.name, printable(firmware_line_));
+            firmware_line_.clear();
+        }
+    }
+}
+
+// vCPU threads take no signals; the backend opens its own kick.
+Result<void> RealMachine::start() {
+    if (!threads_.empty())
+        return fail(ErrorKind::internal, "machine {}: started twice", spec_.name);
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error_number = 0;
+    try {
+        for (unsigned i = 0; i < vcpus_.size(); ++i)
+            threads_.emplace_back([this, i] { run_vcpu(i); });
+    } catch (const std::system_error& error) {
+        error_number = error.code().value();
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (error_number == 0)
+        return {};
+    stop_vcpus();
+    return fail_errno(error_number, "machine {}: a thread for each of {} vcpus", spec_.name,
+                      vcpus_.size());
+}
+
+void RealMachine::run_vcpu(unsigned index) {
+    ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index).c_str());
+    while (!stopping_) {
+        auto exit = vcpus_[index]->run();
+        switch (exit.reason) {
+        case Exit::Reason::kicked:
+            break;
+        case Exit::Reason::shutdown:
+            end({.how = MachineEnd::How::reset});
+            return;
+        case Exit::Reason::halted:
+            exit.text = "halted, and nothing could wake it";
+            [[fallthrough]];
+        case Exit::Reason::failed:
+            end({.how = MachineEnd::How::failed,
+                 .text = fmt::format("vcpu {}: {}", index, exit.text)});
+            return;
+        }
+    }
+}
+
+void RealMachine::end(MachineEnd how) {
+    {
+        std::scoped_lock guard(end_mutex_);
+        if (end_)
+            return;
+        end_ = std::move(how);
+    }
+    stopping_ = true;
+    for (auto& vcpu : vcpus_)
+        vcpu->kick();
+    wakeup_.wake();
+}
+
+void RealMachine::stop_vcpus() {
+    stopping_ = true;
+    for (auto& vcpu : vcpus_)
+        vcpu->kick();
+    for (auto& thread : threads_)
+        thread.join();
+    threads_.clear();
+}
+
+// ended_ may destroy this machine: nothing follows it.
+void RealMachine::woken() {
+    if (!ended_)
+        return;
+    stop_vcpus();
+    MachineEnd how;
+    {
+        std::scoped_lock guard(end_mutex_);
+        if (!end_)
+            return;
+        how = *end_;
+    }
+    std::exchange(ended_, nullptr)(std::move(how));
+}
+
+RealMachine::~RealMachine() {
+    stop_vcpus();
+    console_.on_input({}, {});
+}
+
+MachineCounters RealMachine::counters() const {
+    MachineCounters sum;
+    auto accesses = bus_.counters();
+    sum.unclaimed_accesses = accesses.unclaimed_reads + accesses.unclaimed_writes;
+    {
+        std::scoped_lock guard(bus_.lock());
+        for (const auto* transport : transports_)
+            sum.malformed_requests += transport->malformed_requests();
+    }
+    for (const auto& range : memory_.ranges())
+        sum.resident_bytes += resident_bytes(range);
+    return sum;
+}
+
+} // namespace
+
+Result<std::unique_ptr<Machine>> Machine::build(Loop& loop, const MachineSpec& spec,
+                                                Console& console,
+                                                std::function<void(MachineEnd)> ended) {
+    auto made = std::make_unique<RealMachine>(loop, spec, console, std::move(ended));
+    TRY(made->assemble());
+    return std::unique_ptr<Machine>(std::move(made));
+}
+
+} // namespace vmhost::machine

@@ -1,0 +1,248 @@
+// Common configuration (4.1.4.3) and the life of the device (3.1, 2.1).
+//
+// Every register has one natural width; 64-bit ones are written as two halves. An
+// access of another width reads zero and writes nothing. What queue_select names may
+// not exist: then its registers read zero and writes go nowhere.
+#include "machine/virtio/pci_transport.h"
+
+#include <algorithm>
+
+namespace vmhost::machine::virtio {
+
+namespace {
+
+enum Register : std::uint64_t {
+    device_feature_select = 0,
+    device_feature = 4,
+    driver_feature_select = 8,
+    driver_feature = 12,
+    config_msix_vector = 16,
+    num_queues = 18,
+    device_status = 20,
+    config_generation = 21,
+    queue_select = 22,
+    queue_size = 24,
+    queue_msix_vector = 26,
+    queue_enable = 28,
+    queue_notify_off = 30,
+    queue_desc = 32,
+    queue_driver = 40,
+    queue_device = 48,
+    end_of_registers = 56,
+};
+
+std::size_t width_of(std::uint64_t offset) {
+    switch (offset) {
+    case device_feature_select:
+    case device_feature:
+    case driver_feature_select:
+    case driver_feature:
+    case queue_desc:
+    case queue_desc + 4:
+    case queue_driver:
+    case queue_driver + 4:
+    case queue_device:
+    case queue_device + 4:
+        return 4;
+    case config_msix_vector:
+    case num_queues:
+    case queue_select:
+    case queue_size:
+    case queue_msix_vector:
+    case queue_enable:
+    case queue_notify_off:
+        return 2;
+    case device_status:
+    case config_generation:
+        return 1;
+    default:
+        return 0; // the middle of a register, or none
+    }
+}
+
+constexpr std::uint16_t no_vector = 0xffff; // MSI-X is not offered
+
+std::uint32_t half(std::uint64_t value, std::uint32_t select) {
+    return select > 1 ? 0 : static_cast<std::uint32_t>(value >> (32 * select));
+}
+
+void set_half(std::uint64_t& value, unsigned select, std::uint32_t word) {
+    auto shift = 32 * select;
+    value = (value & ~(std::uint64_t{UINT32_MAX} << shift)) | std::uint64_t{word} << shift;
+}
+
+} // namespace
+
+PciTransport::Slot* PciTransport::selected() {
+    return queue_select_ < slots_.size() ? slots_[queue_select_].get() : nullptr;
+}
+const PciTransport::Slot* PciTransport::selected() const {
+    return queue_select_ < slots_.size() ? slots_[queue_select_].get() : nullptr;
+}
+
+std::uint64_t PciTransport::offered_features() const {
+    return device_->features() | feature_version_1 | feature_indirect_descriptors |
+           feature_event_index;
+}
+
+std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) const {
+    if (size != width_of(offset))
+        return 0;
+    const Slot* slot = selected();
+    auto address = [&](Gpa QueueAddresses::*ring) {
+        return slot ? half(slot->addresses.*ring, offset % 8 / 4) : 0;
+    };
+    switch (offset) {
+    case device_feature_select:
+        return device_feature_select_;
+    case device_feature:
+        return half(offered_features(), device_feature_select_);
+    case driver_feature_select:
+        return driver_feature_select_;
+    case driver_feature:
+        return half(driver_features_, driver_feature_select_);
+    case config_msix_vector:
+    case queue_msix_vector:
+        return no_vector;
+    case num_queues:
+        return slots_.size();
+    case device_status:
+        return status_ == 0 && !device_->quiescent() ? status_before_reset_ : status_;
+    case config_generation:
+        return 0; // the configuration never changes
+    case queue_select:
+        return queue_select_;
+    case queue_size:
+        return slot ? slot->queue.size() : 0;
+    case queue_enable:
+        return slot && slot->queue.enabled();
+    case queue_notify_off:
+        return slot ? queue_select_ : 0;
+    case queue_desc:
+    case queue_desc + 4:
+        return address(&QueueAddresses::descriptors);
+    case queue_driver:
+    case queue_driver + 4:
+        return address(&QueueAddresses::available);
+    case queue_device:
+    case queue_device + 4:
+        return address(&QueueAddresses::used);
+    default:
+        return 0;
+    }
+}
+
+void PciTransport::write_common(std::uint64_t offset, std::uint64_t value, std::size_t size) {
+    if (size != width_of(offset))
+        return;
+    Slot* slot = selected();
+    switch (offset) {
+    case device_feature_select:
+        device_feature_select_ = static_cast<std::uint32_t>(value);
+        break;
+    case driver_feature_select:
+        driver_feature_select_ = static_cast<std::uint32_t>(value);
+        break;
+    case driver_feature:
+        write_driver_features(static_cast<std::uint32_t>(value));
+        break;
+    case device_status:
+        write_status(static_cast<std::uint8_t>(value));
+        break;
+    case queue_select:
+        queue_select_ = static_cast<std::uint16_t>(value);
+        break;
+    case queue_size:
+        if (slot)
+            slot->queue.set_size(static_cast<std::uint16_t>(value));
+        break;
+    case queue_enable:
+        // Too late once the driver runs; a queue that cannot be enabled reads back as zero.
+        if (slot && value == 1 && !(status_ & driver_ok) && !slot->queue.enabled() &&
+            !slot->queue.enable(slot->addresses))
+            log::debug("virtio", "{}: queue {} has rings outside memory or misaligned", name(),
+                       queue_select_);
+        break;
+    default:
+        write_queue_address(offset, static_cast<std::uint32_t>(value));
+        break;
+    }
+}
+
+void PciTransport::write_queue_address(std::uint64_t offset, std::uint32_t value) {
+    Slot* slot = selected();
+    if (slot == nullptr || slot->queue.enabled() || offset < queue_desc ||
+        offset >= end_of_registers)
+        return;
+    auto& ring = offset < queue_driver   ? slot->addresses.descriptors
+                 : offset < queue_device ? slot->addresses.available
+                                         : slot->addresses.used;
+    set_half(ring, offset % 8 / 4, value);
+}
+
+void PciTransport::write_driver_features(std::uint32_t value) {
+    if (status_ & features_ok)
+        return; // settled (3.1.1)
+    if (driver_feature_select_ > 1)
+        beyond_features_ = beyond_features_ || value != 0;
+    else
+        set_half(driver_features_, driver_feature_select_, value);
+}
+
+bool PciTransport::features_acceptable() const {
+    return (driver_features_ & ~offered_features()) == 0 && !beyond_features_ &&
+           (driver_features_ & feature_version_1);
+}
+
+// Bits are only ever added, each after the one before it; zero resets.
+void PciTransport::write_status(std::uint8_t value) {
+    if (value == 0)
+        return reset();
+    std::uint8_t added = value & ~status_;
+    status_ |= added & (acknowledge | failed);
+    if ((added & driver) && (status_ & acknowledge))
+        status_ |= driver;
+    if ((added & features_ok) && (status_ & driver) && features_acceptable())
+        status_ |= features_ok;
+    if ((added & driver_ok) && (status_ & features_ok) && !(status_ & failed)) {
+        status_ |= driver_ok;
+        activate();
+    }
+}
+
+void PciTransport::activate() {
+    std::vector<Queue*> queues;
+    for (auto& slot : slots_) {
+        slot->queue.use_event_index(driver_features_ & feature_event_index);
+        slot->queue.allow_indirect(driver_features_ & feature_indirect_descriptors);
+        queues.push_back(slot->queue.enabled() ? &slot->queue : nullptr);
+    }
+    device_->activate(driver_features_, std::move(queues));
+    place_doorbells();
+    kick_all(); // for a driver that published before it was ready
+}
+
+void PciTransport::reset() {
+    // A second reset while the first one drains keeps what the guest reads meanwhile.
+    if (status_ != 0)
+        status_before_reset_ = status_;
+    bool was_active = status_ & driver_ok;
+    status_ = 0;
+    // Queues first: a chain that the device lets go of goes nowhere then.
+    for (auto& slot : slots_) {
+        slot->queue.reset();
+        slot->addresses = {};
+        slot->kicked = false;
+    }
+    if (was_active)
+        device_->reset();
+    device_feature_select_ = driver_feature_select_ = 0;
+    driver_features_ = 0;
+    beyond_features_ = false;
+    queue_select_ = 0;
+    isr_ = 0;
+    raise_interrupt(false);
+    place_doorbells();
+}
+
+} // namespace vmhost::machine::virtio

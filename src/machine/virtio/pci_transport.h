@@ -1,0 +1,132 @@
+// Puts a virtio device on the PCI bus: the modern (1.x) transport of the Virtual I/O
+// Device Specification 1.2, section 4.1. No legacy interface, no MSI-X: INTA only.
+//
+// One memory BAR of 16 KiB holds the four register blocks; the vendor capabilities
+// say where:
+//
+//   0x0000 common configuration    0x2000 device configuration
+//   0x1000 ISR status              0x3000 doorbells, 4 bytes per queue
+//
+// A doorbell reaches the device on the loop thread: through an eventfd that the CPU
+// backend signals by itself, or, where it cannot, through the register write and a
+// Wakeup. So a vCPU never waits for a device's work.
+//
+// Threads: registers and configuration space under the device lock, from vCPU
+// threads. Construction and destruction on the loop thread, without vCPUs running.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loop/loop.h"
+#include "machine/cpu/cpu.h"
+#include "machine/pci.h"
+#include "machine/virtio/virtio.h"
+
+namespace vmhost::machine::virtio {
+
+class PciTransport final : public PciFunction {
+public:
+    static constexpr unsigned bar_index = 0;
+    static constexpr std::uint32_t bar_bytes = 0x4000;
+    static constexpr std::uint32_t common_offset = 0x0000, isr_offset = 0x1000,
+                                   device_offset = 0x2000, notify_offset = 0x3000;
+    static constexpr std::uint32_t notify_multiplier = 4;
+
+    // memory, loop, lock and backend outlive the transport; backend may be null (no doorbells
+    // in the kernel then).
+    PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& memory, Loop& loop,
+                 Bus::Lock& lock, Backend* backend);
+    ~PciTransport() override;
+
+    void read_config(unsigned offset, MutableBytes data) override;
+    void write_config(unsigned offset, Bytes data) override;
+
+    VirtioDevice& device() { return *device_; }
+    // Bad chains and bad requests of this device, under the device lock.
+    std::uint64_t malformed_requests() const;
+
+private:
+    // What the bus sees in the BAR.
+    class Window final : public Device {
+    public:
+        explicit Window(PciTransport& transport) : transport_(transport) {}
+        std::string_view name() const override { return transport_.device_->name(); }
+        void read(std::uint64_t offset, MutableBytes data) override {
+            transport_.read_bar(offset, data);
+        }
+        void write(std::uint64_t offset, Bytes data) override {
+            transport_.write_bar(offset, data);
+        }
+
+    private:
+        PciTransport& transport_;
+    };
+
+    struct Slot {
+        Slot(GuestMemory& memory, std::uint16_t size) : queue(memory, size) {}
+        Queue queue;
+        QueueAddresses addresses; // guest-controlled, checked by Queue::enable
+        Fd doorbell;              // eventfd; none without a backend
+        std::unique_ptr<Watch> doorbell_watch;
+        bool doorbell_bound = false;
+        bool kicked = false; // to be notified by the next turn of the loop
+    };
+
+    enum Status : std::uint8_t { // 2.1; NEEDS_RESET (64) is never set
+        acknowledge = 1,
+        driver = 2,
+        driver_ok = 4,
+        features_ok = 8,
+        failed = 128,
+    };
+
+    // pci_transport.cc: the PCI side.
+    void add_capabilities();
+    void add_block_capability(std::uint8_t type, std::uint32_t offset, std::uint32_t length);
+    void make_doorbells(Loop& loop);
+    bool in_window_data(unsigned offset, std::size_t size) const;
+    bool window_access(std::uint32_t& offset, std::uint32_t& length);
+    void read_bar(std::uint64_t offset, MutableBytes data);
+    void write_bar(std::uint64_t offset, Bytes data);
+    void place_doorbells();
+    void unbind_doorbells();
+    void deliver(std::uint16_t index);
+    void deliver_kicked();
+    void kick_all();
+    void interrupt();
+
+    // pci_registers.cc: the registers of common configuration and the life of the device.
+    std::uint64_t read_common(std::uint64_t offset, std::size_t size) const;
+    void write_common(std::uint64_t offset, std::uint64_t value, std::size_t size);
+    void write_driver_features(std::uint32_t value);
+    void write_queue_address(std::uint64_t offset, std::uint32_t value);
+    void write_status(std::uint8_t value);
+    std::uint64_t offered_features() const;
+    bool features_acceptable() const;
+    void activate();
+    void reset();
+    Slot* selected();
+    const Slot* selected() const;
+
+    // Queues outlive the device, whose requests in flight may still name them.
+    std::vector<std::unique_ptr<Slot>> slots_;
+    std::unique_ptr<VirtioDevice> device_;
+    Bus::Lock& lock_;
+    Backend* backend_;
+    Window window_;
+    Wakeup wakeup_;
+    unsigned window_capability_ = 0; // where the PCI configuration access capability is
+    std::uint32_t bound_base_ = 0;   // BAR address the doorbells are bound for, 0 = none
+
+    std::uint32_t device_feature_select_ = 0, driver_feature_select_ = 0;
+    std::uint64_t driver_features_ = 0;
+    bool beyond_features_ = false; // the driver set a bit above 63
+    std::uint16_t queue_select_ = 0;
+    std::uint8_t status_ = 0;
+    std::uint8_t status_before_reset_ = 0;
+    std::uint8_t isr_ = 0;
+};
+
+} // namespace vmhost::machine::virtio

@@ -1,0 +1,346 @@
+// Whole machines under tiny firmware images. The images are 64 KiB: the reset vector
+// jumps to offset 0, where a test puts its code; it runs at f000:0000 of the high copy.
+#include <catch2/catch.hpp>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <thread>
+
+#include "machine/console/frames.h"
+#include "machine/machine.h"
+
+using namespace vmhost;
+using namespace vmhost::machine;
+using namespace std::chrono_literals;
+
+namespace {
+
+Fd file_of(Bytes bytes) {
+    Fd file(::memfd_create("test", MFD_CLOEXEC));
+    REQUIRE(::write(file.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+    return file;
+}
+
+Fd firmware(std::initializer_list<int> code) {
+    std::vector<std::uint8_t> image(64 * KiB, 0x90);
+    auto at = image.begin();
+    for (int one : code)
+        *at++ = static_cast<std::uint8_t>(one);
+    image[0xfff0] = 0xe9; // jmp to offset 0
+    image[0xfff1] = 0x0d;
+    image[0xfff2] = 0x00;
+    return file_of(image);
+}
+
+std::size_t threads() {
+    std::size_t count = 0;
+    DIR* tasks = ::opendir("/proc/self/task");
+    while (const dirent* entry = ::readdir(tasks))
+        count += entry->d_name[0] != '.';
+    ::closedir(tasks);
+    return count;
+}
+
+struct Rig {
+    Fd kvm{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+    Fd image;
+    Loop loop;
+    std::unique_ptr<Console> console = Console::create(loop);
+    Fd client;
+    ConsoleFrameReader frames;
+    std::string output;
+    MachineSpec spec;
+    std::unique_ptr<Machine> machine;
+    std::vector<MachineEnd> ends;
+    bool timed_out = false;
+
+    Rig() {
+        auto [ours, theirs] = socket_pair(SOCK_STREAM).value();
+        REQUIRE(console->attach(std::move(theirs), true));
+        client = std::move(ours);
+        spec.name = "test";
+        spec.memory_bytes = 8 * MiB;
+        spec.kvm_fd = kvm.get();
+        spec.debug_exit = true;
+    }
+    void build() {
+        auto made = Machine::build(loop, spec, *console, [this](MachineEnd end) {
+            ends.push_back(std::move(end));
+            loop.stop();
+        });
+        if (!made)
+            FAIL(made.error().message());
+        machine = *std::move(made);
+    }
+    void run(std::initializer_list<int> code) {
+        image = firmware(code);
+        spec.boot.image_fd = image.get();
+        build();
+        REQUIRE(machine->start());
+    }
+    Error refuse() {
+        auto made = Machine::build(loop, spec, *console, {});
+        REQUIRE_FALSE(made);
+        return made.error();
+    }
+    void read_console() {
+        std::uint8_t buffer[4096];
+        for (;;) {
+            auto count = ::recv(client.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+            if (count <= 0)
+                return;
+            REQUIRE(frames.feed(Bytes(buffer, static_cast<std::size_t>(count)),
+                                [this](ConsoleFrame kind, Bytes data) {
+                                    if (kind == ConsoleFrame::data)
+                                        output += as_text(data);
+                                }));
+        }
+    }
+    void type(std::string_view text) {
+        auto frame = encode_console_frame(ConsoleFrame::data, as_bytes(text));
+        REQUIRE(::send(client.get(), frame.data(), frame.size(), 0) ==
+                static_cast<ssize_t>(frame.size()));
+    }
+    // Until the machine ends, or text appears on the console.
+    void wait(std::string_view text = {}) {
+        Timer guard(loop, [this] { timed_out = true; });
+        guard.start(20s);
+        while (ends.empty() && !timed_out) {
+            loop.run_once(true);
+            read_console();
+            if (!text.empty() && output.find(text) != std::string::npos)
+                break;
+        }
+        for (unsigned turn = 0; turn < 10; ++turn) {
+            loop.run_once(false); // the rest of the output, and no second end
+            read_console();
+        }
+        CHECK_FALSE(timed_out);
+    }
+    MachineEnd end() {
+        wait();
+        REQUIRE(ends.size() == 1);
+        return ends[0];
+    }
+};
+
+} // namespace
+
+TEST_CASE("a guest prints on its console and ends with a code") {
+    Rig rig;
+    rig.run({
+        0xba,
+        0xf8,
+        0x03,
+        0xb0,
+        'h',
+        0xee,
+        0xb0,
+        'i',
+        0xee, // print
+        0xb0,
+        0x07,
+        0xe6,
+        0xf4, // mov al, 7; out 0xf4, al
+        0xeb,
+        0xfe,
+    });
+    auto end = rig.end();
+    CHECK(end.how == MachineEnd::How::debug_exit);
+    CHECK(end.code == 7);
+    CHECK(rig.output == "hi");
+    auto counters = rig.machine->counters();
+    CHECK(counters.malformed_requests == 0);
+    CHECK(counters.unclaimed_accesses == 0);
+    CHECK(counters.resident_bytes >= 64 * KiB);
+    CHECK(counters.resident_bytes < 2 * MiB);
+}
+
+TEST_CASE("what is typed reaches the guest, in order and whole") {
+    Rig rig;
+    rig.run({
+        0xba, 0xfd, 0x03,       // mov dx, 0x3fd
+        0xec, 0xa8, 0x01,       // in al, dx; test al, 1
+        0x74, 0xfb,             // jz: nothing yet
+        0xba, 0xf8, 0x03, 0xec, // mov dx, 0x3f8; in al, dx
+        0xee,                   // out dx, al
+        0x3c, 'q',  0x75, 0xef, // cmp al, 'q'; jne from the start
+        0xb0, 0x01, 0xe6, 0xf4, 0xeb, 0xfe,
+    });
+    std::string text;
+    for (unsigned i = 0; i < 100; ++i)
+        text += fmt::format("line {}\n", i);
+    text += "q";
+    rig.type(text);
+    CHECK(rig.end().code == 1);
+    CHECK(rig.output == text);
+}
+
+TEST_CASE("every way to reset") {
+    Rig rig;
+    SECTION("keyboard controller") {
+        rig.run({0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe});
+    }
+    SECTION("port 0x92") {
+        rig.run({0xb0, 0x01, 0xe6, 0x92, 0xeb, 0xfe});
+    }
+    SECTION("port 0xcf9") {
+        rig.run({0xba, 0xf9, 0x0c, 0xb0, 0x02, 0xee, 0xb0, 0x06, 0xee, 0xeb, 0xfe});
+    }
+    CHECK(rig.end().how == MachineEnd::How::reset);
+}
+
+TEST_CASE("a processor that cannot go on is a failure with its reason") {
+    Rig rig;
+    // Protected mode, flat, then a jump to where no memory is.
+    rig.run({
+        0x2e, 0x66, 0x0f, 0x01, 0x16, 0x40, 0x00,       // lgdt cs:[0x40]
+        0x0f, 0x20, 0xc0, 0x0c, 0x01,                   // mov eax, cr0; or al, 1
+        0x0f, 0x22, 0xc0,                               // mov cr0, eax
+        0x66, 0xea, 0x00, 0x00, 0x00, 0xd0, 0x08, 0x00, // jmp 0x08:0xd0000000
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, // to offset
+                                                                                      // 0x40
+        0x0f, 0x00, 0x50, 0x00, 0xff, 0xff, 0x90, 0x90, // limit 15 at 0xffff0050
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, //
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // null
+        0xff, 0xff, 0x00, 0x00, 0x00, 0x9b, 0xcf, 0x00, // flat code
+    });
+    auto end = rig.end();
+    CHECK(end.how == MachineEnd::How::failed);
+    CHECK_THAT(end.text, Catch::StartsWith("vcpu 0: kvm: internal error") &&
+                             Catch::Contains("rip 0xd0000000"));
+}
+
+TEST_CASE("a running machine is destroyed without a trace") {
+    const auto before = threads();
+    for (unsigned vcpus : {1U, 4U}) {
+        Rig rig;
+        rig.spec.vcpus = vcpus;
+        SECTION("spinning") {
+            rig.run({0xeb, 0xfe});
+        }
+        SECTION("asleep") {
+            rig.run({0xfa, 0xf4, 0xeb, 0xfc});
+        }
+        SECTION("printing") {
+            rig.run({0xba, 0xf8, 0x03, 0xb0, 'x', 0xee, 0xeb, 0xfd});
+        }
+        SECTION("ending") {
+            rig.run({0xe6, 0xf4, 0xeb, 0xfe});
+        }
+        SECTION("not started") {
+            rig.image = firmware({0xeb, 0xfe});
+            rig.spec.boot.image_fd = rig.image.get();
+            rig.build();
+        }
+        rig.loop.run_once(false);
+        std::this_thread::sleep_for(5ms);
+        rig.machine.reset();
+        CHECK(threads() == before);
+        for (unsigned i = 0; i < 5; ++i)
+            rig.loop.run_once(false);
+    }
+}
+
+TEST_CASE("a machine may be replaced while it reports its end") {
+    Rig rig;
+    rig.image = firmware({0xba, 0xf8, 0x03, 0xb0, 'r', 0xee, 0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe});
+    rig.spec.boot.image_fd = rig.image.get();
+    unsigned boots = 0;
+    std::function<void(MachineEnd)> again = [&](MachineEnd end) {
+        REQUIRE(end.how == MachineEnd::How::reset);
+        rig.machine.reset();
+        if (++boots == 5) {
+            rig.ends.push_back(end);
+            return;
+        }
+        rig.machine = Machine::build(rig.loop, rig.spec, *rig.console, again).value();
+        REQUIRE(rig.machine->start());
+    };
+    rig.machine = Machine::build(rig.loop, rig.spec, *rig.console, again).value();
+    REQUIRE(rig.machine->start());
+    rig.wait();
+    CHECK(boots == 5);
+    CHECK(rig.output == "rrrrr");
+}
+
+TEST_CASE("SeaBIOS comes up on the serial console") {
+    Rig rig;
+    auto disk = file_of(std::vector<std::uint8_t>(64 * KiB));
+    rig.spec.memory_bytes = 64 * MiB;
+    rig.spec.disks.push_back({.fd = disk.get(), .serial = "disk0"});
+    rig.build();
+    REQUIRE(rig.machine->start());
+    rig.wait("SeaBIOS (version");
+    CHECK(rig.output.find("SeaBIOS (version") != std::string::npos);
+    rig.wait("Booting from Hard Disk"); // the virtio disk was found and read
+    CHECK(rig.output.find("Booting from Hard Disk") != std::string::npos);
+}
+
+TEST_CASE("what cannot be built is refused with the reason") {
+    Rig rig;
+    rig.image = firmware({0xeb, 0xfe});
+    rig.spec.boot.image_fd = rig.image.get();
+    SECTION("no vcpu") {
+        rig.spec.vcpus = 0;
+        CHECK(rig.refuse().kind() == ErrorKind::limit);
+    }
+    SECTION("too many vcpus") {
+        rig.spec.vcpus = limits::max_vcpus + 1;
+        CHECK(rig.refuse().kind() == ErrorKind::limit);
+    }
+    SECTION("memory") {
+        for (auto bytes : {std::uint64_t{0}, limits::min_memory_bytes - 1,
+                           limits::max_memory_bytes + 1, ~std::uint64_t{0}}) {
+            rig.spec.memory_bytes = bytes;
+            CHECK(rig.refuse().kind() == ErrorKind::limit);
+        }
+    }
+    SECTION("no /dev/kvm") {
+        rig.spec.kvm_fd = -1;
+        CHECK_THAT(rig.refuse().text(), Catch::StartsWith("/dev/kvm: descriptor -1"));
+    }
+    SECTION("an image that is none") {
+        auto text = file_of(as_bytes("just some text, and not a kernel at all"));
+        rig.spec.boot.image_fd = text.get();
+        rig.spec.boot.image_name = "notes.txt";
+        CHECK_THAT(rig.refuse().text(), Catch::StartsWith("notes.txt is no kernel"));
+    }
+    SECTION("an image that is a pipe") {
+        auto [a, b] = socket_pair(SOCK_STREAM).value();
+        rig.spec.boot.image_fd = a.get();
+        CHECK(rig.refuse().text() == "boot image test: not a regular file");
+    }
+    SECTION("a disk that is none") {
+        rig.spec.disks.push_back({.fd = rig.kvm.get()});
+        CHECK_THAT(rig.refuse().text(), Catch::Contains("test-disk0"));
+    }
+    SECTION("too many devices for the bus") {
+        auto disk = file_of(std::vector<std::uint8_t>(512));
+        rig.spec.disks.resize(40, {.fd = disk.get()});
+        CHECK(rig.refuse().kind() == ErrorKind::limit);
+    }
+}
+
+TEST_CASE("a machine is built and started quickly", "[.][time]") {
+    Rig rig;
+    rig.image = firmware({0xe6, 0xf4, 0xeb, 0xfe});
+    rig.spec.boot.image_fd = rig.image.get();
+    for (unsigned round = 0; round < 5; ++round) {
+        auto start = std::chrono::steady_clock::now();
+        rig.build();
+        auto built = std::chrono::steady_clock::now();
+        REQUIRE(rig.machine->start());
+        rig.wait();
+        auto ended = std::chrono::steady_clock::now();
+        rig.machine.reset();
+        auto gone = std::chrono::steady_clock::now();
+        rig.ends.clear();
+        fmt::print("build {} us, run {} us, destroy {} us\n", (built - start) / 1us,
+                   (ended - built) / 1us, (gone - ended) / 1us);
+    }
+}

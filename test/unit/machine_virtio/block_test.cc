@@ -1,0 +1,462 @@
+// The block device over a real file, driven through PCI.
+#include <catch2/catch.hpp>
+
+#include <condition_variable>
+#include <mutex>
+#include <numeric>
+
+#include "../disk/temporary.h"
+#include "guest.h"
+#include "machine/virtio/block.h"
+
+using namespace vmhost;
+using namespace vmhost::test;
+using machine::virtio::Block;
+
+namespace {
+
+constexpr std::uint32_t type_in = 0, type_out = 1, type_flush = 4, type_get_id = 8;
+constexpr std::uint8_t ok = 0, io_error = 1, unsupported = 2;
+constexpr std::uint64_t feature_flush = 1 << 9;
+
+std::vector<std::uint8_t> header(std::uint32_t type, std::uint64_t sector) {
+    ByteWriter raw;
+    raw.le(type);
+    raw.le<std::uint32_t>(0);
+    raw.le(sector);
+    return raw.take();
+}
+
+// An image that can be held up and made to fail, and counts what it is asked; the bytes
+// are in a real file behind it.
+class Gate final : public disk::Image {
+public:
+    explicit Gate(std::unique_ptr<disk::Image> inner) : inner_(std::move(inner)) {}
+    const std::string& name() const override { return inner_->name(); }
+    std::uint64_t size_bytes() const override { return inner_->size_bytes(); }
+    bool read_only() const override { return inner_->read_only(); }
+    Result<void> readv(std::span<const iovec> into, std::uint64_t offset) override {
+        Visit visit(*this);
+        if (failing)
+            return fail_errno(EIO, "image a.raw: read at {}", offset);
+        return inner_->readv(into, offset);
+    }
+    Result<void> writev(std::span<const iovec> from, std::uint64_t offset) override {
+        Visit visit(*this);
+        if (failing)
+            return fail_errno(ENOSPC, "image a.raw: write at {}", offset);
+        return inner_->writev(from, offset);
+    }
+    Result<void> flush() override {
+        Visit visit(*this);
+        ++flushes;
+        return inner_->flush();
+    }
+    void close() {
+        std::scoped_lock guard(mutex_);
+        open_ = false;
+    }
+    void open() {
+        std::scoped_lock guard(mutex_);
+        open_ = true;
+        opened_.notify_all();
+    }
+    std::atomic<bool> failing = false;
+    std::atomic<unsigned> flushes = 0, inside = 0, visits = 0;
+
+private:
+    struct Visit {
+        explicit Visit(Gate& entered) : gate(entered) {
+            ++gate.inside;
+            ++gate.visits;
+            std::unique_lock guard(gate.mutex_);
+            gate.opened_.wait(guard, [this] { return gate.open_; });
+        }
+        ~Visit() { --gate.inside; }
+        Gate& gate;
+    };
+    std::unique_ptr<disk::Image> inner_;
+    std::mutex mutex_;
+    std::condition_variable opened_;
+    bool open_ = true;
+};
+
+struct Disk {
+    TemporaryDirectory directory;
+    std::unique_ptr<Gate> gate;
+
+    explicit Disk(std::uint64_t size_bytes = MiB, bool read_only = false) {
+        auto path = directory / "a.raw";
+        REQUIRE(disk::create_raw(path, size_bytes));
+        gate = std::make_unique<Gate>(
+            *disk::Image::open_raw(*disk::open_image(path, read_only), read_only, "a.raw"));
+    }
+};
+
+struct BlockGuest : Disk, Guest {
+    Block* block;
+    explicit BlockGuest(std::uint64_t size_bytes = MiB, bool read_only = false)
+        : Disk(size_bytes, read_only) {
+        auto made = std::make_unique<Block>("vm-disk0", *gate, "serial-number-1", loop, bus.lock());
+        block = made.get();
+        add(std::move(made));
+    }
+    ~BlockGuest() {
+        gate->open();
+        host.reset(); // before the image
+    }
+
+    struct Answer {
+        std::uint8_t status = 0xff;
+        std::uint32_t length = 0;
+        std::vector<std::uint8_t> data;
+    };
+    Answer answer_to(const Submitted& sent) {
+        notify();
+        auto used = wait_used();
+        CHECK(used.id == sent.head);
+        Answer answer;
+        answer.length = used.length;
+        answer.status = queue().contents(sent.buffers.back()).back();
+        for (const auto& buffer : sent.buffers)
+            if ((buffer.flags & f_write) && &buffer != &sent.buffers.back()) {
+                auto bytes = queue().contents(buffer);
+                answer.data.insert(answer.data.end(), bytes.begin(), bytes.end());
+            }
+        return answer;
+    }
+    Answer read_sectors(std::uint64_t sector, std::size_t size_bytes) {
+        return answer_to(queue()
+                             .chain()
+                             .readable(header(type_in, sector))
+                             .writable(size_bytes)
+                             .writable(1)
+                             .submit());
+    }
+    Answer write_sectors(std::uint64_t sector, Bytes data) {
+        return answer_to(
+            queue().chain().readable(header(type_out, sector)).readable(data).writable(1).submit());
+    }
+    Answer command(std::uint32_t type) {
+        return answer_to(queue().chain().readable(header(type, 0)).writable(1).submit());
+    }
+};
+
+std::vector<std::uint8_t> pattern(std::size_t size_bytes, std::uint8_t first = 1) {
+    std::vector<std::uint8_t> data(size_bytes);
+    std::iota(data.begin(), data.end(), first);
+    return data;
+}
+
+} // namespace
+
+TEST_CASE("the disk says how large it is and what it can") {
+    BlockGuest g(MiB + 100);
+    CHECK(g.config<std::uint32_t>(0) == 0x10421af4);
+    CHECK(g.config<std::uint16_t>(10) == 0x0100);
+    CHECK((g.offered() & 0xffffff) == (1 << 2 | 1 << 6 | 1 << 9));
+    CHECK(g.read<std::uint32_t>(0x2000) == 2048); // the remainder is dropped
+    CHECK(g.read<std::uint32_t>(0x2004) == 0);
+    CHECK(g.read<std::uint32_t>(0x200c) == 254);
+    CHECK(g.read<std::uint32_t>(0x2014) == 512);
+    g.start();
+    auto answer = g.answer_to(
+        g.queue().chain().readable(header(type_get_id, 0)).writable(20).writable(1).submit());
+    CHECK(answer.status == ok);
+    CHECK(answer.length == 21);
+    CHECK(std::string(answer.data.begin(), answer.data.end()) ==
+          std::string("serial-number-1\0\0\0\0\0", 20));
+}
+
+TEST_CASE("what was written is read back, however it is cut into buffers") {
+    BlockGuest g;
+    g.start(GENERATE(std::uint64_t{0}, machine::virtio::feature_event_index));
+    auto data = pattern(8 * 512);
+    auto written = g.write_sectors(100, data);
+    CHECK(written.status == ok);
+    CHECK(written.length == 1);
+    auto read = g.read_sectors(100, data.size());
+    CHECK(read.status == ok);
+    CHECK(read.length == data.size() + 1);
+    CHECK(read.data == data);
+    CHECK(g.line());
+
+    // Header in two pieces, data in uneven ones, the status at the end of a data buffer.
+    auto head = header(type_in, 100);
+    auto sent = g.queue()
+                    .chain()
+                    .readable(Bytes(head).first(5))
+                    .readable(Bytes(head).subspan(5))
+                    .writable(1)
+                    .writable(4000)
+                    .writable(4096 - 4001 + 1)
+                    .submit();
+    auto answer = g.answer_to(sent);
+    CHECK(answer.status == ok);
+    CHECK(answer.length == 4097);
+    auto all = answer.data;
+    auto last = g.queue().contents(sent.buffers.back());
+    all.insert(all.end(), last.begin(), last.end() - 1);
+    CHECK(all == data);
+    // Header and data in one buffer, through a table.
+    auto whole = header(type_out, 7);
+    whole.insert(whole.end(), data.begin(), data.end());
+    CHECK(
+        g.answer_to(g.queue().chain().readable(whole).writable(1).through_indirect_table().submit())
+            .status == ok);
+    CHECK(g.read_sectors(7, data.size()).data == data);
+}
+
+TEST_CASE("a flush reaches the image; without FLUSH every write is made stable") {
+    BlockGuest g;
+    g.start();
+    CHECK(g.write_sectors(0, pattern(512)).status == ok);
+    CHECK(g.gate->flushes == 0);
+    CHECK(g.command(type_flush).status == ok);
+    CHECK(g.gate->flushes == 1);
+    g.start(feature_flush);
+    CHECK(g.write_sectors(0, pattern(512)).status == ok);
+    CHECK(g.gate->flushes == 2);
+    CHECK(g.read_sectors(0, 512).status == ok);
+    CHECK(g.gate->flushes == 2);
+}
+
+TEST_CASE("sectors outside the disk are I/O errors, whatever the arithmetic") {
+    BlockGuest g; // 2048 sectors
+    g.start();
+    for (std::uint64_t sector :
+         {std::uint64_t{2048}, std::uint64_t{2047}, UINT64_MAX, UINT64_MAX / 512,
+          UINT64_MAX / 512 + 1, std::uint64_t{1} << 55, std::uint64_t{1} << 63, UINT64_MAX - 1}) {
+        CHECK(g.read_sectors(sector, 1024).status == io_error);
+        CHECK(g.write_sectors(sector, pattern(1024)).status == io_error);
+    }
+    CHECK(g.read_sectors(2046, 1024).status == ok);
+    CHECK(g.read_sectors(0, 511).status == io_error);
+    CHECK(g.read_sectors(0, 513).status == io_error);
+    CHECK(g.write_sectors(0, pattern(100)).status == io_error);
+    CHECK(g.read_sectors(2048, 0).status == ok); // nothing, from the very end
+    CHECK(g.gate->visits == 2);
+    CHECK(g.transport->malformed_requests() == 0);
+}
+
+TEST_CASE("unknown requests are unsupported") {
+    BlockGuest g;
+    g.start();
+    for (std::uint32_t type : {2U, 3U, 5U, 6U, 7U, 9U, 11U, 13U, 0x80000000U, 0xffffffffU}) {
+        auto answer = g.command(type);
+        CHECK(answer.status == unsupported);
+        CHECK(answer.length == 1);
+    }
+}
+
+TEST_CASE("a request without header or status is malformed, and the next one works") {
+    BlockGuest g;
+    g.start();
+    auto head = header(type_in, 0);
+    std::vector<Submitted> bad;
+    bad.push_back(g.queue().chain().readable(head).submit());
+    bad.push_back(g.queue().chain().writable(513).submit());
+    bad.push_back(g.queue().chain().readable(Bytes(head).first(15)).writable(513).submit());
+    bad.push_back(
+        g.queue().chain().readable(Bytes(head).first(8)).writable(8).writable(1).submit());
+    g.notify();
+    for (auto& sent : bad)
+        CHECK(g.wait_used() == Used{sent.head, 0});
+    CHECK(g.transport->malformed_requests() == 4);
+    CHECK(g.read_sectors(0, 512).status == ok);
+}
+
+TEST_CASE("a read-only disk takes no writes") {
+    BlockGuest g(MiB, true);
+    CHECK((g.offered() & (1 << 5)) != 0);
+    g.start();
+    CHECK(g.write_sectors(0, pattern(512)).status == io_error);
+    CHECK(g.read_sectors(0, 512).status == ok);
+    CHECK(g.command(type_flush).status == ok);
+}
+
+TEST_CASE("an image that fails is an I/O error to the guest, and nothing more") {
+    BlockGuest g;
+    g.start();
+    g.gate->failing = true;
+    auto read = g.read_sectors(0, 512);
+    CHECK(read.status == io_error);
+    CHECK(read.length == 1);
+    CHECK(g.write_sectors(0, pattern(512)).status == io_error);
+    CHECK(g.block->counters().failed == 2);
+    g.gate->failing = false;
+    CHECK(g.read_sectors(0, 512).status == ok);
+}
+
+TEST_CASE("a hundred requests at once all come back, each with its own data") {
+    BlockGuest g;
+    g.start();
+    std::vector<Submitted> writes, reads;
+    for (std::uint8_t i = 0; i < 80; ++i)
+        writes.push_back(
+            g.queue().chain().readable(header(type_out, i)).readable(512, i).writable(1).submit());
+    g.notify();
+    for (unsigned i = 0; i < 80; ++i)
+        CHECK(g.wait_used().length == 1);
+    for (std::uint8_t i = 0; i < 80; ++i)
+        reads.push_back(g.queue()
+                            .chain()
+                            .readable(header(type_in, i))
+                            .writable(512, 0xff)
+                            .writable(1)
+                            .submit());
+    g.notify();
+    for (unsigned i = 0; i < 80; ++i)
+        CHECK(g.wait_used().length == 513);
+    for (std::uint8_t i = 0; i < 80; ++i)
+        CHECK(g.queue().contents(reads[i].buffers[1]) == std::vector<std::uint8_t>(512, i));
+    CHECK(g.block->counters().written_bytes == 80 * 512);
+    CHECK(g.block->outstanding() == 0);
+    CHECK(g.queue().available_event() == 160); // notifications are wanted again
+}
+
+// "use after reset or completion" (QEMU CVE-2021-3748, Cloud Hypervisor CVE-2026-45782)
+
+TEST_CASE("a reset with I/O in flight ends when the I/O has, and nothing comes back") {
+    BlockGuest g;
+    g.start();
+    CHECK(g.write_sectors(5, pattern(512)).status == ok);
+    g.gate->close();
+    auto sent = g.queue().chain().readable(header(type_in, 5)).writable(512).writable(1).submit();
+    g.notify();
+    g.settle([&] { return g.gate->inside == 1; });
+    g.set_status(0);
+    CHECK(g.status() == 15); // not yet: the buffer is still being written
+    g.turn();
+    CHECK(g.status() == 15);
+    g.gate->open();
+    g.settle([&] { return g.status() == 0; });
+    // Where the rings were there may be anything by now.
+    auto used = g.queue().used_index();
+    g.settle([&] { return g.block->outstanding() == 0; });
+    g.turn();
+    CHECK(g.queue().used_index() == used);
+    CHECK(g.queue().contents(sent.buffers[2])[0] == 0xaa); // no status either
+    CHECK_FALSE(g.line());
+    g.start();
+    CHECK(g.read_sectors(5, 512).data == pattern(512));
+}
+
+TEST_CASE("a driver that does not wait for its reset gets a working device all the same") {
+    BlockGuest g;
+    g.start();
+    g.gate->close();
+    g.queue().chain().readable(header(type_in, 5)).writable(512).writable(1).submit();
+    g.notify();
+    g.settle([&] { return g.gate->inside == 1; });
+    g.set_status(0);
+    g.set_status(1);
+    g.set_status(3);
+    g.accept(g.offered());
+    g.set_status(11);
+    auto& again = g.make_queue(0);
+    g.set_status(15);
+    auto sent = again.chain().readable(header(type_in, 0)).writable(512).writable(1).submit();
+    g.notify();
+    g.turn();
+    CHECK(again.used_index() == 0);
+    g.gate->open();
+    CHECK(g.wait_used() == Used{sent.head, 513});
+    g.turn();
+    CHECK(again.used_index() == 1); // the one of before went nowhere
+}
+
+// "unbounded requests in flight" (QEMU CVE-2016-5403)
+
+TEST_CASE("resets do not pile up requests: never more than a queue's worth with the image") {
+    BlockGuest g;
+    g.gate->close();
+    for (unsigned round = 0; round < 5; ++round) {
+        g.set_status(0);
+        g.set_status(1);
+        g.set_status(3);
+        g.accept(g.offered());
+        g.set_status(11);
+        g.make_queue(0);
+        g.set_status(15);
+        for (unsigned i = 0; i < 80; ++i)
+            g.queue().chain().readable(header(type_flush, 0)).writable(1).submit();
+        g.notify();
+        g.turn();
+        CHECK(g.block->outstanding() <= Block::queue_size);
+    }
+    CHECK(g.block->outstanding() == Block::queue_size);
+    g.gate->open();
+    for (unsigned i = 0; i < 80; ++i)
+        CHECK(g.wait_used().length == 1); // the last round is served as there is room
+    CHECK(g.block->outstanding() == 0);
+    CHECK(g.read_sectors(0, 512).status == ok);
+}
+
+TEST_CASE("a device that goes away waits for the I/O that is under way, and cancels the rest") {
+    BlockGuest g;
+    g.start();
+    g.gate->close();
+    for (unsigned i = 0; i < 80; ++i)
+        g.queue().chain().readable(header(type_in, i)).writable(512).writable(1).submit();
+    g.notify();
+    g.settle([&] { return g.gate->inside > 0; });
+    std::jthread later([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        g.gate->open();
+    });
+    g.host.reset();
+    CHECK(g.gate->inside == 0);
+    auto visits = g.gate->visits.load();
+    CHECK(visits < 80);
+    g.turn(); // completions find nobody
+    CHECK(g.gate->visits == visits);
+    CHECK(g.queue().used_index() == 0);
+}
+
+TEST_CASE("bus mastering taken away with I/O in flight: the completion is lost, not misplaced") {
+    BlockGuest g;
+    g.start();
+    g.gate->close();
+    g.queue().chain().readable(header(type_in, 5)).writable(512).writable(1).submit();
+    g.notify();
+    g.settle([&] { return g.gate->inside == 1; });
+    g.set_config<std::uint16_t>(4, 2);
+    g.gate->open();
+    g.settle([&] { return g.block->outstanding() == 0; });
+    CHECK(g.queue().used_index() == 0);
+    g.set_config<std::uint16_t>(4, 6);
+    CHECK(g.read_sectors(0, 512).status == ok);
+}
+
+// "time of check, time of use": the header is read once.
+
+TEST_CASE("a request that changes while it is served stays inside the disk") {
+    BlockGuest g(64 * KiB);
+    g.start();
+    auto at = g.queue().place(header(type_in, 0));
+    std::atomic<bool> done = false;
+    std::jthread flipper([&] {
+        auto raw = g.memory.slice(at, 16);
+        for (std::uint64_t round = 0; !done; ++round) {
+            store_le<std::uint32_t>(*raw, static_cast<std::uint32_t>(round % 3));
+            store_le<std::uint64_t>(raw->subspan(8), round % 2 ? 0 : UINT64_MAX - round % 1000);
+        }
+    });
+    unsigned fine = 0;
+    auto buffer = g.queue().allocate(512);
+    auto status = g.queue().allocate(1);
+    for (unsigned i = 0; i < 2000; ++i) {
+        g.queue().chain().raw(at, 16).raw(buffer, 512, f_write).raw(status, 1, f_write).submit();
+        g.notify();
+        g.wait_used();
+        std::uint8_t byte = 0xff;
+        REQUIRE(g.memory.read(status, MutableBytes(&byte, 1)));
+        REQUIRE(byte <= 2);
+        fine += byte == ok;
+    }
+    done = true;
+    flipper.join();
+    CHECK(fine > 0);
+    CHECK(g.transport->malformed_requests() == 0);
+}
