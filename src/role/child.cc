@@ -40,8 +40,9 @@ Parent::Parent(Loop& loop, std::function<void(ipc::Frame)> setup,
                 setup(std::move(frame));
         },
         [this](std::optional<Error> error) {
+            // A parent that ends does not read what is still on its way.
             if (error)
-                log::error("role", "channel to the parent: {}", error->message());
+                log::info("role", "channel to the parent: {}", error->message());
             if (gone_)
                 gone_();
             loop_.stop();

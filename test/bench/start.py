@@ -41,7 +41,7 @@ def measure(bench):
     qemu = shutil.which("qemu-system-x86_64")
     if not qemu or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise SystemExit("start: needs qemu-system-x86_64 and /dev/kvm")
-    guest = os.path.join(bench.guests, GUEST)
+    guest = os.path.join(bench.guests, GUEST + ".elf")
     folder = tempfile.mkdtemp(prefix="vmhost-bench-")
     os.chmod(folder, 0o755)
     socket, file, vmctl = (os.path.join(folder, name) for name in ("sock", "toml", "vmctl"))
