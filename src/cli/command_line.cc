@@ -174,18 +174,24 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     console->callback([&] { command.verb = Command::Verb::console; });
 
     // The command is the first word that is no option and no option's value.
+    bool named = false;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         if (arguments[i] == "-s" || arguments[i] == "--socket") {
             ++i;
+        } else if (arguments[i] == "-h" || arguments[i] == "--help" ||
+                   arguments[i] == "--version") {
+            named = true;
+            break;
         } else if (!arguments[i].starts_with('-')) {
             auto verb = complete_verb(arguments[i]);
             if (!verb)
                 return refuse(fmt::format("vmctl: {}\n{}", verb.error().text(), vmctl_usage));
             arguments[i] = *verb;
+            named = true;
             break;
         }
     }
-    if (arguments.empty())
+    if (!named)
         return refuse(vmctl_usage);
     return finish(app, std::move(arguments), command, "vmctl");
 }

@@ -10,6 +10,20 @@ namespace vmhost::role {
 
 namespace {
 
+std::string in_words(const machine::MachineEnd& end) {
+    switch (end.how) {
+    case machine::MachineEnd::How::reset:
+        return "the guest rebooted out of a boot for once";
+    case machine::MachineEnd::How::power_off:
+        return "the guest powered itself off";
+    case machine::MachineEnd::How::debug_exit:
+        return fmt::format("the guest ended itself with exit code {}", end.code);
+    case machine::MachineEnd::How::failed:
+        return "the machine failed";
+    }
+    return {};
+}
+
 class GuestProcess {
 public:
     int run(const std::string& uid, const std::string& gid) {
@@ -81,7 +95,7 @@ private:
                 parent_->send(ipc::VmReset{});
             return;
         }
-        finish(end_.how, end_.text);
+        finish(end_.how, end_.text.empty() ? in_words(end_) : end_.text);
     }
 
     // A guest that was booted to install must not come back to the installer.
