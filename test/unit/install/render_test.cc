@@ -14,7 +14,7 @@ struct Sample {
     config::Vm vm;
     Sample() {
         vm.name = "vm13";
-        vm.place = {"vmhost.toml", 7, 1};
+        vm.place = Place{"vmhost.toml", 7, 1};
         vm.install.emplace();
         vm.install->hostname = "puffy.example.org";
         vm.install->user = "alice";
