@@ -9,7 +9,8 @@
 using namespace vmhost;
 
 int main(int argc, char** argv) {
-    if (argc > 1 && std::string_view(argv[1]) == "role")
+    // As host/child.cc starts a role; nobody types this.
+    if (argc > 1 && std::string_view(argv[0]) == "vmhost" && std::string_view(argv[1]) == "role")
         return role::run_child(argc, argv);
 
     auto command = cli::parse(argc, argv);

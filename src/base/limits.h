@@ -63,6 +63,13 @@ inline constexpr std::size_t max_queued_fds = 1024;
 // A control client's request; replies may be larger.
 inline constexpr std::size_t max_control_request_bytes = 1 << 20;
 inline constexpr std::size_t max_control_clients = 256;
+// One user must not keep the others out, and root always gets in.
+inline constexpr std::size_t max_control_clients_per_user = 32;
+inline constexpr std::size_t control_clients_reserved_for_root = 32;
+// Clients that wait for the end of one VM.
+inline constexpr std::size_t max_waiters = 256;
+// A ready-made answer file.
+inline constexpr std::size_t max_answer_file_bytes = 256 << 10;
 
 // A kernel image on disk and, for gzip'd ones, unpacked.
 inline constexpr std::uint64_t max_kernel_bytes = 512ULL << 20;

@@ -110,7 +110,7 @@ Result<std::string> complete_verb(const std::string& word) {
     return std::string(found);
 }
 
-constexpr const char* vmctl_usage = "usage:\tvmctl [-v] [-s socket] command [arg ...]\n"
+constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]\n"
                                     "\tvmctl console [-r] id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl start [-c] id\n"

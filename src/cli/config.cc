@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/cli.h"
+#include "install/install.h"
 
 namespace vmhost::cli {
 
@@ -40,6 +41,16 @@ int run_config(const Command& command) {
     auto model = load_config(command);
     if (!model)
         return 1;
+    // What run would refuse only after it had begun.
+    config::Complaints complaints;
+    for (const auto& vm : model->vms)
+        if (vm.install && vm.install->file.empty())
+            if (auto answers = install::render_answers(*model, vm); !answers)
+                complaints.push_back(std::move(answers).error());
+    if (!complaints.empty()) {
+        print_complaints(complaints, command.json);
+        return 1;
+    }
     if (command.verb == Command::Verb::config_show)
         std::fputs((command.json ? config::print_json(*model) : config::print(*model)).c_str(),
                    stdout);

@@ -62,7 +62,8 @@ public:
         : socket_(std::move(socket)), read_only_(read_only), terminal_(terminal) {}
 
     int run() {
-        bool input_open = !read_only_;
+        // A person who only watches must still be able to leave.
+        bool input_open = !read_only_ || terminal_;
         for (;;) {
             pollfd polled[2] = {{socket_.get(), POLLIN, 0},
                                 {input_open ? STDIN_FILENO : -1, POLLIN, 0}};
@@ -175,6 +176,8 @@ private:
     }
 
     bool send(ConsoleFrame kind, Bytes data) {
+        if (read_only_)
+            return true;
         if (!write_all(socket_.get(), machine::encode_console_frame(kind, data))) {
             notice("console closed");
             return false;

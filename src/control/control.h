@@ -46,6 +46,7 @@ private:
     void accept_clients();
     void took_frame(ClientId id, ipc::Frame frame);
     void drop(ClientId id);
+    bool has_room_for(std::uint32_t uid) const;
 
     Loop& loop_;
     Fd listener_;

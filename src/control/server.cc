@@ -27,9 +27,9 @@ Result<sockaddr_un> address_of(const std::string& path) {
     return address;
 }
 
-Result<Fd> connect_to(const std::string& path) {
+Result<Fd> connect_to(const std::string& path, int flags = 0) {
     auto address = TRY(address_of(path));
-    Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
     if (!socket)
         return fail_errno(errno, "socket");
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0)
@@ -47,10 +47,12 @@ Result<Fd> open_listener(const std::string& path, std::uint32_t owner_uid,
         if (!S_ISSOCK(there.st_mode))
             return fail(ErrorKind::exists, "control socket {}: a file of that name is in the way",
                         printable(path));
-        if (connect_to(path))
+        // Only a socket that nobody listens on is one that a dead daemon left.
+        if (auto answer = connect_to(path, SOCK_NONBLOCK);
+            answer || answer.error().text().find(std::strerror(ECONNREFUSED)) == std::string::npos)
             return fail(ErrorKind::busy, "control socket {}: another vmhost is listening on it",
                         printable(path));
-        ::unlink(path.c_str()); // of a daemon that died
+        ::unlink(path.c_str());
     }
     Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket)
@@ -62,7 +64,7 @@ Result<Fd> open_listener(const std::string& path, std::uint32_t owner_uid,
     if (bound < 0)
         return fail_errno(bind_errno, "control socket {}", printable(path));
     bool owner_needs_change = owner_uid != ::geteuid() || owner_gid != ::getegid();
-    if ((owner_needs_change && ::chown(path.c_str(), owner_uid, owner_gid) < 0) ||
+    if ((owner_needs_change && ::lchown(path.c_str(), owner_uid, owner_gid) < 0) ||
         ::listen(socket.get(), 64) < 0) {
         auto error = Error::system(errno, fmt::format("control socket {}", printable(path)));
         ::unlink(path.c_str());
@@ -97,23 +99,32 @@ void Server::accept_clients() {
             }
             return;
         }
-        if (clients_.size() >= limits::max_control_clients) {
-            log::warning("control", "{} clients are connected: one more is turned away",
-                         clients_.size());
-            continue;
-        }
         auto id = next_id_++;
         auto client = std::make_unique<Client>();
         client->channel = std::make_unique<ipc::Channel>(
             loop_, std::move(socket),
             [this, id](ipc::Frame frame) { took_frame(id, std::move(frame)); },
-            [this, id](std::optional<Error>) { drop(id); });
+            [this, id](std::optional<Error>) { drop(id); },
+            ipc::FrameLimits{limits::max_control_request_bytes, 0});
         auto peer = client->channel->peer();
         if (!peer)
             continue;
         client->caller = {peer->uid, peer->gid};
+        if (!has_room_for(peer->uid))
+            continue; // closes the connection
         clients_.emplace(id, std::move(client));
     }
+}
+
+bool Server::has_room_for(std::uint32_t uid) const {
+    std::size_t of_user = 0;
+    for (const auto& [id, client] : clients_)
+        of_user += client->caller.uid == uid;
+    if (uid == 0)
+        return clients_.size() < limits::max_control_clients;
+    return of_user < limits::max_control_clients_per_user &&
+           clients_.size() <
+               limits::max_control_clients - limits::control_clients_reserved_for_root;
 }
 
 void Server::took_frame(ClientId id, ipc::Frame frame) {
@@ -121,9 +132,8 @@ void Server::took_frame(ClientId id, ipc::Frame frame) {
     if (found == clients_.end())
         return;
     auto& client = *found->second;
-    if (frame.type != request_type || client.busy || !frame.fds.empty() ||
-        frame.payload.size() > limits::max_control_request_bytes) {
-        log::warning("control", "uid {} broke the protocol: cut off", client.caller.uid);
+    if (frame.type != request_type || client.busy) {
+        log::info("control", "uid {} broke the protocol: cut off", client.caller.uid);
         drop(id);
         return;
     }

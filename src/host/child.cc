@@ -50,7 +50,9 @@ Result<std::unique_ptr<RoleChild>> RoleChild::start(Loop& loop, const Launch& la
         [raw](std::optional<Error> error) {
             if (error)
                 log::warning("host", "a role process broke its channel: {}", error->message());
-            raw->channel_.reset(); // its end is reported when the process is reaped
+            raw->channel_.reset();
+            if (error)
+                raw->process_->signal(SIGKILL); // its end is reported when it is reaped
         });
     return child;
 }

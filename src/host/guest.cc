@@ -1,13 +1,15 @@
 #include "host/guest.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <fcntl.h>
 #include <fstream>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "host/files.h"
 #include "ipc/messages.h"
 
 namespace vmhost::host {
@@ -42,16 +44,17 @@ Result<Fd> open_kvm() {
     }
 }
 
-Result<Fd> open_regular(const std::string& path, const char* what) {
-    Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (!file)
-        return fail_errno(errno, "{} {}", what, printable(path));
-    struct stat about {};
-    if (::fstat(file.get(), &about) < 0)
-        return fail_errno(errno, "{} {}", what, printable(path));
-    if (!S_ISREG(about.st_mode))
-        return fail(ErrorKind::invalid, "{} {} is not a regular file", what, printable(path));
-    return file;
+// A raw disk by mistake would let the guest write over the image's tables.
+Result<void> refuse_qcow2(const Fd& image, const config::Disk& disk) {
+    std::uint8_t magic[4] = {};
+    bool is_qcow2 =
+        ::pread(image.get(), magic, sizeof(magic), 0) == 4 && std::memcmp(magic, "QFI\xfb", 4) == 0;
+    if (disk.format == config::ImageFormat::qcow2 ||
+        (is_qcow2 && disk.format == config::ImageFormat::automatic))
+        return fail(ErrorKind::unsupported,
+                    "disk {} is a qcow2 image: only raw images can be attached yet",
+                    printable(disk.path));
+    return {};
 }
 
 } // namespace
@@ -90,14 +93,37 @@ struct Guest::Opened {
     ipc::VmSetup setup;
 };
 
+std::string Guest::path_of(const std::string& path) const {
+    return path.starts_with('/') ? path : context_.state_directory + "/" + path;
+}
+
+Result<Fd> Guest::open_boot_file(const std::string& path, const char* what) {
+    return open_file_of(owner_.uid, path_of(path), O_RDONLY, what);
+}
+
+Result<Fd> Guest::open_disk(const config::Disk& disk) {
+    auto path = path_of(disk.path);
+    const int mode = disk.read_only ? O_RDONLY : O_RDWR;
+    auto image = open_file_of(owner_.uid, path, mode, "disk");
+    if (!image && image.error().kind() == ErrorKind::not_found && disk.size_bytes &&
+        disk.format != config::ImageFormat::qcow2 && !path.ends_with(".qcow2")) {
+        TRY(disk::create_raw(path, *disk.size_bytes));
+        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(path),
+                    format_size(*disk.size_bytes));
+        image = open_file_of(owner_.uid, path, mode, "disk");
+    }
+    if (!image)
+        return image;
+    TRY(refuse_qcow2(*image, disk));
+    TRY(disk::lock_image(*image, disk.read_only, path));
+    return image;
+}
+
 Result<Guest::Opened> Guest::open_everything() {
     auto blamed = [this](auto result, const Place& place) {
         if (!result)
             return decltype(result)(std::unexpected(blame(std::move(result).error(), place)));
         return result;
-    };
-    auto path_of = [this](const std::string& path) {
-        return path.starts_with('/') ? path : context_.state_directory + "/" + path;
     };
     Opened opened;
     auto& setup = opened.setup;
@@ -115,23 +141,21 @@ Result<Guest::Opened> Guest::open_everything() {
     setup.kvm = TRY(blamed(open_kvm(), vm_.place));
     if (!vm_.boot.empty()) {
         setup.image_name = vm_.boot;
-        setup.image = TRY(blamed(open_regular(path_of(vm_.boot), "boot"), vm_.boot_place));
+        setup.image = TRY(blamed(open_boot_file(vm_.boot, "boot"), vm_.boot_place));
     }
     if (!vm_.initrd.empty())
-        setup.initrd = TRY(blamed(open_regular(path_of(vm_.initrd), "initrd"), vm_.boot_place));
+        setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
-    for (std::size_t i = 0; i < vm_.disks.size(); ++i) {
-        const auto& disk = vm_.disks[i];
-        auto path = path_of(disk.path);
-        if (disk.size_bytes && ::access(path.c_str(), F_OK) < 0 && errno == ENOENT) {
-            TRY(blamed(disk::create_raw(path, *disk.size_bytes), disk.place));
-            log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(path),
-                        format_size(*disk.size_bytes));
-        }
-        auto image = TRY(blamed(disk::open_image(path, disk.read_only), disk.place));
-        TRY(blamed(disk::lock_image(image, disk.read_only, path), disk.place));
-        setup.disks.push_back({std::move(image), disk.read_only, disk.serial});
-    }
+    for (const auto& disk : vm_.disks)
+        setup.disks.push_back(
+            {TRY(blamed(open_disk(disk), disk.place)), disk.read_only, disk.serial});
+    if (vm_.boot_device == config::BootDevice::cdrom)
+        return std::unexpected(blame(
+            Error(ErrorKind::unsupported, "boot_device = \"cdrom\": there is no CD-ROM drive yet"),
+            vm_.place));
+    // SeaBIOS's path of the first disk; slots are as machine.cc hands them out.
+    if (vm_.boot_device == config::BootDevice::disk && !vm_.disks.empty())
+        setup.boot_order = fmt::format("/pci@i0cf8/*@{:x}\nHALT", 2 + vm_.interfaces.size()) + '\0';
     for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
         const auto& interface = vm_.interfaces[i];
         const auto* wanted = model_.find_switch(interface.switch_name);
@@ -140,7 +164,6 @@ Result<Guest::Opened> Guest::open_everything() {
         tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
         tap.bridge = wanted->interface;
         tap.mtu = wanted->mtu;
-        tap.owner = context_.user ? context_.user->uid : ::geteuid();
         auto fd = TRY(blamed(context_.network->make_tap(tap), interface.place));
         taps_.push_back(tap.name);
         setup.nics.push_back({std::move(fd), interface.lladdr});
@@ -151,12 +174,13 @@ Result<Guest::Opened> Guest::open_everything() {
 }
 
 void Guest::start(Done done) {
-    if (state_ != GuestState::stopped && state_ != GuestState::waiting) {
+    if (process_ || starting_) {
         done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
         return;
     }
     state_ = GuestState::starting;
     starting_ = std::move(done);
+    stop_requested_ = false;
     start_error_.reset();
     note_.clear();
     lease.reset();
@@ -208,9 +232,11 @@ void Guest::took_frame(ipc::Frame&& frame) {
     case ipc::Failed::type:
         if (auto failed = ipc::decode<ipc::Failed>(std::move(frame))) {
             // The process says what is wrong with the image; the file says where it was named.
-            start_error_ = blame(Error(static_cast<ErrorKind>(failed->kind), failed->text),
-                                 vm_.boot.empty() ? vm_.place : vm_.boot_place);
-            note_ = failed->text;
+            // The process may be in the hands of a guest: its words are made printable.
+            auto kind = static_cast<ErrorKind>(
+                std::min(failed->kind, static_cast<std::uint8_t>(ErrorKind::internal)));
+            note_ = printable(failed->text, 400);
+            start_error_ = blame(Error(kind, note_), vm_.boot.empty() ? vm_.place : vm_.boot_place);
         }
         return;
     case ipc::VmReset::type:
@@ -218,9 +244,8 @@ void Guest::took_frame(ipc::Frame&& frame) {
         return;
     case ipc::VmEnded::type:
         if (auto ended = ipc::decode<ipc::VmEnded>(std::move(frame))) {
-            note_ = ended->text;
-            exit_code = ended->code;
-            log::notice("host", "vm {} ended: {}", vm_.name, printable(ended->text, 400));
+            note_ = printable(ended->text, 400);
+            log::notice("host", "vm {} ended: {}", vm_.name, note_);
         }
         return;
     default:
@@ -239,6 +264,8 @@ void Guest::process_ended(const std::string& how) {
                                   : blame(Error(ErrorKind::internal, "its process ended: " + how),
                                           vm_.place);
         finish_start(std::unexpected(std::move(error)));
+    } else if (auto done = std::exchange(starting_, nullptr)) {
+        done(fail(ErrorKind::busy, "vm {} was stopped while it started", vm_.name));
     } else if (note_.empty() && before == GuestState::running) {
         note_ = "its process ended: " + how;
         log::error("host", "vm {}: {}", vm_.name, note_);
@@ -248,11 +275,23 @@ void Guest::process_ended(const std::string& how) {
 }
 
 Result<void> Guest::stop(std::function<void()> ended) {
+    if (state_ == GuestState::waiting) {
+        state_ = GuestState::stopped;
+        if (ended)
+            ended();
+        return {};
+    }
     if (!process_)
         return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
     if (ended)
-        waiting_.push_back(std::move(ended));
+        TRY(add_waiter(std::move(ended)));
     if (state_ != GuestState::stopping) {
+        stop_requested_ = true;
+        if (state_ == GuestState::starting) {
+            process_->kill(); // busy with the image, and nothing of a guest runs yet
+            state_ = GuestState::stopping;
+            return {};
+        }
         state_ = GuestState::stopping;
         process_->send(ipc::VmTerminate{});
         kill_timer_.start(5s);
@@ -263,6 +302,13 @@ Result<void> Guest::stop(std::function<void()> ended) {
 Result<void> Guest::wait(std::function<void()> ended) {
     if (!process_)
         return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
+    return add_waiter(std::move(ended));
+}
+
+Result<void> Guest::add_waiter(std::function<void()> ended) {
+    if (waiting_.size() >= limits::max_waiters)
+        return fail(ErrorKind::limit, "{} others wait for vm {} already", waiting_.size(),
+                    vm_.name);
     waiting_.push_back(std::move(ended));
     return {};
 }

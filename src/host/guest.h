@@ -50,7 +50,13 @@ public:
     Result<void> wait(std::function<void()> ended);
     // A connected socket to the guest's console (machine/console/frames.h).
     Result<Fd> attach_console(bool want_writer);
-    void mark_waiting() { state_ = GuestState::waiting; }
+    // In line for a start by the host: a stop takes it out of the line again.
+    void mark_waiting() {
+        if (state_ == GuestState::stopped)
+            state_ = GuestState::waiting;
+    }
+    // The last start was ended by a stop, not by a failure.
+    bool stop_requested() const { return stop_requested_; }
 
     const config::Vm& config() const { return vm_; }
     std::uint32_t id() const { return id_; }
@@ -62,11 +68,14 @@ public:
     const std::string& note() const { return note_; }
     std::optional<Ipv4> lease;
     bool answer_served = false;
-    std::uint8_t exit_code = 0; // of the debug-exit device
 
 private:
     struct Opened; // descriptors on their way to the VM process
     Result<Opened> open_everything();
+    Result<Fd> open_disk(const config::Disk& disk);
+    Result<Fd> open_boot_file(const std::string& path, const char* what);
+    std::string path_of(const std::string& path) const;
+    Result<void> add_waiter(std::function<void()> ended);
     void remove_taps();
     void took_frame(ipc::Frame&& frame);
     void process_ended(const std::string& how);
@@ -81,6 +90,7 @@ private:
     GuestState state_ = GuestState::stopped;
     std::string note_;
     Done starting_;
+    bool stop_requested_ = false;
     std::optional<Error> start_error_;
     std::vector<std::function<void()>> waiting_;
     std::vector<std::string> taps_;

@@ -1,5 +1,6 @@
 #include "host/host.h"
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <unistd.h>
@@ -10,10 +11,7 @@ namespace vmhost::host {
 
 Host::Host(Loop& loop, config::Model model, Options options)
     : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
-      stagger_(loop, [this] {
-          if (auto next = std::exchange(next_guest_, nullptr))
-              next();
-      }) {}
+      stagger_(loop, [this] { start_wave(); }) {}
 
 Host::~Host() = default;
 
@@ -77,10 +75,15 @@ void Host::start(Done done) {
         return;
     }
     start_services([this, done](Result<void> services) {
-        if (!services)
+        if (!services) {
             done(std::move(services));
-        else
-            start_guests(0, done);
+            return;
+        }
+        for (auto& guest : guests_)
+            if (guest->config().enabled)
+                guest->mark_waiting();
+        started_ = done;
+        start_wave();
     });
 }
 
@@ -89,17 +92,13 @@ void Host::start_services(Done done) {
         services_.push_back(std::make_unique<Service>(
             loop_,
             Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-                          .prepare = [this]() -> Result<ipc::Frame> {
-                              return ipc::encode(TRY(describe_dhcp(model_, bridges_)));
-                          },
+                          .prepare = [this] { return describe_dhcp(model_, bridges_); },
                           .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }}));
     if (wants_http(model_))
         services_.push_back(std::make_unique<Service>(
             loop_,
             Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
-                          .prepare = [this]() -> Result<ipc::Frame> {
-                              return ipc::encode(TRY(describe_http(model_)));
-                          },
+                          .prepare = [this] { return describe_http(model_); },
                           .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }}));
     if (services_.empty()) {
         done({});
@@ -118,34 +117,50 @@ void Host::start_services(Done done) {
         });
 }
 
-// One after another with the configured delay in between; a start is over when the guest runs.
-void Host::start_guests(std::size_t next, Done done) {
-    while (next < guests_.size() && !guests_[next]->config().enabled)
-        ++next;
-    if (next == guests_.size() || ending_) {
-        done({});
+// Waves of [host] start: as many at once as parallel says, the next wave a delay after the
+// last one is up.
+void Host::start_wave() {
+    auto parallel = model_.host.start_parallel != 0
+                        ? model_.host.start_parallel
+                        : static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+    std::vector<Guest*> wave;
+    for (const auto& guest : guests_)
+        if (guest->state() == GuestState::waiting && wave.size() < parallel && !ending_)
+            wave.push_back(guest.get());
+    in_wave_ = wave.size();
+    if (wave.empty()) {
+        if (auto done = std::exchange(started_, nullptr))
+            done({});
         return;
     }
-    for (std::size_t later = next; later < guests_.size(); ++later)
-        if (guests_[later]->config().enabled)
-            guests_[later]->mark_waiting();
-    guests_[next]->start([this, next, done](Result<void> started) {
-        if (!started && !options_.keep_going) {
-            done(std::move(started));
+    for (auto* guest : wave) {
+        if (ending_)
+            return; // one before it failed
+        guest->start(
+            [this, guest](Result<void> started) { one_started(*guest, std::move(started)); });
+    }
+}
+
+void Host::one_started(Guest& guest, Result<void> started) {
+    --in_wave_;
+    if (!started && !guest.stop_requested()) {
+        if (!options_.keep_going) {
+            ending_ = true;
+            if (auto done = std::exchange(started_, nullptr))
+                done(std::move(started));
             return;
         }
-        if (!started)
-            log::error("host", "{}", started.error().message());
-        next_guest_ = [this, next, done] { start_guests(next + 1, done); };
-        stagger_.start(next + 1 < guests_.size() ? model_.host.start_delay
-                                                 : std::chrono::milliseconds(0));
-    });
+        log::error("host", "{}", started.error().message());
+    }
+    bool more = std::any_of(guests_.begin(), guests_.end(),
+                            [](const auto& one) { return one->state() == GuestState::waiting; });
+    if (in_wave_ == 0)
+        stagger_.start(more ? model_.host.start_delay : std::chrono::milliseconds(0));
 }
 
 void Host::shut_down(std::function<void()> done) {
     ending_ = true;
     stagger_.stop();
-    next_guest_ = nullptr;
     auto services_down = std::make_shared<std::size_t>(services_.size() + 1);
     auto one_down = [this, services_down, done] {
         if (--*services_down != 0)
@@ -183,7 +198,8 @@ void Host::took_dhcp(ipc::Frame&& frame) {
     auto lease = ipc::decode<ipc::DhcpLease>(std::move(frame));
     if (!lease)
         return;
-    if (auto guest = find(lease->vm)) {
+    // A guest may ask as often as it likes: only news is told.
+    if (auto guest = find(lease->vm); guest && (*guest)->lease != lease->address) {
         (*guest)->lease = lease->address;
         if (on_progress)
             on_progress(**guest, "lease");
@@ -194,7 +210,7 @@ void Host::took_http(ipc::Frame&& frame) {
     auto served = ipc::decode<ipc::HttpAnswerServed>(std::move(frame));
     if (!served)
         return;
-    if (auto guest = find(served->vm)) {
+    if (auto guest = find(served->vm); guest && !(*guest)->answer_served) {
         (*guest)->answer_served = true;
         if (on_progress)
             on_progress(**guest, "answer file");

@@ -38,6 +38,8 @@ public:
     void start(Done done);
     // Ends guests and services, removes links. done is called once nothing is left.
     void shut_down(std::function<void()> done);
+    // No further guest is started.
+    void stop_starting() { ending_ = true; }
 
     const config::Model& model() const { return model_; }
     const Users& users() const { return users_; }
@@ -53,7 +55,8 @@ public:
 private:
     Result<void> make_links();
     void start_services(Done done);
-    void start_guests(std::size_t next, Done done);
+    void start_wave();
+    void one_started(Guest& guest, Result<void> started);
     void took_dhcp(ipc::Frame&& frame);
     void took_http(ipc::Frame&& frame);
 
@@ -66,8 +69,9 @@ private:
     std::vector<BridgeLink> bridges_;
     std::vector<std::unique_ptr<Service>> services_;
     std::vector<std::unique_ptr<Guest>> guests_;
-    Timer stagger_;
-    std::function<void()> next_guest_;
+    Timer stagger_;           // until the next wave
+    Done started_;            // of start()
+    std::size_t in_wave_ = 0; // guests that are being started
     bool ending_ = false;
 };
 

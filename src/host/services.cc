@@ -1,9 +1,7 @@
 #include "host/services.h"
 
-#include <fstream>
-#include <sstream>
-
 #include "dhcp/dhcp.h"
+#include "host/files.h"
 #include "http/http.h"
 #include "install/install.h"
 
@@ -12,7 +10,12 @@ namespace vmhost::host {
 using namespace std::chrono_literals;
 
 Service::Service(Loop& loop, Plan plan)
-    : loop_(loop), plan_(std::move(plan)), restart_(loop, [this] { launch(); }) {}
+    : loop_(loop), plan_(std::move(plan)), restart_(loop, [this] { launch(); }),
+      kill_(loop, [this] {
+          log::warning("host", "{} did not end when told to: killing it", plan_.launch.title);
+          if (process_)
+              process_->kill();
+      }) {}
 
 Service::~Service() = default;
 
@@ -32,6 +35,8 @@ void Service::report(Result<void> result) {
 }
 
 void Service::launch() {
+    if (stopping_)
+        return;
     failure_.reset();
     auto setup = plan_.prepare();
     if (!setup) {
@@ -54,6 +59,7 @@ void Service::launch() {
          .ended =
              [this](std::string how) {
                  auto gone = std::move(process_);
+                 kill_.stop();
                  if (stopping_) {
                      if (auto down = std::exchange(down_, nullptr))
                          down();
@@ -68,7 +74,9 @@ void Service::launch() {
         return;
     }
     process_ = std::move(*process);
-    process_->send_frame(std::move(*setup));
+    for (auto& frame : *setup)
+        process_->send_frame(std::move(frame));
+    process_->send(ipc::Begin{});
 }
 
 void Service::stop(std::function<void()> down) {
@@ -80,6 +88,7 @@ void Service::stop(std::function<void()> down) {
     }
     down_ = std::move(down);
     process_->close();
+    kill_.start(5s);
 }
 
 void Service::send(ipc::Frame frame) {
@@ -103,9 +112,9 @@ bool wants_http(const config::Model& model) {
     return false;
 }
 
-Result<ipc::DhcpSetup> describe_dhcp(const config::Model& model,
-                                     const std::vector<BridgeLink>& bridges) {
-    ipc::DhcpSetup setup;
+Result<std::vector<ipc::Frame>> describe_dhcp(const config::Model& model,
+                                              const std::vector<BridgeLink>& bridges) {
+    std::vector<ipc::Frame> frames;
     for (const auto& bridge : bridges) {
         const auto& one = *bridge.config;
         if (!one.dhcp.enabled || !one.ipv4)
@@ -135,10 +144,11 @@ Result<ipc::DhcpSetup> describe_dhcp(const config::Model& model,
                     network.guests.push_back({vm.name, interface.lladdr, *interface.ipv4,
                                               vm.install && !vm.install->hostname.empty()
                                                   ? vm.install->hostname
-                                                  : vm.name});
-        setup.networks.push_back(std::move(network));
+                                                  : vm.name,
+                                              vm.install.has_value()});
+        frames.push_back(ipc::encode(std::move(network)));
     }
-    return setup;
+    return frames;
 }
 
 namespace {
@@ -146,21 +156,22 @@ namespace {
 Result<std::string> answer_file(const config::Model& model, const config::Vm& vm) {
     if (vm.install->file.empty())
         return install::render_answers(model, vm);
-    std::ifstream file(vm.install->file);
-    std::ostringstream text;
-    text << file.rdbuf();
-    if (!file)
+    const auto& named = vm.install->file;
+    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
+    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
+    if (!text)
         return std::unexpected(
-            Error(ErrorKind::not_found, fmt::format("vm {}: answer file {} cannot be read", vm.name,
-                                                    printable(vm.install->file)))
-                .at(vm.place));
-    return text.str();
+            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
+    for (const auto& doubt : install::lint_answers(*text))
+        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name, printable(path),
+                     doubt.place().line, doubt.text());
+    return text;
 }
 
 } // namespace
 
-Result<ipc::HttpSetup> describe_http(const config::Model& model) {
-    ipc::HttpSetup setup;
+Result<std::vector<ipc::Frame>> describe_http(const config::Model& model) {
+    std::vector<ipc::Frame> frames;
     auto listens = model.install.listen;
     if (listens.empty())
         for (const auto& one : model.switches)
@@ -170,7 +181,7 @@ Result<ipc::HttpSetup> describe_http(const config::Model& model) {
         auto listener = http::open_listener(listen.address, listen.port);
         if (!listener)
             return std::unexpected(std::move(listener).error().at(listen.place));
-        setup.listeners.push_back(std::move(*listener));
+        frames.push_back(ipc::encode(ipc::HttpListener{std::move(*listener)}));
     }
     for (const auto& vm : model.vms) {
         if (!vm.install)
@@ -184,10 +195,10 @@ Result<ipc::HttpSetup> describe_http(const config::Model& model) {
             answer.mac = interface.lladdr;
             answer.host_name = vm.install->hostname.empty() ? vm.name : vm.install->hostname;
             answer.content = TRY(answer_file(model, vm));
-            setup.answers.push_back(std::move(answer));
+            frames.push_back(ipc::encode(std::move(answer)));
         }
     }
-    return setup;
+    return frames;
 }
 
 } // namespace vmhost::host

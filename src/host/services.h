@@ -22,7 +22,7 @@ class Service {
 public:
     struct Plan {
         Launch launch;
-        std::function<Result<ipc::Frame>()> prepare;
+        std::function<Result<std::vector<ipc::Frame>>()> prepare;
         std::function<void(ipc::Frame&&)> frame; // everything but Ready and Failed
     };
     Service(Loop& loop, Plan plan);
@@ -46,6 +46,7 @@ private:
     std::optional<Error> failure_;
     bool stopping_ = false;
     Timer restart_;
+    Timer kill_; // for a process that does not end when told to
 };
 
 struct BridgeLink {
@@ -53,11 +54,12 @@ struct BridgeLink {
     unsigned index = 0; // of the bridge interface
 };
 
-// Opens port 67 on every bridge that serves DHCP.
-Result<ipc::DhcpSetup> describe_dhcp(const config::Model& model,
-                                     const std::vector<BridgeLink>& bridges);
-// Opens the listening sockets; renders each VM's answer file.
-Result<ipc::HttpSetup> describe_http(const config::Model& model);
+// One message per network, so that their number has no limit of its own. Opens port 67 on
+// every bridge that serves DHCP.
+Result<std::vector<ipc::Frame>> describe_dhcp(const config::Model& model,
+                                              const std::vector<BridgeLink>& bridges);
+// One message per listening socket and per answer file.
+Result<std::vector<ipc::Frame>> describe_http(const config::Model& model);
 bool wants_dhcp(const config::Model& model);
 bool wants_http(const config::Model& model);
 

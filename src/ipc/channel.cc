@@ -92,9 +92,10 @@ struct Channel::State : std::enable_shared_from_this<Channel::State> {
         std::vector<Fd> fds;
     };
 
-    State(Loop& loop_arg, Fd socket_arg, OnFrame on_frame_arg, OnClose on_close_arg)
+    State(Loop& loop_arg, Fd socket_arg, OnFrame on_frame_arg, OnClose on_close_arg,
+          FrameLimits receive_limits)
         : loop(loop_arg), socket(std::move(socket_arg)), on_frame(std::move(on_frame_arg)),
-          on_close(std::move(on_close_arg)) {}
+          on_close(std::move(on_close_arg)), reader(receive_limits) {}
 
     void open();
     void send(Frame frame);
@@ -151,8 +152,13 @@ void Channel::State::write_queue() {
         auto& front = queue.front();
         auto sent = transmit(socket.get(), Bytes(front.bytes).subspan(front.sent_bytes), front.fds);
         if (sent < 0) {
-            if (errno != EAGAIN)
+            if (errno == EAGAIN)
+                break;
+            if (errno != EPIPE && errno != ECONNRESET)
                 return end_later(Error::system(errno, "ipc: send to the peer"));
+            // The peer is gone. What it said last is still to be read; the end comes with that.
+            queue.clear();
+            queued_bytes = queued_fds = 0;
             break;
         }
         // The first byte took the descriptors along.
@@ -249,9 +255,10 @@ void Channel::State::detach() {
     socket.reset();
 }
 
-Channel::Channel(Loop& loop, Fd socket, OnFrame on_frame, OnClose on_close)
+Channel::Channel(Loop& loop, Fd socket, OnFrame on_frame, OnClose on_close,
+                 FrameLimits receive_limits)
     : state_(std::make_shared<State>(loop, std::move(socket), std::move(on_frame),
-                                     std::move(on_close))) {
+                                     std::move(on_close), receive_limits)) {
     state_->open();
 }
 

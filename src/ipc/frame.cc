@@ -28,16 +28,16 @@ Head read_head(Bytes bytes) {
     return head;
 }
 
-Result<void> check_head(const Head& head) {
+Result<void> check_head(const Head& head, const FrameLimits& allowed) {
     if (head.magic != frame_magic)
         return fail(ErrorKind::corrupt, "ipc: the peer sent {:#010x} where a frame begins",
                     head.magic);
-    if (head.length > limits::max_frame_bytes)
+    if (head.length > allowed.payload_bytes)
         return fail(ErrorKind::limit, "ipc: frame of type {} has {} bytes, the limit is {}",
-                    head.type, head.length, limits::max_frame_bytes);
-    if (head.fd_count > limits::max_frame_fds)
+                    head.type, head.length, allowed.payload_bytes);
+    if (head.fd_count > allowed.fds)
         return fail(ErrorKind::limit, "ipc: frame of type {} has {} descriptors, the limit is {}",
-                    head.type, head.fd_count, limits::max_frame_fds);
+                    head.type, head.fd_count, allowed.fds);
     return {};
 }
 
@@ -75,7 +75,7 @@ Result<std::vector<Frame>> FrameReader::take_frames() {
     while (buffer_.size() - taken_bytes >= frame_head_bytes) {
         auto rest = Bytes(buffer_).subspan(taken_bytes);
         const Head head = read_head(rest);
-        TRY(check_head(head));
+        TRY(check_head(head, limits_));
         if (rest.size() - frame_head_bytes < head.length)
             break;
         if (fds_.size() < head.fd_count)
@@ -100,7 +100,7 @@ Result<void> FrameReader::check_descriptors_of_rest() const {
     if (buffer_.size() >= frame_head_bytes)
         expected = read_head(buffer_).fd_count;
     else if (!buffer_.empty()) // not yet known how many
-        expected = std::min(fds_.size(), limits::max_frame_fds);
+        expected = std::min(fds_.size(), limits_.fds);
     if (fds_.size() != expected)
         return fail(ErrorKind::corrupt, "ipc: {} descriptors came where {} were announced",
                     fds_.size(), expected);

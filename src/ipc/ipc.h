@@ -35,10 +35,18 @@ struct Frame {
 // The bytes of a frame as they go out.
 std::vector<std::uint8_t> frame_bytes(const Frame& frame);
 
+// What one frame from a peer may hold; a client of ours gets less than a role.
+struct FrameLimits {
+    std::size_t payload_bytes = limits::max_frame_bytes;
+    std::size_t fds = limits::max_frame_fds;
+};
+
 // Puts frames together from what was received, in whatever pieces it came.
 // Knows nothing of sockets.
 class FrameReader {
 public:
+    FrameReader() = default;
+    explicit FrameReader(FrameLimits allowed) : limits_(allowed) {}
     // The frames that are complete now. After an error every further call fails.
     Result<std::vector<Frame>> feed(Bytes bytes, std::vector<Fd> fds);
     // True between two frames: the peer may close without losing anything.
@@ -48,6 +56,7 @@ private:
     Result<std::vector<Frame>> take_frames();
     Result<void> check_descriptors_of_rest() const;
 
+    FrameLimits limits_;
     std::vector<std::uint8_t> buffer_;
     std::vector<Fd> fds_; // in order of arrival, for the frames not yet complete
     bool broken_ = false;
@@ -70,7 +79,9 @@ public:
     // between two frames, or close_when_sent() is done.
     using OnClose = std::function<void(std::optional<Error>)>;
 
-    Channel(Loop& loop, Fd socket, OnFrame on_frame, OnClose on_close);
+    // receive_limits bound what the peer may send.
+    Channel(Loop& loop, Fd socket, OnFrame on_frame, OnClose on_close,
+            FrameLimits receive_limits = {});
     ~Channel(); // what is still queued is lost
     Channel(const Channel&) = delete;
     Channel& operator=(const Channel&) = delete;

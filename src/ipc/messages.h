@@ -1,6 +1,6 @@
 // The messages between the parent and its role processes, by the side that
-// sends them. Encoded by ipc/codec.h, carried by ipc::Channel. Every child
-// starts with one Setup message and answers with Ready or Failed.
+// sends them. Encoded by ipc/codec.h, carried by ipc::Channel. A VM process
+// starts with VmSetup, a service with what it serves and Begin; each answers with Ready or Failed.
 #pragma once
 
 #include "ipc/codec.h"
@@ -24,6 +24,15 @@ struct Failed {
     void fields(A& a) {
         a(kind, text);
     }
+};
+
+// ---- parent → every service ------------------------------------------------
+
+// All of the set-up has been sent: begin, and say Ready.
+struct Begin {
+    static constexpr std::uint16_t type = 3;
+    template <class A>
+    void fields(A&) {}
 };
 
 // ---- parent → vm ----------------------------------------------------------
@@ -58,14 +67,15 @@ struct VmSetup {
     std::optional<Fd> initrd;
     std::string command_line;
     std::optional<Mac> boot_mac;
+    std::string boot_order; // for firmware, as fw_cfg's "bootorder"
     std::uint32_t howto = 0;
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
     bool debug_exit = false;
     template <class A>
     void fields(A& a) {
-        a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac, howto,
-          disks, nics, debug_exit);
+        a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
+          boot_order, howto, disks, nics, debug_exit);
     }
 };
 
@@ -162,14 +172,16 @@ struct DhcpGuest {
     Mac mac;
     Ipv4 address;
     std::string host_name;
+    bool installing = false; // is told the boot file
     template <class A>
     void fields(A& a) {
-        a(vm, mac, address, host_name);
+        a(vm, mac, address, host_name, installing);
     }
 };
 
 struct DhcpNetwork {
-    std::string name; // of the switch
+    static constexpr std::uint16_t type = 64;
+    std::string name;   // of the switch
     Ipv4Prefix address; // ours on it
     Mac mac;            // of the bridge
     Fd packet_socket;
@@ -189,15 +201,6 @@ struct DhcpNetwork {
     }
 };
 
-struct DhcpSetup {
-    static constexpr std::uint16_t type = 64;
-    std::vector<DhcpNetwork> networks;
-    template <class A>
-    void fields(A& a) {
-        a(networks);
-    }
-};
-
 // dhcp → parent: an address was acknowledged.
 struct DhcpLease {
     static constexpr std::uint16_t type = 65;
@@ -212,6 +215,7 @@ struct DhcpLease {
 // ---- http -----------------------------------------------------------------
 
 struct HttpAnswer {
+    static constexpr std::uint16_t type = 81;
     std::string vm;
     Ipv4 address;
     Mac mac;
@@ -223,19 +227,18 @@ struct HttpAnswer {
     }
 };
 
-struct HttpSetup {
+struct HttpListener {
     static constexpr std::uint16_t type = 80;
-    std::vector<Fd> listeners;
-    std::vector<HttpAnswer> answers;
+    Fd socket;
     template <class A>
     void fields(A& a) {
-        a(listeners, answers);
+        a(socket);
     }
 };
 
 // http → parent: a VM fetched its answer file.
 struct HttpAnswerServed {
-    static constexpr std::uint16_t type = 81;
+    static constexpr std::uint16_t type = 82;
     std::string vm;
     std::string path;
     template <class A>

@@ -6,8 +6,11 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <string_view>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "role/role.h"
@@ -28,16 +31,15 @@ Result<unsigned> number(const std::string& text) {
 
 } // namespace
 
-Parent::Parent(Loop& loop, std::function<void(ipc::Frame)> setup,
-               std::function<void(ipc::Frame)> message, std::function<void()> gone)
+Parent::Parent(Loop& loop, Message message, std::function<void()> gone)
     : loop_(loop), gone_(std::move(gone)) {
     channel_ = std::make_unique<ipc::Channel>(
         loop, Fd(parent_fd),
-        [this, setup, message](ipc::Frame frame) {
-            if (std::exchange(set_up_, true))
-                message(std::move(frame));
-            else
-                setup(std::move(frame));
+        [this, message = std::move(message)](ipc::Frame frame) {
+            if (failed_)
+                return;
+            if (auto taken = message(std::move(frame)); !taken)
+                fail(taken.error());
         },
         [this](std::optional<Error> error) {
             // A parent that ends does not read what is still on its way.
@@ -59,6 +61,20 @@ void Parent::finish() {
     channel_->close_when_sent();
 }
 
+namespace {
+
+// A parent that is not root may still have been given capabilities; no role needs any.
+Result<void> drop_capabilities() {
+    ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct none[2] = {};
+    if (::syscall(SYS_capset, &header, none) < 0)
+        return fail_errno(errno, "drop capabilities");
+    return {};
+}
+
+} // namespace
+
 Result<void> drop_rights(const std::string& uid, const std::string& gid) {
     if (uid != "-") {
         auto user = TRY(number(uid));
@@ -70,6 +86,7 @@ Result<void> drop_rights(const std::string& uid, const std::string& gid) {
         if (user != 0 && ::setresuid(0, 0, 0) == 0)
             return fail(ErrorKind::internal, "root could be regained after becoming uid {}", user);
     }
+    TRY(drop_capabilities());
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return fail_errno(errno, "set no_new_privs");
     if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
@@ -78,10 +95,9 @@ Result<void> drop_rights(const std::string& uid, const std::string& gid) {
 }
 
 int serve(Loop& loop, std::unique_ptr<Parent>& parent, const std::string& uid,
-          const std::string& gid, std::function<void(ipc::Frame)> setup,
-          std::function<void(ipc::Frame)> message, std::function<void()> gone) {
+          const std::string& gid, Parent::Message message, std::function<void()> gone) {
     auto dropped = drop_rights(uid, gid);
-    parent = std::make_unique<Parent>(loop, std::move(setup), std::move(message), std::move(gone));
+    parent = std::make_unique<Parent>(loop, std::move(message), std::move(gone));
     if (!dropped)
         parent->fail(dropped.error());
     // From here on: no rights but the descriptors that the parent sends.
@@ -95,6 +111,13 @@ int run_child(int argc, char** argv) {
         std::fputs("vmhost: role processes are started by vmhost run\n", stderr);
         return 1;
     }
+    // Only what the parent meant to hand over: 0 to 2 and the channel.
+    ::close_range(parent_fd + 1, ~0U, 0);
+    if (::chdir("/") < 0) {
+        std::perror("vmhost: chdir /");
+        return 1;
+    }
+    ::umask(077);
     std::string_view role = argv[2];
     log::set_role(argv[3]);
     std::string uid = argv[4], gid = argv[5];

@@ -16,9 +16,9 @@ namespace vmhost::role {
 // is gone; nothing of a role outlives it.
 class Parent {
 public:
-    // setup takes the first frame, message every later one.
-    Parent(Loop& loop, std::function<void(ipc::Frame)> setup,
-           std::function<void(ipc::Frame)> message, std::function<void()> gone);
+    // message takes every frame of the parent; its error is told to the parent and ends the role.
+    using Message = std::function<Result<void>(ipc::Frame)>;
+    Parent(Loop& loop, Message message, std::function<void()> gone);
 
     template <class Message>
     void send(Message message) {
@@ -33,21 +33,19 @@ public:
 private:
     Loop& loop_;
     std::function<void()> gone_;
-    bool set_up_ = false;
     bool failed_ = false;
     std::unique_ptr<ipc::Channel> channel_;
 };
 
-// Gives up root for good: groups, gid, uid, no new privileges, no dumps. With "-" for
-// both (not started as root) only the last two. Confinement beyond that (empty root, landlock,
-// system-call list, cgroup) has its place here.
+// Gives up root for good: groups, gid, uid, capabilities, no new privileges, no dumps. With "-"
+// for both (not started as root) there is no user to change. Confinement beyond that (empty root,
+// landlock, system-call list, cgroup) has its place here.
 Result<void> drop_rights(const std::string& uid, const std::string& gid);
 
 // The story that every role shares: rights are given up before a byte is read, then the parent
 // is listened to until it is gone or the role ends. Makes parent; returns the exit status.
 int serve(Loop& loop, std::unique_ptr<Parent>& parent, const std::string& uid,
-          const std::string& gid, std::function<void(ipc::Frame)> setup,
-          std::function<void(ipc::Frame)> message, std::function<void()> gone = nullptr);
+          const std::string& gid, Parent::Message message, std::function<void()> gone = nullptr);
 
 int run_control(const std::string& uid, const std::string& gid);
 int run_dhcp(const std::string& uid, const std::string& gid);

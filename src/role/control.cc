@@ -11,14 +11,9 @@ int run_control(const std::string& uid, const std::string& gid) {
     std::unique_ptr<control::Server> server;
     std::unique_ptr<Parent> parent;
 
-    auto setup = [&](ipc::Frame frame) {
-        auto setup_message = ipc::decode<ipc::ControlSetup>(std::move(frame));
-        if (!setup_message) {
-            parent->fail(setup_message.error());
-            return;
-        }
+    auto open = [&](ipc::ControlSetup setup) {
         server = std::make_unique<control::Server>(
-            loop, std::move(setup_message->listener),
+            loop, std::move(setup.listener),
             control::Server::Events{
                 .request =
                     [&](std::uint64_t client, control::Caller caller, std::string json) {
@@ -27,13 +22,19 @@ int run_control(const std::string& uid, const std::string& gid) {
                     },
                 .gone =
                     [&](std::uint64_t client) { parent->send(ipc::ControlClientGone{client}); }});
-        parent->send(ipc::Ready{});
     };
-    auto message = [&](ipc::Frame frame) {
-        if (auto reply = ipc::decode<ipc::ControlReply>(std::move(frame)))
-            server->reply(reply->client, std::move(reply->json), reply->last, std::move(reply->fd));
+    auto message = [&](ipc::Frame frame) -> Result<void> {
+        if (frame.type == ipc::Begin::type) {
+            parent->send(ipc::Ready{});
+        } else if (frame.type == ipc::ControlSetup::type) {
+            open(TRY(ipc::decode<ipc::ControlSetup>(std::move(frame))));
+        } else {
+            auto reply = TRY(ipc::decode<ipc::ControlReply>(std::move(frame)));
+            server->reply(reply.client, std::move(reply.json), reply.last, std::move(reply.fd));
+        }
+        return {};
     };
-    return serve(loop, parent, uid, gid, setup, message);
+    return serve(loop, parent, uid, gid, message);
 }
 
 } // namespace vmhost::role

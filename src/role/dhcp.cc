@@ -22,7 +22,8 @@ dhcp::Network network_of(ipc::DhcpNetwork& described) {
     network.mtu = described.mtu;
     for (auto& guest : described.guests)
         network.guests.push_back(
-            {std::move(guest.vm), guest.mac, guest.address, std::move(guest.host_name), {}});
+            {std::move(guest.vm), guest.mac, guest.address, std::move(guest.host_name),
+             guest.installing ? std::nullopt : std::optional<std::string>("")});
     return network;
 }
 
@@ -39,28 +40,30 @@ int run_dhcp(const std::string& uid, const std::string& gid) {
         if (event.kind == dhcp::EventKind::acknowledged || event.kind == dhcp::EventKind::booted)
             parent->send(ipc::DhcpLease{event.vm, event.address});
     };
-    auto setup = [&](ipc::Frame frame) {
-        auto described = ipc::decode<ipc::DhcpSetup>(std::move(frame));
-        if (!described) {
-            parent->fail(described.error());
-            return;
-        }
+    std::vector<ipc::DhcpNetwork> described;
+    auto begin = [&]() -> Result<void> {
         std::vector<dhcp::Network> networks;
-        for (auto& network : described->networks)
+        for (auto& network : described)
             networks.push_back(network_of(network));
-        if (auto configured = server.configure(std::move(networks)); !configured) {
-            parent->fail(configured.error());
-            return;
-        }
-        for (auto& network : described->networks)
+        TRY(server.configure(std::move(networks)));
+        for (auto& network : described)
             listeners.push_back(std::make_unique<dhcp::Listener>(
                 loop,
                 dhcp::Sockets{std::move(network.packet_socket), std::move(network.udp_socket),
                               network.mac},
                 network.name, server, told));
-        parent->send(ipc::Ready{});
+        return {};
     };
-    return serve(loop, parent, uid, gid, setup, [](ipc::Frame) {});
+    auto message = [&](ipc::Frame frame) -> Result<void> {
+        if (frame.type == ipc::Begin::type) {
+            TRY(begin());
+            parent->send(ipc::Ready{});
+        } else {
+            described.push_back(TRY(ipc::decode<ipc::DhcpNetwork>(std::move(frame))));
+        }
+        return {};
+    };
+    return serve(loop, parent, uid, gid, message);
 }
 
 } // namespace vmhost::role

@@ -9,18 +9,14 @@ namespace vmhost::role {
 
 namespace {
 
-std::vector<http::Answer> answers_of(std::vector<ipc::HttpAnswer>& described) {
-    std::vector<http::Answer> answers;
-    for (auto& one : described) {
-        http::Answer answer;
-        answer.vm = std::move(one.vm);
-        answer.address = one.address;
-        answer.lladdr = one.mac;
-        answer.host_name = std::move(one.host_name);
-        answer.content = std::move(one.content);
-        answers.push_back(std::move(answer));
-    }
-    return answers;
+http::Answer answer_of(ipc::HttpAnswer described) {
+    http::Answer answer;
+    answer.vm = std::move(described.vm);
+    answer.address = described.address;
+    answer.lladdr = described.mac;
+    answer.host_name = std::move(described.host_name);
+    answer.content = std::move(described.content);
+    return answer;
 }
 
 } // namespace
@@ -37,22 +33,21 @@ int run_http(const std::string& uid, const std::string& gid) {
             parent->send(ipc::HttpAnswerServed{lookup.answer->vm, request.path});
         return lookup.is_answer_name ? http::answer_response(lookup) : http::error_response(404);
     };
-    auto setup = [&](ipc::Frame frame) {
-        auto described = ipc::decode<ipc::HttpSetup>(std::move(frame));
-        if (!described) {
-            parent->fail(described.error());
-            return;
+    server = std::make_unique<http::Server>(loop, http::Options{}, handle);
+    std::vector<http::Answer> described;
+    auto message = [&](ipc::Frame frame) -> Result<void> {
+        if (frame.type == ipc::Begin::type) {
+            answers.configure(std::move(described));
+            parent->send(ipc::Ready{});
+        } else if (frame.type == ipc::HttpListener::type) {
+            auto listener = TRY(ipc::decode<ipc::HttpListener>(std::move(frame)));
+            TRY(server->listen(std::move(listener.socket)));
+        } else {
+            described.push_back(answer_of(TRY(ipc::decode<ipc::HttpAnswer>(std::move(frame)))));
         }
-        answers.configure(answers_of(described->answers));
-        server = std::make_unique<http::Server>(loop, http::Options{}, handle);
-        for (auto& listener : described->listeners)
-            if (auto listening = server->listen(std::move(listener)); !listening) {
-                parent->fail(listening.error());
-                return;
-            }
-        parent->send(ipc::Ready{});
+        return {};
     };
-    return serve(loop, parent, uid, gid, setup, [](ipc::Frame) {});
+    return serve(loop, parent, uid, gid, message);
 }
 
 } // namespace vmhost::role

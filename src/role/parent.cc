@@ -2,8 +2,10 @@
 // passes on; it parses nothing that comes from a guest or the network.
 #include <csignal>
 #include <cstdio>
-#include <map>
+#include <fcntl.h>
+#include <linux/close_range.h>
 #include <memory>
+#include <set>
 #include <unistd.h>
 
 #include "control/control.h"
@@ -129,13 +131,18 @@ private:
         control_ = std::make_unique<host::Service>(
             loop_, host::Service::Plan{
                        .launch = {.role = "control", .title = "control", .user = host_.role_user()},
-                       .prepare = [this, uid, gid]() -> Result<ipc::Frame> {
+                       .prepare = [this, uid, gid]() -> Result<std::vector<ipc::Frame>> {
+                           // A new process numbers its clients anew.
+                           clients_.clear();
+                           ++epoch_;
                            if (socket_bound_)
                                ::unlink(host_.model().control.socket.c_str());
                            auto listener =
                                TRY(control::open_listener(host_.model().control.socket, uid, gid));
                            socket_bound_ = true;
-                           return ipc::encode(ipc::ControlSetup{std::move(listener)});
+                           std::vector<ipc::Frame> frames;
+                           frames.push_back(ipc::encode(ipc::ControlSetup{std::move(listener)}));
+                           return frames;
                        },
                        .frame = [this](ipc::Frame frame) { took_control(std::move(frame)); }});
         control_->start([this, open](Result<void> up) {
@@ -156,10 +163,10 @@ private:
         if (!request)
             return;
         auto client = request->client;
-        clients_[client] = true;
+        clients_.insert(client);
         verbs_.handle({request->uid, request->gid}, request->json,
-                      [this, client](control::Reply reply) {
-                          if (clients_.contains(client))
+                      [this, client, epoch = epoch_](control::Reply reply) {
+                          if (epoch == epoch_ && clients_.contains(client))
                               control_->send(ipc::encode(ipc::ControlReply{
                                   client, std::move(reply.json), reply.last, std::move(reply.fd)}));
                       });
@@ -174,6 +181,7 @@ private:
     void end() {
         if (std::exchange(ending_, true))
             return;
+        host_.stop_starting();
         auto host_down = [this] { host_.shut_down([this] { loop_.stop(); }); };
         if (socket_bound_)
             ::unlink(host_.model().control.socket.c_str());
@@ -194,7 +202,8 @@ private:
     HostOperations operations_;
     control::Verbs verbs_;
     std::unique_ptr<host::Service> control_;
-    std::map<std::uint64_t, bool> clients_;
+    std::set<std::uint64_t> clients_;
+    unsigned epoch_ = 0; // of the control process
     bool socket_bound_ = false;
     bool ending_ = false;
     int status_ = 0;
@@ -209,8 +218,18 @@ private:
 
 } // namespace
 
+// Whatever our caller left open must not reach the role processes; and a closed standard
+// descriptor must not become the number of an image or a tap.
+static void keep_descriptors_to_ourselves() {
+    for (int number = 0; number <= 2; ++number)
+        if (::fcntl(number, F_GETFD) < 0)
+            (void)::open("/dev/null", O_RDWR);
+    ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+}
+
 int run_parent(config::Model model, const ParentOptions& options) {
     log::set_role("parent");
+    keep_descriptors_to_ourselves();
     std::signal(SIGPIPE, SIG_IGN);
     return ParentProcess(std::move(model), options).run();
 }

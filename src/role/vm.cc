@@ -28,25 +28,19 @@ class GuestProcess {
 public:
     int run(const std::string& uid, const std::string& gid) {
         return serve(
-            loop_, parent_, uid, gid, [this](ipc::Frame frame) { set_up(std::move(frame)); },
-            [this](ipc::Frame frame) { took_message(std::move(frame)); },
+            loop_, parent_, uid, gid,
+            [this](ipc::Frame frame) { return took_message(std::move(frame)); },
             [this] { machine_.reset(); });
     }
 
 private:
-    void set_up(ipc::Frame frame) {
-        auto setup = ipc::decode<ipc::VmSetup>(std::move(frame));
-        if (!setup) {
-            parent_->fail(setup.error());
-            return;
-        }
-        setup_ = std::move(*setup);
+    Result<void> set_up(ipc::VmSetup setup) {
+        setup_ = std::move(setup);
         console_ = machine::Console::create(loop_);
         describe();
-        if (auto built = build(); !built)
-            parent_->fail(built.error());
-        else
-            parent_->send(ipc::Ready{});
+        TRY(build());
+        parent_->send(ipc::Ready{});
+        return {};
     }
 
     void describe() {
@@ -60,6 +54,7 @@ private:
         spec_.boot.command_line = setup_.command_line;
         spec_.boot.boot_mac = setup_.boot_mac;
         spec_.boot.howto = setup_.howto;
+        spec_.boot.boot_order = setup_.boot_order;
         for (const auto& disk : setup_.disks)
             spec_.disks.push_back({disk.image.get(), disk.read_only, disk.serial});
         for (const auto& nic : setup_.nics)
@@ -112,19 +107,20 @@ private:
         parent_->finish();
     }
 
-    void took_message(ipc::Frame frame) {
+    Result<void> took_message(ipc::Frame frame) {
+        if (frame.type == ipc::VmSetup::type)
+            return set_up(TRY(ipc::decode<ipc::VmSetup>(std::move(frame))));
         if (frame.type == ipc::VmTerminate::type) {
             machine_.reset();
             after_end_.stop();
             finish(machine::MachineEnd::How::power_off, "terminated");
-        } else if (frame.type == ipc::VmAttachConsole::type) {
-            auto attach = ipc::decode<ipc::VmAttachConsole>(std::move(frame));
-            if (!attach)
-                return;
-            if (auto attached = console_->attach(std::move(attach->client), attach->want_writer);
+        } else if (frame.type == ipc::VmAttachConsole::type && console_) {
+            auto attach = TRY(ipc::decode<ipc::VmAttachConsole>(std::move(frame)));
+            if (auto attached = console_->attach(std::move(attach.client), attach.want_writer);
                 !attached)
-                log::warning("vm", "console: {}", attached.error().message());
+                log::info("vm", "console: {}", attached.error().message());
         }
+        return {};
     }
 
     Loop loop_;

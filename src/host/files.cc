@@ -1,0 +1,67 @@
+#include "host/files.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace vmhost::host {
+
+namespace {
+
+Fd open_without_links(const std::string& path, int flags) {
+    open_how how{};
+    how.flags = static_cast<std::uint64_t>(flags);
+    how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    return Fd(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
+}
+
+} // namespace
+
+Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const char* what) {
+    // O_NONBLOCK: a pipe that somebody left there must not make the parent wait.
+    flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    Fd file = owner == 0 ? Fd(::open(path.c_str(), flags)) : open_without_links(path, flags);
+    if (!file && errno == ELOOP && owner != 0)
+        return fail(ErrorKind::denied,
+                    "{} {}: a symbolic link is on the way, and the VM's owner is not root", what,
+                    printable(path));
+    if (!file)
+        return fail_errno(errno, "{} {}", what, printable(path));
+    struct stat about {};
+    if (::fstat(file.get(), &about) < 0)
+        return fail_errno(errno, "{} {}", what, printable(path));
+    if (!S_ISREG(about.st_mode))
+        return fail(ErrorKind::invalid, "{} {} is not a regular file", what, printable(path));
+    if (owner != 0 && ((about.st_uid != 0 && about.st_uid != owner) || about.st_nlink != 1))
+        return fail(ErrorKind::denied,
+                    "{} {} must belong to the VM's owner or root and have no second name", what,
+                    printable(path));
+    return file;
+}
+
+Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,
+                                    const char* what) {
+    auto file = TRY(open_file_of(0, path, O_RDONLY, what));
+    std::string text(max_bytes + 1, '\0');
+    std::size_t have = 0;
+    while (have < text.size()) {
+        auto count = ::read(file.get(), text.data() + have, text.size() - have);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return fail_errno(errno, "{} {}", what, printable(path));
+        if (count == 0)
+            break;
+        have += static_cast<std::size_t>(count);
+    }
+    if (have > max_bytes)
+        return fail(ErrorKind::limit, "{} {} has more than {}", what, printable(path),
+                    format_size(max_bytes));
+    text.resize(have);
+    return text;
+}
+
+} // namespace vmhost::host

@@ -1,0 +1,21 @@
+// Files that the configuration names, opened by root on behalf of a VM's owner.
+#pragma once
+
+#include <string>
+#include <sys/types.h>
+
+#include "base/base.h"
+
+namespace vmhost::host {
+
+// A regular file, close-on-exec. flags is O_RDONLY or O_RDWR. When the owner is not
+// root, the folders on the way may be his: then no symbolic link is followed, and the file must
+// be his or root's and have no second name, so that he cannot lead root to somebody else's file.
+// what names the object in errors: "disk", "boot".
+Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const char* what);
+
+// The whole of a small regular file.
+Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,
+                                    const char* what);
+
+} // namespace vmhost::host
