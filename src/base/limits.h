@@ -129,6 +129,9 @@ inline constexpr std::uint32_t min_dhcp_lease_s = 60;
 
 // virtio: the largest queue of the specification is 32768; no device of ours offers more than this.
 inline constexpr std::uint16_t max_queue_size = 1024;
+// One disk request: drivers stay below 64 MiB (SEG_MAX pages); a larger one would keep a pool
+// thread, and the end of the machine, waiting.
+inline constexpr std::uint64_t max_block_request_bytes = 64 << 20;
 // The largest frame a guest may send: an IPv4 packet of 65535 bytes behind an Ethernet header.
 inline constexpr std::size_t max_guest_frame_bytes = 65550;
 // Random bytes for one request; more is a guest that keeps the loop from other work.

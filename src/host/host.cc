@@ -1,8 +1,12 @@
 #include "host/host.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstddef>
 #include <memory>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "ipc/messages.h"
@@ -14,6 +18,31 @@ Host::Host(Loop& loop, config::Model model, Options options)
       stagger_(loop, [this] { start_wave(); }) {}
 
 Host::~Host() = default;
+
+namespace {
+
+// Links are told apart by the host's name, so only one daemon of a name may be at work in a
+// network namespace. An abstract socket is such a lock: it goes with the process.
+Result<Fd> lock_links(const std::string& host_name) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    auto name = "vmhost:" + host_name;
+    name.copy(address.sun_path + 1, sizeof(address.sun_path) - 1);
+    Fd lock(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 +
+                                       std::min(name.size(), sizeof(address.sun_path) - 1));
+    if (!lock || ::bind(lock.get(), reinterpret_cast<sockaddr*>(&address), size) < 0) {
+        if (errno == EADDRINUSE)
+            return fail(ErrorKind::busy,
+                        "another vmhost with the name \"{}\" is at work on this machine: give one "
+                        "of them another name in [host]",
+                        printable(host_name));
+        return fail_errno(errno, "lock the links of \"{}\"", printable(host_name));
+    }
+    return lock;
+}
+
+} // namespace
 
 Result<void> Host::prepare() {
     if (::geteuid() == 0) {
@@ -29,8 +58,10 @@ Result<void> Host::prepare() {
                         model_.file);
         role_user_ = *user;
     }
-    if (!model_.switches.empty())
+    if (!model_.switches.empty()) {
+        network_lock_ = TRY(lock_links(model_.host.name));
         network_ = TRY(net::Network::open(model_.host.name));
+    }
     GuestContext context{.loop = &loop_,
                          .network = network_.get(),
                          .state_directory = model_.host.state,

@@ -65,6 +65,7 @@ private:
     Options options_;
     Users users_;
     std::optional<User> role_user_;
+    Fd network_lock_;
     std::unique_ptr<net::Network> network_;
     std::vector<BridgeLink> bridges_;
     std::vector<std::unique_ptr<Service>> services_;

@@ -204,6 +204,20 @@ private:
     std::unique_ptr<nl_sock, FreeSocket> socket_;
 };
 
+Result<std::unique_ptr<nl_sock, FreeSocket>> connect() {
+    std::unique_ptr<nl_sock, FreeSocket> socket(nl_socket_alloc());
+    if (!socket)
+        return fail(ErrorKind::limit, "netlink: out of memory");
+    if (int error = nl_connect(socket.get(), NETLINK_ROUTE); error < 0)
+        return fail(ErrorKind::io, "netlink: connect: {}", nl_geterror(error));
+    int on = 1;
+    // Both are for better error texts only; every kernel since 4.12 has them.
+    for (int option : {NETLINK_EXT_ACK, NETLINK_CAP_ACK})
+        if (::setsockopt(nl_socket_get_fd(socket.get()), SOL_NETLINK, option, &on, sizeof(on)) < 0)
+            return fail_errno(errno, "netlink: set socket option {}", option);
+    return socket;
+}
+
 // Sends and waits for the end of the answer. The socket carries one request at a time.
 Result<void> KernelLinks::ask(const Request& request, std::string_view step,
                               const Receive& receive) {
@@ -221,8 +235,14 @@ Result<void> KernelLinks::ask(const Request& request, std::string_view step,
     int result = 0;
     while (!answer.done && result >= 0)
         result = nl_recvmsgs(socket_.get(), callbacks.get());
-    if (!answer.done)
+    if (!answer.done) {
+        // The rest of the answer would be taken for that of the next request.
+        if (auto fresh = connect())
+            socket_ = std::move(*fresh);
         return fail(ErrorKind::io, "{}: receive from netlink: {}", step, nl_geterror(result));
+    }
+    if (result == -NLE_DUMP_INTR)
+        return fail(ErrorKind::busy, "{}: links change all the time", step);
     if (answer.error_number == 0)
         return {};
     auto error = Error::system(answer.error_number, std::string(step));
@@ -234,12 +254,20 @@ Result<void> KernelLinks::ask(const Request& request, std::string_view step,
 
 Result<std::vector<Link>> KernelLinks::list() {
     std::vector<Link> links;
-    Request request(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, info_of(0));
-    request.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    TRY(ask(request, "list links", [&](nlmsghdr* header) {
-        if (auto link = parse_link(header))
-            links.push_back(*std::move(link));
-    }));
+    // A list during which links changed may lack some: ask again.
+    Result<void> asked;
+    for (int attempt = 0; attempt < 10; ++attempt) {
+        links.clear();
+        Request request(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, info_of(0));
+        request.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        asked = ask(request, "list links", [&](nlmsghdr* header) {
+            if (auto link = parse_link(header))
+                links.push_back(*std::move(link));
+        });
+        if (asked || asked.error().kind() != ErrorKind::busy)
+            break;
+    }
+    TRY(std::move(asked));
     return links;
 }
 
@@ -351,21 +379,13 @@ Result<void> KernelLinks::remove_address(unsigned index, const Ipv4Prefix& prefi
 } // namespace
 
 Result<std::unique_ptr<Links>> open_kernel_links() {
-    std::unique_ptr<nl_sock, FreeSocket> socket(nl_socket_alloc());
-    if (!socket)
-        return fail(ErrorKind::limit, "netlink: out of memory");
-    if (int error = nl_connect(socket.get(), NETLINK_ROUTE); error < 0)
-        return fail(ErrorKind::io, "netlink: connect: {}", nl_geterror(error));
-    int on = 1;
-    // Both are for better error texts only; every kernel since 4.12 has them.
-    for (int option : {NETLINK_EXT_ACK, NETLINK_CAP_ACK})
-        if (::setsockopt(nl_socket_get_fd(socket.get()), SOL_NETLINK, option, &on, sizeof(on)) < 0)
-            return fail_errno(errno, "netlink: set socket option {}", option);
-    return std::unique_ptr<Links>(std::make_unique<KernelLinks>(socket.release()));
+    return std::unique_ptr<Links>(std::make_unique<KernelLinks>(TRY(connect()).release()));
 }
 
 Result<void> check_link_name(std::string_view what, std::string_view name) {
     bool good = !name.empty() && name.size() < IFNAMSIZ && name != "." && name != "..";
+    // Names in /proc/sys/net/*/conf that mean every interface.
+    good = good && name != "all" && name != "default";
     for (char c : name)
         good = good && c > ' ' && c < 0x7f && c != '/' && c != ':' && c != '%';
     if (!good)

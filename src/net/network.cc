@@ -148,6 +148,8 @@ Result<void> Network::set_up_bridge(unsigned index, const BridgeSpec& spec) {
                index,
                {.alias = alias(spec.name), .mac = bridge_mac(tag_, spec.name), .mtu = spec.mtu}));
     TRY_ON("bridge", spec.name, links_->set_bridge_options(index));
+    // The host has only IPv4 on it: a guest's router advertisements must find nobody.
+    TRY_ON("bridge", spec.name, links_->disable_ipv6(spec.name));
     TRY(release_other_ports(index, spec));
     for (const auto& port : spec.ports)
         TRY(attach(index, spec.name, port));

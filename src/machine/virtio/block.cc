@@ -145,7 +145,7 @@ void Block::start(Chain chain) {
 
 void Block::transfer(Chain chain, bool write, std::uint64_t sector) {
     auto length = write ? chain.readable_bytes() - header_bytes : chain.writable_bytes() - 1;
-    if (length % sector_bytes != 0 ||
+    if (length % sector_bytes != 0 || length > limits::max_block_request_bytes ||
         !range_fits(sector, length / sector_bytes, capacity_sectors_) ||
         (write && image_.read_only()))
         return answer(std::move(chain), io_error);
