@@ -1,0 +1,64 @@
+// A client's request, as the parent takes it apart: whatever it is, it is answered
+// exactly once with a last reply that is a JSON object.
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "control/control.h"
+
+using namespace vmhost;
+
+namespace {
+
+class OneMachine final : public control::Operations {
+public:
+    std::vector<control::VmRow> list() override { return {row_}; }
+    Result<control::VmRow> find(std::string_view vm) override {
+        if (vm == "a" || vm == "1")
+            return row_;
+        return fail(ErrorKind::not_found, "vm {} not found", printable(vm));
+    }
+    bool may_control(const control::Caller& caller, std::string_view) override {
+        return caller.uid == 0;
+    }
+    void start(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
+    Result<void> stop(std::string_view, bool, std::function<void()> ended) override {
+        if (ended)
+            ended_ = std::move(ended);
+        return {};
+    }
+    Result<void> wait(std::string_view, std::function<void()> ended) override {
+        ended_ = std::move(ended);
+        return {};
+    }
+    Result<Fd> console(std::string_view, bool) override {
+        return fail(ErrorKind::not_found, "console not found");
+    }
+    void end() {
+        if (auto ended = std::exchange(ended_, nullptr))
+            ended();
+    }
+
+private:
+    control::VmRow row_{.id = 1, .name = "a"};
+    std::function<void()> ended_;
+};
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    OneMachine machine;
+    control::Verbs verbs(machine);
+    int last = 0;
+    Bytes input(data, size);
+    auto uid = input.empty() ? 0u : input[0] & 1u;
+    verbs.handle({uid, uid}, as_text(input.subspan(input.empty() ? 0 : 1)),
+                 [&](control::Reply reply) {
+                     if (!nlohmann::json::parse(reply.json, nullptr, false).is_object())
+                         std::abort();
+                     last += reply.last;
+                 });
+    machine.end();
+    if (last != 1)
+        std::abort();
+    return 0;
+}
