@@ -50,7 +50,8 @@ Result<Gpa> load_initrd(Placement& placement, Bytes initrd, Gpa end) {
         return fail(ErrorKind::limit, "the initrd has {} bytes, at most {} are loaded",
                     initrd.size(), limits::max_initrd_bytes);
     auto start = placement.highest_free(initrd.size(), end);
-    if (!start)
+    // Below 1 MiB kernels put what they need to start.
+    if (!start || *start < 1 * MiB)
         return fail(ErrorKind::limit,
                     "the initrd of {} bytes does not fit beside it below {:#x}, the guest has {}M",
                     initrd.size(), end, placement.guest_mib());

@@ -81,8 +81,7 @@ Result<void> Placement::randomize(Gpa start, std::uint64_t size_bytes) {
 std::optional<Gpa> Placement::highest_free(std::uint64_t size_bytes, Gpa end) const {
     std::optional<Gpa> best;
     for (const auto& range : memory_.ranges()) {
-        // Below 1 MiB kernels put what they need to start.
-        if (!range.ram || range.start < 1 * MiB)
+        if (!range.ram)
             continue;
         Gpa below = std::min(range.start + range.size_bytes, end);
         while (below >= range.start && size_bytes <= below - range.start) {
