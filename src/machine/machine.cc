@@ -23,6 +23,7 @@
 
 #include "disk/disk.h"
 #include "machine/boot/boot.h"
+#include "machine/boot/disklabel.h"
 #include "machine/boot/firmware.h"
 #include "machine/cpu/cpu.h"
 #include "machine/device/cmos.h"
@@ -244,6 +245,18 @@ Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> dev
     return {};
 }
 
+std::optional<boot::Duid> duid_of(disk::Image& image) {
+    return boot::find_duid(
+        [&](std::uint64_t sector) -> std::optional<std::array<std::uint8_t, boot::sector_bytes>> {
+            std::array<std::uint8_t, boot::sector_bytes> bytes{};
+            const iovec into{bytes.data(), bytes.size()};
+            if (!range_fits(sector, 1, image.size_bytes() / boot::sector_bytes) ||
+                !image.readv({&into, 1}, sector * boot::sector_bytes))
+                return std::nullopt;
+            return bytes;
+        });
+}
+
 // The boot image into memory; what the first processor starts with.
 Result<CpuState> RealMachine::load() {
     const auto& boot = spec_.boot;
@@ -253,6 +266,9 @@ Result<CpuState> RealMachine::load() {
     request.command_line = boot.command_line;
     request.boot_mac = boot.boot_mac;
     request.howto = boot.howto;
+    // An installer's root is its ramdisk; an installed kernel's is the first disk.
+    if (!boot.boot_mac && !images_.empty())
+        request.boot_duid = duid_of(*images_.front());
     if (boot.image_fd < 0) {
         request.image = boot::seabios();
     } else {
