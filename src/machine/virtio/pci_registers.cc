@@ -60,8 +60,6 @@ std::size_t width_of(std::uint64_t offset) {
     }
 }
 
-constexpr std::uint16_t no_vector = 0xffff; // MSI-X is not offered
-
 std::uint32_t half(std::uint64_t value, std::uint32_t select) {
     return select > 1 ? 0 : static_cast<std::uint32_t>(value >> (32 * select));
 }
@@ -78,6 +76,11 @@ PciTransport::Slot* PciTransport::selected() {
 }
 const PciTransport::Slot* PciTransport::selected() const {
     return queue_select_ < slots_.size() ? slots_[queue_select_].get() : nullptr;
+}
+
+// What a vector register reads back: a vector that is not in the table is refused (4.1.5.1.2).
+std::uint16_t PciTransport::usable_vector(std::uint64_t wanted) const {
+    return wanted < msix()->vectors() ? static_cast<std::uint16_t>(wanted) : no_vector;
 }
 
 std::uint64_t PciTransport::offered_features() const {
@@ -102,8 +105,9 @@ std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) 
     case driver_feature:
         return half(driver_features_, driver_feature_select_);
     case config_msix_vector:
+        return config_vector_;
     case queue_msix_vector:
-        return no_vector;
+        return slot ? slot->vector : no_vector;
     case num_queues:
         return slots_.size();
     case device_status:
@@ -142,6 +146,13 @@ void PciTransport::write_common(std::uint64_t offset, std::uint64_t value, std::
         break;
     case driver_feature_select:
         driver_feature_select_ = static_cast<std::uint32_t>(value);
+        break;
+    case config_msix_vector:
+        config_vector_ = usable_vector(value);
+        break;
+    case queue_msix_vector:
+        if (slot)
+            slot->vector = usable_vector(value);
         break;
     case driver_feature:
         write_driver_features(static_cast<std::uint32_t>(value));
@@ -233,6 +244,7 @@ void PciTransport::reset() {
         slot->queue.reset();
         slot->addresses = {};
         slot->kicked = false;
+        slot->vector = no_vector;
     }
     if (was_active)
         device_->reset();
@@ -240,6 +252,7 @@ void PciTransport::reset() {
     driver_features_ = 0;
     beyond_features_ = false;
     queue_select_ = 0;
+    config_vector_ = no_vector;
     isr_ = 0;
     raise_interrupt(false);
     place_doorbells();

@@ -64,9 +64,11 @@ PciTransport::PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& me
     for (auto size : device_->queue_sizes()) {
         slots_.push_back(std::make_unique<Slot>(memory, size));
         slots_.back()->queue.allow_dma(false); // until the guest enables bus mastering
-        slots_.back()->queue.on_interrupt([this] { interrupt(); });
+        slots_.back()->queue.on_interrupt(
+            [this, slot = slots_.back().get()] { interrupt(slot->vector); });
     }
     add_bar(bar_index, Space::memory, bar_bytes, window_);
+    add_msix(msix_bar, static_cast<unsigned>(slots_.size()) + 1);
     add_capabilities();
     if (backend_ != nullptr)
         make_doorbells(loop);
@@ -261,7 +263,9 @@ void PciTransport::kick_all() {
     wakeup_.wake();
 }
 
-void PciTransport::interrupt() {
+void PciTransport::interrupt(std::uint16_t vector) {
+    if (msix_enabled())
+        return send_message(vector);
     isr_ |= 1;
     raise_interrupt(true);
 }

@@ -1,8 +1,11 @@
 // Puts a virtio device on the PCI bus: the modern (1.x) transport of the Virtual I/O
-// Device Specification 1.2, section 4.1. No legacy interface, no MSI-X: INTA only.
+// Device Specification 1.2, section 4.1. No legacy interface.
+//
+// Interrupts are MSI-X messages, one vector for the configuration and one per queue,
+// or INTA for guests that never enable MSI-X.
 //
 // One memory BAR of 16 KiB holds the four register blocks; the vendor capabilities
-// say where:
+// say where (the MSI-X table has the next BAR):
 //
 //   0x0000 common configuration    0x2000 device configuration
 //   0x1000 ISR status              0x3000 doorbells, 4 bytes per queue
@@ -28,7 +31,8 @@ namespace vmhost::machine::virtio {
 
 class PciTransport final : public PciFunction {
 public:
-    static constexpr unsigned bar_index = 0;
+    static constexpr unsigned bar_index = 0, msix_bar = 1;
+    static constexpr std::uint16_t no_vector = 0xffff; // VIRTIO_MSI_NO_VECTOR
     static constexpr std::uint32_t bar_bytes = 0x4000;
     static constexpr std::uint32_t common_offset = 0x0000, isr_offset = 0x1000,
                                    device_offset = 0x2000, notify_offset = 0x3000;
@@ -71,7 +75,8 @@ private:
         Fd doorbell;              // eventfd; none without a backend
         std::unique_ptr<Watch> doorbell_watch;
         bool doorbell_bound = false;
-        bool kicked = false; // to be notified by the next turn of the loop
+        std::uint16_t vector = no_vector; // guest-controlled, checked when written
+        bool kicked = false;              // to be notified by the next turn of the loop
     };
 
     enum Status : std::uint8_t { // 2.1; NEEDS_RESET (64) is never set
@@ -95,7 +100,7 @@ private:
     void deliver(std::uint16_t index);
     void deliver_kicked();
     void kick_all();
-    void interrupt();
+    void interrupt(std::uint16_t vector);
 
     // pci_registers.cc: the registers of common configuration and the life of the device.
     std::uint64_t read_common(std::uint64_t offset, std::size_t size) const;
@@ -107,6 +112,7 @@ private:
     bool features_acceptable() const;
     void activate();
     void reset();
+    std::uint16_t usable_vector(std::uint64_t wanted) const;
     Slot* selected();
     const Slot* selected() const;
 
@@ -124,6 +130,7 @@ private:
     std::uint64_t driver_features_ = 0;
     bool beyond_features_ = false; // the driver set a bit above 63
     std::uint16_t queue_select_ = 0;
+    std::uint16_t config_vector_ = no_vector;
     std::uint8_t status_ = 0;
     std::uint8_t status_before_reset_ = 0;
     std::uint8_t isr_ = 0;

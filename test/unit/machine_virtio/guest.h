@@ -28,7 +28,13 @@ public:
         rises += level && !levels[gsi];
         levels[gsi] = level;
     }
-    bool send_msi(std::uint64_t, std::uint32_t) override { return false; }
+    bool send_msi(std::uint64_t address, std::uint32_t data) override {
+        if (address >> 20 != 0xfee)
+            return false;
+        messages.emplace_back(address, data);
+        return true;
+    }
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> messages;
     std::map<unsigned, bool> levels;
     unsigned rises = 0;
 };
@@ -199,6 +205,39 @@ public:
         settle([&] { return (got = queue(index).used()).has_value(); });
         return *got;
     }
+    // MSI-X: a capability's offset, and the way of section 6.8.2 of the PCI specification.
+    unsigned capability(std::uint8_t id) {
+        unsigned at = config<std::uint8_t>(0x34);
+        while (at != 0 && config<std::uint8_t>(at) != id)
+            at = config<std::uint8_t>(at + 1);
+        return at;
+    }
+    void set_msix_control(std::uint16_t value) {
+        set_config<std::uint16_t>(capability(0x11) + 2, value);
+    }
+    std::uint64_t msix_table() {
+        auto bar = config<std::uint32_t>(capability(0x11) + 4) & 7;
+        return config<std::uint32_t>(0x10 + 4 * bar) & ~0xfU;
+    }
+    template <WireInteger T>
+    T read_table(std::uint64_t offset) {
+        std::uint8_t raw[sizeof(T)];
+        bus.read(Space::memory, msix_table() + offset, raw);
+        return load_le<T>(raw);
+    }
+    template <WireInteger T>
+    void write_table(std::uint64_t offset, T value) {
+        std::uint8_t raw[sizeof(T)];
+        store_le<T>(raw, value);
+        bus.write(Space::memory, msix_table() + offset, raw);
+    }
+    // Vector v sends data 0x40 + v, unmasked.
+    void fill_vector(unsigned vector, bool masked = false) {
+        write_table<std::uint64_t>(16 * vector, 0xfee00000);
+        write_table<std::uint32_t>(16 * vector + 8, 0x40 + vector);
+        write_table<std::uint32_t>(16 * vector + 12, masked);
+    }
+
     bool line() { return wires.levels[interrupt_line]; }
 
     machine::GuestMemory memory;
