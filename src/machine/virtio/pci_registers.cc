@@ -78,6 +78,11 @@ const PciTransport::Slot* PciTransport::selected() const {
     return queue_select_ < slots_.size() ? slots_[queue_select_].get() : nullptr;
 }
 
+// A reset has not ended while requests may still touch the guest's memory.
+std::uint8_t PciTransport::visible_status() const {
+    return status_ == 0 && !device_->quiescent() ? status_before_reset_ : status_;
+}
+
 // What a vector register reads back: a vector that is not in the table is refused (4.1.5.1.2).
 std::uint16_t PciTransport::usable_vector(std::uint64_t wanted) const {
     return wanted < msix()->vectors() ? static_cast<std::uint16_t>(wanted) : no_vector;
@@ -111,7 +116,7 @@ std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) 
     case num_queues:
         return slots_.size();
     case device_status:
-        return status_ == 0 && !device_->quiescent() ? status_before_reset_ : status_;
+        return visible_status();
     case config_generation:
         return 0; // the configuration never changes
     case queue_select:
@@ -192,7 +197,7 @@ void PciTransport::write_queue_address(std::uint64_t offset, std::uint32_t value
 }
 
 void PciTransport::write_driver_features(std::uint32_t value) {
-    if (status_ & features_ok)
+    if ((status_ & features_ok) || active_)
         return; // settled (3.1.1)
     if (driver_feature_select_ > 1)
         beyond_features_ = beyond_features_ || value != 0;
@@ -222,12 +227,14 @@ void PciTransport::write_status(std::uint8_t value) {
 }
 
 void PciTransport::activate() {
+    driver_features_ &= offered_features(); // a legacy driver's were never examined
     std::vector<Queue*> queues;
     for (auto& slot : slots_) {
         slot->queue.use_event_index(driver_features_ & feature_event_index);
         slot->queue.allow_indirect(driver_features_ & feature_indirect_descriptors);
         queues.push_back(slot->queue.enabled() ? &slot->queue : nullptr);
     }
+    active_ = true;
     device_->activate(driver_features_, std::move(queues));
     place_doorbells();
     kick_all(); // for a driver that published before it was ready
@@ -237,7 +244,7 @@ void PciTransport::reset() {
     // A second reset while the first one drains keeps what the guest reads meanwhile.
     if (status_ != 0)
         status_before_reset_ = status_;
-    bool was_active = status_ & driver_ok;
+    bool was_active = std::exchange(active_, false);
     status_ = 0;
     // Queues first: a chain that the device lets go of goes nowhere then.
     for (auto& slot : slots_) {
