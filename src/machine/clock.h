@@ -19,6 +19,8 @@ public:
     virtual std::uint64_t now_ns() const = 0;
     // Seconds since 1970, UTC, for the CMOS clock.
     virtual std::int64_t wall_seconds() const = 0;
+    // The same in microseconds, for guests that compare their clock with the host's.
+    virtual std::int64_t wall_us() const { return wall_seconds() * 1'000'000; }
 
     using Ticket = std::uint64_t; // 0 = none
     virtual Ticket schedule(std::uint64_t when_ns, std::function<void()> due) = 0;

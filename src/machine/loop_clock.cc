@@ -45,6 +45,12 @@ std::int64_t LoopClock::wall_seconds() const {
     return now.tv_sec;
 }
 
+std::int64_t LoopClock::wall_us() const {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return std::int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
+}
+
 Clock::Ticket LoopClock::schedule(std::uint64_t when_ns, std::function<void()> due) {
     Ticket ticket = ++last_ticket_;
     deadlines_.emplace(Key{when_ns, ticket}, std::move(due));

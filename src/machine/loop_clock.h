@@ -24,6 +24,7 @@ public:
 
     std::uint64_t now_ns() const override;
     std::int64_t wall_seconds() const override;
+    std::int64_t wall_us() const override;
     Ticket schedule(std::uint64_t when_ns, std::function<void()> due) override;
     void cancel(Ticket ticket) override;
 

@@ -40,6 +40,7 @@
 #include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/rng.h"
+#include "machine/virtio/vmmci.h"
 
 namespace vmhost::machine {
 
@@ -119,11 +120,14 @@ public:
     Result<void> assemble();
     Result<void> start() override;
     MachineCounters counters() const override;
+    bool ask_to_shut_down() override;
+    bool ask_to_sync_clock() override;
 
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
     Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<void> add_vmmci();
     Result<CpuState> load();
     Result<void> make_vcpus(const CpuState& first);
     void connect_console();
@@ -157,6 +161,8 @@ private:
     std::vector<std::unique_ptr<disk::Image>> images_;
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
+    virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
+    std::atomic<bool> shutting_down_{false};        // was asked to: a reset is its end
 
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
     std::vector<std::thread> threads_;
@@ -211,7 +217,8 @@ Result<void> RealMachine::make_isa_devices() {
     return {};
 }
 
-// Slots in vmd's order: host bridge, entropy, networks, disks. OpenBSD numbers its devices by it.
+// Slots in vmd's order: host bridge, entropy, networks, disks, vmmci. OpenBSD numbers its devices
+// by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
     pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
@@ -231,6 +238,21 @@ Result<void> RealMachine::make_pci_devices() {
         TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
                                                          bus_.lock())));
     }
+    return add_vmmci();
+}
+
+Result<void> RealMachine::add_vmmci() {
+    virtio::Vmmci::Hooks hooks;
+    hooks.powers_off = [this] { end({.how = MachineEnd::How::power_off}); };
+    hooks.gave_up = [this](bool acked) {
+        end({.how = MachineEnd::How::power_off,
+             .text = acked ? "the guest did not come to its end" : "the guest did not answer"});
+    };
+    auto made = std::make_unique<virtio::Vmmci>(spec_.name + "-vmmci", *clock_, std::move(hooks));
+    made->set_interrupt(
+        static_cast<std::uint8_t>(pci_lines[transports_.size() % pci_lines.size()]));
+    vmmci_ = made.get();
+    TRY(pci_->add(std::move(made)));
     return {};
 }
 
@@ -379,6 +401,8 @@ void RealMachine::end(MachineEnd how) {
         std::scoped_lock guard(end_mutex_);
         if (end_)
             return;
+        if (shutting_down_ && how.how == MachineEnd::How::reset)
+            how.how = MachineEnd::How::power_off;
         end_ = std::move(how);
     }
     stopping_ = true;
@@ -414,6 +438,20 @@ void RealMachine::woken() {
 RealMachine::~RealMachine() {
     stop_vcpus();
     console_.on_input({}, {});
+}
+
+// REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.
+bool RealMachine::ask_to_shut_down() {
+    std::scoped_lock guard(bus_.lock());
+    if (!vmmci_->send(virtio::Vmmci::Command::reboot))
+        return false;
+    shutting_down_ = true;
+    return true;
+}
+
+bool RealMachine::ask_to_sync_clock() {
+    std::scoped_lock guard(bus_.lock());
+    return vmmci_->send(virtio::Vmmci::Command::sync_clock);
 }
 
 MachineCounters RealMachine::counters() const {

@@ -83,6 +83,13 @@ public:
     virtual ~Machine() = default; // stops the vCPUs, drains I/O
     virtual Result<void> start() = 0;
     virtual MachineCounters counters() const = 0;
+
+    // Asks the guest to end by itself, through vmmci(4); false when nobody in it listens. From
+    // then on a reset counts as power_off, and so does a guest that has not answered within three
+    // seconds or not ended two minutes after its answer. Loop thread.
+    virtual bool ask_to_shut_down() = 0;
+    // Asks the guest to look at the host's clock, after it stood still; false as above.
+    virtual bool ask_to_sync_clock() = 0;
 };
 
 // The serial console of one guest: a ring of the last output, many readers, one writer.

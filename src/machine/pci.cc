@@ -3,7 +3,7 @@
 //
 // Follows the PCI Local Bus Specification 3.0: section 3.2.2.3.2 (configuration
 // mechanism #1), 6.1 and 6.2 (header, command and status), 6.2.5 (base address
-// registers), 6.7 (capabilities). Port 0xcf9 is the reset control register of
+// registers), 6.7 (capabilities), 6.8.2 (MSI-X). Port 0xcf9 is the reset control register of
 // Intel's PIIX3 and later.
 //
 // A configuration byte is storage behind a write mask; that alone gives BARs their
@@ -41,6 +41,8 @@ constexpr std::uint16_t command_serr = 1 << 8;
 constexpr std::uint16_t command_no_interrupt = 1 << 10;
 constexpr std::uint8_t status_interrupt = 1 << 3;
 constexpr std::uint8_t status_capabilities = 1 << 4;
+constexpr std::uint8_t capability_msix = 0x11;
+constexpr std::uint16_t msix_enable = 1 << 15, msix_function_mask = 1 << 14;
 constexpr std::uint8_t reset_cpu = 1 << 2;
 constexpr std::size_t slot_count = 32;
 constexpr std::uint32_t enable_bit = 1U << 31;
@@ -116,6 +118,10 @@ void PciFunction::write_config(unsigned offset, Bytes data) {
     }
     if (offset < end_of_bars) {
         update_decoding();
+        update_messages();
+        update_interrupt();
+    } else if (msix_ && offset < msix_capability_ + 4 && offset + data.size() > msix_capability_) {
+        update_messages();
         update_interrupt();
     }
 }
@@ -171,9 +177,38 @@ void PciFunction::raise_interrupt(bool level) {
     update_interrupt();
 }
 
+void PciFunction::add_msix(unsigned bar, unsigned vectors) {
+    msix_ = std::make_unique<MsixTable>(name_ + " msix", vectors);
+    add_bar(bar, Space::memory, msix_->bar_bytes(), *msix_);
+    ByteWriter body;
+    body.le(static_cast<std::uint16_t>(msix_->vectors() - 1));
+    body.le<std::uint32_t>(bar); // table at offset 0
+    body.le<std::uint32_t>(msix_->pending_offset() | bar);
+    msix_capability_ = add_capability(capability_msix, body.buffer());
+    constexpr std::uint8_t control[2] = {0, (msix_enable | msix_function_mask) >> 8};
+    allow_writes(msix_capability_ + 2, control);
+}
+
+bool PciFunction::msix_enabled() const {
+    return msix_ &&
+           load_le<std::uint16_t>(Bytes(config_).subspan(msix_capability_ + 2)) & msix_enable;
+}
+
+void PciFunction::send_message(unsigned vector) {
+    if (msix_enabled())
+        msix_->raise(vector);
+}
+
+void PciFunction::update_messages() {
+    if (!msix_)
+        return;
+    auto control = load_le<std::uint16_t>(Bytes(config_).subspan(msix_capability_ + 2));
+    msix_->control(control & msix_enable, !(control & msix_function_mask) && bus_master());
+}
+
 void PciFunction::update_interrupt() {
     auto command = load_le<std::uint16_t>(Bytes(config_).subspan(command_offset));
-    bool drive = level_ && !(command & command_no_interrupt);
+    bool drive = level_ && !(command & command_no_interrupt) && !msix_enabled();
     if (drive == driven_ || interrupts_ == nullptr || config_[0x3d] == 0)
         return;
     driven_ = drive;
@@ -257,6 +292,8 @@ Result<unsigned> PciHost::add(std::unique_ptr<PciFunction> function) {
                     function->name(), slot_count);
     function->bus_ = &bus_;
     function->interrupts_ = &interrupts_;
+    if (function->msix_)
+        function->msix_->connect(interrupts_);
     slots_.push_back(std::move(function));
     return static_cast<unsigned>(slots_.size() - 1);
 }

@@ -13,6 +13,7 @@
 
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "machine/msix.h"
 
 namespace vmhost::machine {
 
@@ -44,7 +45,17 @@ public:
     // register is read-only: the wiring is fixed, and SeaBIOS would write what a PIIX3 routes.
     void set_interrupt(std::uint8_t line);
     std::uint8_t interrupt_line() const { return config_[0x3c]; }
+    // While the guest has MSI-X enabled the line stays down, whatever is asked here.
     void raise_interrupt(bool level);
+
+    // Called while the machine is built: gives the function MSI-X with this many vectors, in a
+    // memory BAR of its own.
+    void add_msix(unsigned bar, unsigned vectors);
+    // Null without add_msix.
+    const MsixTable* msix() const { return msix_.get(); }
+    bool msix_enabled() const;
+    // Sends the message of a vector; of one that is not there, nothing.
+    void send_message(unsigned vector);
     bool bus_master() const { return config_[4] & 4; }
 
 protected:
@@ -69,6 +80,7 @@ private:
     void release_bars();
     void claim_bars();
     void update_interrupt();
+    void update_messages();
 
     std::string name_;
     std::array<std::uint8_t, config_bytes> config_{};
@@ -76,6 +88,8 @@ private:
     std::array<Bar, bar_count> bars_{};
     unsigned next_capability_ = 0x40;
     unsigned last_capability_ = 0x34;
+    std::unique_ptr<MsixTable> msix_;
+    unsigned msix_capability_ = 0;
     Bus* bus_ = nullptr;
     Interrupts* interrupts_ = nullptr;
     std::uint8_t input_ = 0; // of the interrupt controller

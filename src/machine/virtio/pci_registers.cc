@@ -60,8 +60,6 @@ std::size_t width_of(std::uint64_t offset) {
     }
 }
 
-constexpr std::uint16_t no_vector = 0xffff; // MSI-X is not offered
-
 std::uint32_t half(std::uint64_t value, std::uint32_t select) {
     return select > 1 ? 0 : static_cast<std::uint32_t>(value >> (32 * select));
 }
@@ -78,6 +76,16 @@ PciTransport::Slot* PciTransport::selected() {
 }
 const PciTransport::Slot* PciTransport::selected() const {
     return queue_select_ < slots_.size() ? slots_[queue_select_].get() : nullptr;
+}
+
+// A reset has not ended while requests may still touch the guest's memory.
+std::uint8_t PciTransport::visible_status() const {
+    return status_ == 0 && !device_->quiescent() ? status_before_reset_ : status_;
+}
+
+// What a vector register reads back: a vector that is not in the table is refused (4.1.5.1.2).
+std::uint16_t PciTransport::usable_vector(std::uint64_t wanted) const {
+    return wanted < msix()->vectors() ? static_cast<std::uint16_t>(wanted) : no_vector;
 }
 
 std::uint64_t PciTransport::offered_features() const {
@@ -102,12 +110,13 @@ std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) 
     case driver_feature:
         return half(driver_features_, driver_feature_select_);
     case config_msix_vector:
+        return config_vector_;
     case queue_msix_vector:
-        return no_vector;
+        return slot ? slot->vector : no_vector;
     case num_queues:
         return slots_.size();
     case device_status:
-        return status_ == 0 && !device_->quiescent() ? status_before_reset_ : status_;
+        return visible_status();
     case config_generation:
         return 0; // the configuration never changes
     case queue_select:
@@ -142,6 +151,13 @@ void PciTransport::write_common(std::uint64_t offset, std::uint64_t value, std::
         break;
     case driver_feature_select:
         driver_feature_select_ = static_cast<std::uint32_t>(value);
+        break;
+    case config_msix_vector:
+        config_vector_ = usable_vector(value);
+        break;
+    case queue_msix_vector:
+        if (slot)
+            slot->vector = usable_vector(value);
         break;
     case driver_feature:
         write_driver_features(static_cast<std::uint32_t>(value));
@@ -181,7 +197,7 @@ void PciTransport::write_queue_address(std::uint64_t offset, std::uint32_t value
 }
 
 void PciTransport::write_driver_features(std::uint32_t value) {
-    if (status_ & features_ok)
+    if ((status_ & features_ok) || active_)
         return; // settled (3.1.1)
     if (driver_feature_select_ > 1)
         beyond_features_ = beyond_features_ || value != 0;
@@ -211,12 +227,14 @@ void PciTransport::write_status(std::uint8_t value) {
 }
 
 void PciTransport::activate() {
+    driver_features_ &= offered_features(); // a legacy driver's were never examined
     std::vector<Queue*> queues;
     for (auto& slot : slots_) {
         slot->queue.use_event_index(driver_features_ & feature_event_index);
         slot->queue.allow_indirect(driver_features_ & feature_indirect_descriptors);
         queues.push_back(slot->queue.enabled() ? &slot->queue : nullptr);
     }
+    active_ = true;
     device_->activate(driver_features_, std::move(queues));
     place_doorbells();
     kick_all(); // for a driver that published before it was ready
@@ -226,13 +244,14 @@ void PciTransport::reset() {
     // A second reset while the first one drains keeps what the guest reads meanwhile.
     if (status_ != 0)
         status_before_reset_ = status_;
-    bool was_active = status_ & driver_ok;
+    bool was_active = std::exchange(active_, false);
     status_ = 0;
     // Queues first: a chain that the device lets go of goes nowhere then.
     for (auto& slot : slots_) {
         slot->queue.reset();
         slot->addresses = {};
         slot->kicked = false;
+        slot->vector = no_vector;
     }
     if (was_active)
         device_->reset();
@@ -240,6 +259,7 @@ void PciTransport::reset() {
     driver_features_ = 0;
     beyond_features_ = false;
     queue_select_ = 0;
+    config_vector_ = no_vector;
     isr_ = 0;
     raise_interrupt(false);
     place_doorbells();

@@ -13,6 +13,7 @@ namespace vmhost::machine::virtio {
 namespace {
 
 constexpr std::uint16_t vendor = 0x1af4, first_modern_device = 0x1040;
+using Interface = PciTransport::Interface;
 constexpr std::uint8_t vendor_capability = 0x09;
 enum CapabilityType : std::uint8_t { common = 1, notify = 2, isr = 3, device = 4, window = 5 };
 constexpr std::uint32_t common_bytes = 56;
@@ -20,12 +21,28 @@ constexpr std::uint32_t common_bytes = 56;
 constexpr unsigned register_command = 0x04, register_bars = 0x10;
 constexpr std::uint16_t command_memory = 2;
 
-PciFunction::Identity identity_of(DeviceType type) {
+// Table of 4.1.2.1: not in the order of the types.
+std::uint16_t transitional_device(DeviceType type) {
+    switch (type) {
+    case DeviceType::net:
+        return 0x1000;
+    case DeviceType::block:
+        return 0x1001;
+    case DeviceType::rng:
+        break;
+    }
+    return 0x1005;
+}
+
+PciFunction::Identity identity_of(DeviceType type, Interface interface) {
+    bool modern = interface == Interface::modern;
     PciFunction::Identity identity;
     identity.vendor = identity.subsystem_vendor = vendor;
-    identity.device = static_cast<std::uint16_t>(first_modern_device + static_cast<unsigned>(type));
+    identity.device =
+        modern ? static_cast<std::uint16_t>(first_modern_device + static_cast<unsigned>(type))
+               : transitional_device(type);
     identity.subsystem = static_cast<std::uint16_t>(type);
-    identity.revision = 1;
+    identity.revision = modern ? 1 : 0;
     switch (type) {
     case DeviceType::net:
         identity.base_class = 0x02; // network, Ethernet
@@ -42,12 +59,12 @@ PciFunction::Identity identity_of(DeviceType type) {
 }
 
 // struct virtio_pci_cap without its first two bytes (4.1.4).
-ByteWriter capability(std::uint8_t length, std::uint8_t type, std::uint32_t offset,
+ByteWriter capability(std::uint8_t length, std::uint8_t type, unsigned bar, std::uint32_t offset,
                       std::uint32_t block_bytes) {
     ByteWriter body;
     body.le<std::uint8_t>(length);
     body.le<std::uint8_t>(type);
-    body.le<std::uint8_t>(PciTransport::bar_index);
+    body.le(static_cast<std::uint8_t>(bar));
     body.zeros(3); // id, padding
     body.le(offset);
     body.le(block_bytes);
@@ -57,16 +74,22 @@ ByteWriter capability(std::uint8_t length, std::uint8_t type, std::uint32_t offs
 } // namespace
 
 PciTransport::PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& memory, Loop& loop,
-                           Bus::Lock& lock, Backend* backend)
-    : PciFunction(std::string(device->name()), identity_of(device->type())),
+                           Bus::Lock& lock, Backend* backend, Interface interface)
+    : PciFunction(std::string(device->name()), identity_of(device->type(), interface)),
       device_(std::move(device)), lock_(lock), backend_(backend), window_(*this),
+      legacy_window_(*this), memory_bar_(interface == Interface::modern ? 0 : 2),
       wakeup_(loop, [this] { deliver_kicked(); }) {
     for (auto size : device_->queue_sizes()) {
         slots_.push_back(std::make_unique<Slot>(memory, size));
         slots_.back()->queue.allow_dma(false); // until the guest enables bus mastering
-        slots_.back()->queue.on_interrupt([this] { interrupt(); });
+        slots_.back()->queue.on_interrupt(
+            [this, slot = slots_.back().get()] { interrupt(slot->vector); });
     }
-    add_bar(bar_index, Space::memory, bar_bytes, window_);
+    if (interface == Interface::transitional)
+        add_bar(legacy_bar, Space::port, legacy_bar_bytes(device_->config().size()),
+                legacy_window_);
+    add_bar(memory_bar_, Space::memory, bar_bytes, window_);
+    add_msix(msix_bar, static_cast<unsigned>(slots_.size()) + 1);
     add_capabilities();
     if (backend_ != nullptr)
         make_doorbells(loop);
@@ -80,7 +103,7 @@ PciTransport::~PciTransport() {
 void PciTransport::add_capabilities() {
     add_block_capability(common, common_offset, common_bytes);
     auto queues = static_cast<std::uint32_t>(slots_.size());
-    auto doorbells = capability(20, notify, notify_offset, queues * notify_multiplier);
+    auto doorbells = capability(20, notify, memory_bar_, notify_offset, queues * notify_multiplier);
     doorbells.le(notify_multiplier);
     add_capability(vendor_capability, doorbells.buffer());
     add_block_capability(isr, isr_offset, 1);
@@ -89,7 +112,7 @@ void PciTransport::add_capabilities() {
                              static_cast<std::uint32_t>(bytes));
     // The window for guests that cannot reach the BAR: BAR, offset and length are the guest's
     // to write; the four data bytes are served in read_config and write_config (4.1.4.9).
-    auto access = capability(20, window, 0, 0);
+    auto access = capability(20, window, 0, 0, 0);
     access.zeros(4);
     window_capability_ = add_capability(vendor_capability, access.buffer());
     constexpr std::array<std::uint8_t, 8> all = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -99,7 +122,7 @@ void PciTransport::add_capabilities() {
 
 void PciTransport::add_block_capability(std::uint8_t type, std::uint32_t offset,
                                         std::uint32_t length) {
-    add_capability(vendor_capability, capability(16, type, offset, length).buffer());
+    add_capability(vendor_capability, capability(16, type, memory_bar_, offset, length).buffer());
 }
 
 bool PciTransport::in_window_data(unsigned offset, std::size_t size) const {
@@ -111,7 +134,7 @@ bool PciTransport::window_access(std::uint32_t& offset, std::uint32_t& length) {
     auto fields = Bytes(config()).subspan(window_capability_, 16);
     offset = load_le<std::uint32_t>(fields.subspan(8));
     length = load_le<std::uint32_t>(fields.subspan(12));
-    return fields[4] == bar_index && (length == 1 || length == 2 || length == 4) &&
+    return fields[4] == memory_bar_ && (length == 1 || length == 2 || length == 4) &&
            offset % length == 0 && range_fits(offset, length, bar_bytes);
 }
 
@@ -151,16 +174,23 @@ void PciTransport::read_bar(std::uint64_t offset, MutableBytes data) {
         store_le(value, read_common(offset, data.size()));
         std::ranges::copy(Bytes(value).first(data.size()), data.begin());
     } else if (offset < device_offset) {
-        if (offset != isr_offset || data.size() != 1)
-            return;
-        data[0] = std::exchange(isr_, std::uint8_t{0}); // reading acknowledges (4.1.4.5)
-        raise_interrupt(false);
+        if (offset == isr_offset && data.size() == 1)
+            data[0] = read_isr();
     } else if (offset < notify_offset) {
-        auto config = device_->config();
-        offset -= device_offset;
-        for (std::size_t i = 0; i < data.size() && offset + i < config.size(); ++i)
-            data[i] = config[offset + i];
+        read_device_config(offset - device_offset, data);
     }
+}
+
+void PciTransport::read_device_config(std::uint64_t offset, MutableBytes data) const {
+    auto config = device_->config();
+    for (std::size_t i = 0; i < data.size() && offset + i < config.size(); ++i)
+        data[i] = config[offset + i];
+}
+
+// Reading acknowledges (4.1.4.5).
+std::uint8_t PciTransport::read_isr() {
+    raise_interrupt(false);
+    return std::exchange(isr_, std::uint8_t{0});
 }
 
 void PciTransport::write_bar(std::uint64_t offset, Bytes data) {
@@ -203,8 +233,8 @@ void PciTransport::make_doorbells(Loop& loop) {
 void PciTransport::place_doorbells() {
     bool decoded =
         load_le<std::uint16_t>(Bytes(config()).subspan(register_command)) & command_memory;
-    bool in_use = backend_ != nullptr && status_ & driver_ok;
-    auto base = load_le<std::uint32_t>(Bytes(config()).subspan(register_bars + 4 * bar_index)) &
+    bool in_use = backend_ != nullptr && active_;
+    auto base = load_le<std::uint32_t>(Bytes(config()).subspan(register_bars + 4 * memory_bar_)) &
                 ~(bar_bytes - 1);
     if (!decoded || !in_use)
         base = 0;
@@ -240,7 +270,7 @@ void PciTransport::unbind_doorbells() {
 
 void PciTransport::deliver(std::uint16_t index) {
     auto& slot = *slots_[index];
-    if (!(status_ & driver_ok) || !slot.queue.enabled() || !bus_master())
+    if (!active_ || !slot.queue.enabled() || !bus_master())
         return;
     if (device_->notify(index)) {
         slot.kicked = true;
@@ -261,7 +291,9 @@ void PciTransport::kick_all() {
     wakeup_.wake();
 }
 
-void PciTransport::interrupt() {
+void PciTransport::interrupt(std::uint16_t vector) {
+    if (msix_enabled())
+        return send_message(vector);
     isr_ |= 1;
     raise_interrupt(true);
 }

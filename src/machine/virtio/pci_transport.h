@@ -1,11 +1,19 @@
 // Puts a virtio device on the PCI bus: the modern (1.x) transport of the Virtual I/O
-// Device Specification 1.2, section 4.1. No legacy interface, no MSI-X: INTA only.
+// Device Specification 1.2, section 4.1; as a transitional device also the legacy one of 0.9.
+//
+// Interrupts are MSI-X messages, one vector for the configuration and one per queue,
+// or INTA for guests that never enable MSI-X.
 //
 // One memory BAR of 16 KiB holds the four register blocks; the vendor capabilities
-// say where:
+// say where (BAR 0, or BAR 2 of a transitional device, whose BAR 0 are the legacy registers;
+// the MSI-X table has BAR 1):
 //
 //   0x0000 common configuration    0x2000 device configuration
 //   0x1000 ISR status              0x3000 doorbells, 4 bytes per queue
+//
+// A transitional device differs in its ids, its revision 0, and a driver that may not know
+// VERSION_1: VirtioDevice::activate sees that in the features. Legacy drivers do not wait for
+// a reset to end; requests in flight at that moment run to their end behind their back.
 //
 // A doorbell reaches the device on the loop thread: through an eventfd that the CPU
 // backend signals by itself, or, where it cannot, through the register write and a
@@ -28,7 +36,9 @@ namespace vmhost::machine::virtio {
 
 class PciTransport final : public PciFunction {
 public:
-    static constexpr unsigned bar_index = 0;
+    enum class Interface : std::uint8_t { modern, transitional };
+    static constexpr unsigned legacy_bar = 0, msix_bar = 1;
+    static constexpr std::uint16_t no_vector = 0xffff; // VIRTIO_MSI_NO_VECTOR
     static constexpr std::uint32_t bar_bytes = 0x4000;
     static constexpr std::uint32_t common_offset = 0x0000, isr_offset = 0x1000,
                                    device_offset = 0x2000, notify_offset = 0x3000;
@@ -37,7 +47,7 @@ public:
     // memory, loop, lock and backend outlive the transport; backend may be null (no doorbells
     // in the kernel then).
     PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& memory, Loop& loop,
-                 Bus::Lock& lock, Backend* backend);
+                 Bus::Lock& lock, Backend* backend, Interface interface = Interface::modern);
     ~PciTransport() override;
 
     void read_config(unsigned offset, MutableBytes data) override;
@@ -64,6 +74,22 @@ private:
         PciTransport& transport_;
     };
 
+    // And in the I/O BAR of a transitional device.
+    class LegacyWindow final : public Device {
+    public:
+        explicit LegacyWindow(PciTransport& transport) : transport_(transport) {}
+        std::string_view name() const override { return transport_.device_->name(); }
+        void read(std::uint64_t offset, MutableBytes data) override {
+            transport_.read_legacy(offset, data);
+        }
+        void write(std::uint64_t offset, Bytes data) override {
+            transport_.write_legacy(offset, data);
+        }
+
+    private:
+        PciTransport& transport_;
+    };
+
     struct Slot {
         Slot(GuestMemory& memory, std::uint16_t size) : queue(memory, size) {}
         Queue queue;
@@ -71,7 +97,8 @@ private:
         Fd doorbell;              // eventfd; none without a backend
         std::unique_ptr<Watch> doorbell_watch;
         bool doorbell_bound = false;
-        bool kicked = false; // to be notified by the next turn of the loop
+        std::uint16_t vector = no_vector; // guest-controlled, checked when written
+        bool kicked = false;              // to be notified by the next turn of the loop
     };
 
     enum Status : std::uint8_t { // 2.1; NEEDS_RESET (64) is never set
@@ -89,13 +116,25 @@ private:
     bool in_window_data(unsigned offset, std::size_t size) const;
     bool window_access(std::uint32_t& offset, std::uint32_t& length);
     void read_bar(std::uint64_t offset, MutableBytes data);
+    void read_device_config(std::uint64_t offset, MutableBytes data) const;
+    std::uint8_t read_isr();
     void write_bar(std::uint64_t offset, Bytes data);
     void place_doorbells();
     void unbind_doorbells();
     void deliver(std::uint16_t index);
     void deliver_kicked();
     void kick_all();
-    void interrupt();
+    void interrupt(std::uint16_t vector);
+
+    // pci_legacy.cc: the registers of 0.9.
+    static std::uint32_t legacy_bar_bytes(std::size_t config_bytes);
+    std::uint32_t legacy_features() const;
+    void read_legacy(std::uint64_t offset, MutableBytes data);
+    std::uint32_t read_legacy_register(std::uint64_t offset);
+    void write_legacy(std::uint64_t offset, Bytes data);
+    void write_queue_page(std::uint32_t page);
+    void notify_legacy(std::uint32_t index);
+    void write_legacy_status(std::uint8_t value);
 
     // pci_registers.cc: the registers of common configuration and the life of the device.
     std::uint64_t read_common(std::uint64_t offset, std::size_t size) const;
@@ -103,10 +142,12 @@ private:
     void write_driver_features(std::uint32_t value);
     void write_queue_address(std::uint64_t offset, std::uint32_t value);
     void write_status(std::uint8_t value);
+    std::uint8_t visible_status() const;
     std::uint64_t offered_features() const;
     bool features_acceptable() const;
     void activate();
     void reset();
+    std::uint16_t usable_vector(std::uint64_t wanted) const;
     Slot* selected();
     const Slot* selected() const;
 
@@ -116,6 +157,8 @@ private:
     Bus::Lock& lock_;
     Backend* backend_;
     Window window_;
+    LegacyWindow legacy_window_;
+    const unsigned memory_bar_;
     Wakeup wakeup_;
     unsigned window_capability_ = 0; // where the PCI configuration access capability is
     std::uint32_t bound_base_ = 0;   // BAR address the doorbells are bound for, 0 = none
@@ -123,7 +166,9 @@ private:
     std::uint32_t device_feature_select_ = 0, driver_feature_select_ = 0;
     std::uint64_t driver_features_ = 0;
     bool beyond_features_ = false; // the driver set a bit above 63
+    bool active_ = false;          // the device has its queues
     std::uint16_t queue_select_ = 0;
+    std::uint16_t config_vector_ = no_vector;
     std::uint8_t status_ = 0;
     std::uint8_t status_before_reset_ = 0;
     std::uint8_t isr_ = 0;

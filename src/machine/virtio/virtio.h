@@ -17,6 +17,7 @@ namespace vmhost::machine::virtio {
 enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4 };
 
 // Features of the queues and the transport (section 6); PciTransport offers them for every device.
+inline constexpr std::uint64_t feature_any_layout = 1ULL << 27; // of legacy drivers
 inline constexpr std::uint64_t feature_indirect_descriptors = 1ULL << 28;
 inline constexpr std::uint64_t feature_event_index = 1ULL << 29;
 inline constexpr std::uint64_t feature_version_1 = 1ULL << 32;
@@ -31,7 +32,9 @@ public:
     virtual Bytes config() const = 0; // device-specific configuration, read-only for the guest
 
     // The driver set DRIVER_OK: the enabled queues are the device's until reset(). A queue that
-    // was not enabled is null. Each enabled queue is notified once right after.
+    // was not enabled is null. Each enabled queue is notified once right after. Without VERSION_1
+    // the driver is a legacy one; it may add queues later: then this is called again, with the
+    // same features and no reset() in between.
     virtual void activate(std::uint64_t driver_features, std::vector<Queue*> queues) = 0;
     // True when there is more to do than fits into one turn of the loop: call again.
     virtual bool notify(std::uint16_t queue) = 0;

@@ -17,7 +17,7 @@ namespace vmhost::fuzz {
 class NoWires final : public machine::Interrupts {
 public:
     void set_level(unsigned, bool) override {}
-    bool send_msi(std::uint64_t, std::uint32_t) override { return false; }
+    bool send_msi(std::uint64_t address, std::uint32_t) override { return address >> 20 == 0xfee; }
 };
 
 struct Machine {
@@ -77,7 +77,34 @@ struct Machine {
         if (!good)
             std::abort();
     }
-    std::uint64_t bar(unsigned device) const { return 0xe0000000 + 0x4000ULL * device; }
+    // Where the guest has put a BAR, so that accesses still meet something after it moved.
+    std::uint64_t bar(unsigned device, unsigned index = 0) const {
+        std::uint8_t raw[4];
+        host->at(device + 1)->read_config(0x10 + 4 * index, raw);
+        return load_le<std::uint32_t>(Bytes(raw)) & ~0xfU;
+    }
+    // As a driver does it: MSI-X on, vector 1 filled in, the queue on some vector.
+    void use_vectors(unsigned device, std::uint8_t how) {
+        auto& function = *host->at(device + 1);
+        auto byte = [&](unsigned at) {
+            std::uint8_t value = 0;
+            function.read_config(at, {&value, 1});
+            return value;
+        };
+        unsigned at = byte(0x34);
+        while (byte(at) != 0x11)
+            at = byte(at + 1);
+        std::uint8_t raw[4];
+        store_le<std::uint16_t>(raw, static_cast<std::uint16_t>((how & 3) << 14));
+        function.write_config(at + 2, Bytes(raw).first(2));
+        auto set = [&](unsigned offset, std::uint32_t value) {
+            store_le<std::uint32_t>(raw, value);
+            bus.write(machine::Space::memory, bar(device, 1) + offset, raw);
+        };
+        set(16, 0xfee00000);
+        set(28, 0);
+        write<std::uint16_t>(device, 26, how >> 4);
+    }
     template <WireInteger T>
     void write(unsigned device, std::uint64_t offset, T value) {
         std::uint8_t raw[sizeof(T)];

@@ -39,6 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             break;
         }
         case 1:
+            if (what & 8) // a driver that enables MSI-X and gives the queue a vector
+                machine.use_vectors(device, input.le<std::uint8_t>());
             machine.loop.run_once(false);
             break;
         case 2: // the way of a driver, so that deeper states are met
@@ -53,6 +55,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             machine.write<std::uint8_t>(device, 20, 15);
             break;
         case 4:
+            if (what & 8) { // the MSI-X table and the pending bits
+                auto offset = input.le<std::uint8_t>();
+                access(Space::memory,
+                       machine.bar(device, 1) + (offset & 0x80 ? 2048 : 0) + (offset & 0x7f));
+                break;
+            }
             access(Space::memory, machine.bar(device) + 0x3000 + input.le<std::uint8_t>());
             break;
         case 5:

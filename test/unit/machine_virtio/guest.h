@@ -28,7 +28,13 @@ public:
         rises += level && !levels[gsi];
         levels[gsi] = level;
     }
-    bool send_msi(std::uint64_t, std::uint32_t) override { return false; }
+    bool send_msi(std::uint64_t address, std::uint32_t data) override {
+        if (address >> 20 != 0xfee)
+            return false;
+        messages.emplace_back(address, data);
+        return true;
+    }
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> messages;
     std::map<unsigned, bool> levels;
     unsigned rises = 0;
 };
@@ -73,11 +79,14 @@ public:
     static constexpr Gpa ram_bytes = 16 << 20;
     static constexpr unsigned interrupt_line = 11;
 
-    explicit Guest(std::unique_ptr<machine::virtio::VirtioDevice> device = nullptr) {
+    using Interface = PciTransport::Interface;
+
+    explicit Guest(std::unique_ptr<machine::virtio::VirtioDevice> device = nullptr,
+                   Interface interface = Interface::modern) {
         REQUIRE(memory.add(0, ram_bytes, true));
         REQUIRE(bus.insert(Space::port, 0xcf8, 8, *host));
         if (device)
-            add(std::move(device));
+            add(std::move(device), nullptr, interface);
     }
     ~Guest() {
         host.reset(); // devices go before the loop and the memory
@@ -85,15 +94,18 @@ public:
     }
 
     PciTransport& add(std::unique_ptr<machine::virtio::VirtioDevice> device,
-                      machine::Backend* backend = nullptr) {
-        auto made =
-            std::make_unique<PciTransport>(std::move(device), memory, loop, bus.lock(), backend);
+                      machine::Backend* backend = nullptr,
+                      Interface interface = Interface::modern) {
+        auto made = std::make_unique<PciTransport>(std::move(device), memory, loop, bus.lock(),
+                                                   backend, interface);
         made->set_interrupt(interrupt_line);
         transport = made.get();
         slot = *host->add(std::move(made));
         host->place_bars();
-        base = config<std::uint32_t>(0x10) & ~0xfU;
+        bool modern = interface == Interface::modern;
+        base = config<std::uint32_t>(modern ? 0x10 : 0x18) & ~0xfU;
         REQUIRE(base != 0);
+        ports = modern ? 0 : config<std::uint32_t>(0x10) & ~3U;
         return *transport;
     }
 
@@ -170,6 +182,40 @@ public:
         set_status(1 | 2 | 8 | 4);
         REQUIRE(status() == 15);
     }
+    // The legacy registers of a transitional device.
+    template <WireInteger T>
+    T read_port(std::uint64_t offset) {
+        return in<T>(ports + offset);
+    }
+    template <WireInteger T>
+    void write_port(std::uint64_t offset, T value) {
+        std::uint8_t raw[sizeof(T)];
+        store_le<T>(raw, value);
+        bus.write(Space::port, ports + offset, raw);
+    }
+    RingDriver& make_legacy_queue(std::uint16_t index) {
+        write_port<std::uint16_t>(14, index);
+        auto size = read_port<std::uint16_t>(12);
+        REQUIRE(size != 0);
+        Gpa at = 0x10000 + 0x10000ULL * index;
+        queues[index] =
+            std::make_unique<RingDriver>(memory, at, size, 0x100000 + 0x600000ULL * index);
+        write_port<std::uint32_t>(8, static_cast<std::uint32_t>(at / 4096));
+        REQUIRE(read_port<std::uint32_t>(8) == at / 4096);
+        return *queues[index];
+    }
+    // The way of 3.1.2's legacy interface.
+    void start_legacy(std::uint16_t queue_count = 1, std::uint32_t refuse = 0) {
+        write_port<std::uint8_t>(18, 0);
+        settle([&] { return read_port<std::uint8_t>(18) == 0; });
+        write_port<std::uint8_t>(18, 1);
+        write_port<std::uint8_t>(18, 3);
+        write_port<std::uint32_t>(4, read_port<std::uint32_t>(0) & ~refuse);
+        for (std::uint16_t i = 0; i < queue_count; ++i)
+            make_legacy_queue(i);
+        write_port<std::uint8_t>(18, 7);
+    }
+    void notify_legacy(std::uint16_t index = 0) { write_port<std::uint16_t>(16, index); }
     // Writes zero and waits for it to be read, as drivers do.
     void reset() {
         set_status(0);
@@ -199,6 +245,39 @@ public:
         settle([&] { return (got = queue(index).used()).has_value(); });
         return *got;
     }
+    // MSI-X: a capability's offset, and the way of section 6.8.2 of the PCI specification.
+    unsigned capability(std::uint8_t id) {
+        unsigned at = config<std::uint8_t>(0x34);
+        while (at != 0 && config<std::uint8_t>(at) != id)
+            at = config<std::uint8_t>(at + 1);
+        return at;
+    }
+    void set_msix_control(std::uint16_t value) {
+        set_config<std::uint16_t>(capability(0x11) + 2, value);
+    }
+    std::uint64_t msix_table() {
+        auto bar = config<std::uint32_t>(capability(0x11) + 4) & 7;
+        return config<std::uint32_t>(0x10 + 4 * bar) & ~0xfU;
+    }
+    template <WireInteger T>
+    T read_table(std::uint64_t offset) {
+        std::uint8_t raw[sizeof(T)];
+        bus.read(Space::memory, msix_table() + offset, raw);
+        return load_le<T>(raw);
+    }
+    template <WireInteger T>
+    void write_table(std::uint64_t offset, T value) {
+        std::uint8_t raw[sizeof(T)];
+        store_le<T>(raw, value);
+        bus.write(Space::memory, msix_table() + offset, raw);
+    }
+    // Vector v sends data 0x40 + v, unmasked.
+    void fill_vector(unsigned vector, bool masked = false) {
+        write_table<std::uint64_t>(16 * vector, 0xfee00000);
+        write_table<std::uint32_t>(16 * vector + 8, 0x40 + vector);
+        write_table<std::uint32_t>(16 * vector + 12, masked);
+    }
+
     bool line() { return wires.levels[interrupt_line]; }
 
     machine::GuestMemory memory;
@@ -208,7 +287,8 @@ public:
     std::unique_ptr<machine::PciHost> host = std::make_unique<machine::PciHost>(bus, wires);
     PciTransport* transport = nullptr;
     unsigned slot = 0;
-    std::uint64_t base = 0;
+    std::uint64_t base = 0;  // of the modern registers
+    std::uint64_t ports = 0; // of the legacy ones, 0 = none
     std::map<std::uint16_t, std::unique_ptr<RingDriver>> queues;
 
 private:

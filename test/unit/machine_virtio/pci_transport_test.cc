@@ -76,8 +76,10 @@ TEST_CASE("the function says what it is and where its registers are") {
     CHECK((g.config<std::uint16_t>(6) & 0x10) != 0);
     std::map<std::uint8_t, std::array<std::uint32_t, 3>> found;
     for (unsigned at = g.config<std::uint8_t>(0x34); at != 0; at = g.config<std::uint8_t>(at + 1)) {
-        REQUIRE(g.config<std::uint8_t>(at) == 0x09);
         CHECK(at % 4 == 0);
+        if (g.config<std::uint8_t>(at) == 0x11)
+            continue; // MSI-X has tests of its own
+        REQUIRE(g.config<std::uint8_t>(at) == 0x09);
         CHECK(g.config<std::uint8_t>(at + 4) == 0);
         auto type = g.config<std::uint8_t>(at + 3);
         auto length = g.config<std::uint8_t>(at + 2);
@@ -100,7 +102,7 @@ TEST_CASE("the function says what it is and where its registers are") {
 TEST_CASE("a device without configuration has no such capability") {
     Guest g(std::make_unique<Rng>("rng"));
     for (unsigned at = g.config<std::uint8_t>(0x34); at != 0; at = g.config<std::uint8_t>(at + 1))
-        CHECK(g.config<std::uint8_t>(at + 3) != 4);
+        CHECK((g.config<std::uint8_t>(at) != 0x09 || g.config<std::uint8_t>(at + 3) != 4));
     CHECK(g.config<std::uint64_t>(0) != 0); // not an access of ours: eight bytes at a port
     CHECK(g.config<std::uint32_t>(0) == 0x10441af4);
 }
@@ -462,7 +464,7 @@ TEST_CASE("the window in configuration space reaches the registers") {
     ProbeGuest g;
     unsigned window = 0;
     for (unsigned at = g.config<std::uint8_t>(0x34); at != 0; at = g.config<std::uint8_t>(at + 1))
-        if (g.config<std::uint8_t>(at + 3) == 5)
+        if (g.config<std::uint8_t>(at) == 0x09 && g.config<std::uint8_t>(at + 3) == 5)
             window = at;
     REQUIRE(window != 0);
     auto point = [&](std::uint8_t bar, std::uint32_t offset, std::uint32_t length) {
