@@ -2,16 +2,32 @@
 // controllers or by machine/irq/ where a backend has none.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
 namespace vmhost::machine {
 
+inline constexpr unsigned isa_lines = 16;
+// ACPI's own interrupt, where PCs have it.
+inline constexpr unsigned sci_line = 9;
 // The ISA lines that PCI functions get, in the order in which they are handed out: one each
-// for the first ten functions, then shared. None of our ISA devices uses one of them (timer 0,
-// keyboard 1, cascade 2, serial 4, clock 8, mathematics 13). Level-triggered from the start,
-// because a guest without firmware has nobody who would program that.
-inline constexpr std::array<unsigned, 10> pci_lines{5, 10, 11, 9, 3, 6, 7, 12, 14, 15};
+// for the first nine functions, then shared. None of our ISA devices uses one of them (timer 0,
+// keyboard 1, cascade 2, serial 4, clock 8, ACPI 9, mathematics 13).
+inline constexpr std::array<unsigned, 9> pci_lines{5, 10, 11, 3, 6, 7, 12, 14, 15};
+
+// The line of the function in a slot of PCI bus 0; slot 0 is the host bridge and has none. The
+// tables for guests name it for slots that are empty, too.
+inline constexpr unsigned pci_slots = 32;
+constexpr unsigned pci_line_of_slot(unsigned slot) {
+    return pci_lines[(slot - 1) % pci_lines.size()];
+}
+
+// Level-triggered from the start, because a guest without firmware has nobody who would program
+// that; the other lines are edge-triggered.
+constexpr bool is_level_line(unsigned line) {
+    return line == sci_line || std::ranges::find(pci_lines, line) != pci_lines.end();
+}
 
 class Interrupts {
 public:

@@ -22,10 +22,12 @@
 #include <thread>
 
 #include "disk/disk.h"
+#include "machine/acpi/acpi.h"
 #include "machine/boot/boot.h"
 #include "machine/boot/disklabel.h"
 #include "machine/boot/firmware.h"
 #include "machine/cpu/cpu.h"
+#include "machine/device/acpi_pm.h"
 #include "machine/device/cmos.h"
 #include "machine/device/debug_console.h"
 #include "machine/device/debug_exit.h"
@@ -119,6 +121,8 @@ public:
 
     Result<void> assemble();
     Result<void> start() override;
+    bool press_power_button() override;
+    bool power_button_pending() const override;
     MachineCounters counters() const override;
     bool ask_to_shut_down() override;
     bool ask_to_sync_clock() override;
@@ -151,6 +155,7 @@ private:
     std::unique_ptr<Serial> serial_;
     std::unique_ptr<Cmos> cmos_;
     std::unique_ptr<FwCfg> fw_cfg_;
+    std::unique_ptr<AcpiPm> acpi_pm_;
     KeyboardController keyboard_;
     PortA port_a_;
     PostPort post_;
@@ -199,12 +204,16 @@ Result<void> RealMachine::make_isa_devices() {
                                        [this](Bytes output) { console_.write_from_guest(output); });
     cmos_ = std::make_unique<Cmos>(*clock_, interrupts, memory_, spec_.vcpus);
     fw_cfg_ = std::make_unique<FwCfg>(memory_);
+    acpi_pm_ = std::make_unique<AcpiPm>(*clock_, interrupts, [this] {
+        end({.how = MachineEnd::How::power_off, .text = "the guest powered itself off"});
+    });
     auto insert = [this](std::uint64_t port, std::uint64_t count, Device& device) {
         return bus_.insert(Space::port, port, count, device);
     };
     TRY(insert(com0_port, Serial::port_count, *serial_));
     TRY(insert(cmos_port, Cmos::port_count, *cmos_));
     TRY(insert(FwCfg::first_port, FwCfg::port_count, *fw_cfg_));
+    TRY(insert(AcpiPm::first_port, AcpiPm::port_count, *acpi_pm_));
     TRY(insert(keyboard_data_port, 1, keyboard_.data_port()));
     TRY(insert(keyboard_command_port, 1, keyboard_.command_port()));
     TRY(insert(PortA::port, PortA::port_count, port_a_));
@@ -259,8 +268,8 @@ Result<void> RealMachine::add_vmmci() {
 Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device) {
     auto transport = std::make_unique<virtio::PciTransport>(std::move(device), memory_, loop_,
                                                             bus_.lock(), backend_.get());
-    transport->set_interrupt(
-        static_cast<std::uint8_t>(pci_lines[transports_.size() % pci_lines.size()]));
+    const auto slot = static_cast<unsigned>(transports_.size()) + 1; // behind the host bridge
+    transport->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     auto* added = transport.get();
     TRY(pci_->add(std::move(transport)));
     transports_.push_back(added);
@@ -291,6 +300,7 @@ Result<CpuState> RealMachine::load() {
     // An installer's root is its ramdisk; an installed kernel's is the first disk.
     if (!boot.boot_mac && !images_.empty())
         request.boot_duid = duid_of(*images_.front());
+    request.acpi_rsdp = acpi::rsdp_address;
     if (boot.image_fd < 0) {
         request.image = boot::seabios();
     } else {
@@ -309,8 +319,11 @@ Result<CpuState> RealMachine::load() {
     for (const auto& entry : boot::memory_map(memory_))
         rows.push_back({entry.start, entry.size, entry.type});
     add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot.boot_order);
-    // Firmware places the BARs itself; a kernel that is entered directly finds them placed.
-    if (loaded.kind != boot::ImageKind::firmware) {
+    // Firmware places BARs and tables itself; a kernel that is entered directly finds them placed.
+    if (loaded.kind == boot::ImageKind::firmware) {
+        acpi::add_firmware_files(*fw_cfg_, spec_.vcpus);
+    } else {
+        TRY(acpi::install(memory_, spec_.vcpus));
         std::scoped_lock guard(bus_.lock());
         pci_->place_bars();
     }
@@ -452,6 +465,16 @@ bool RealMachine::ask_to_shut_down() {
 bool RealMachine::ask_to_sync_clock() {
     std::scoped_lock guard(bus_.lock());
     return vmmci_->send(virtio::Vmmci::Command::sync_clock);
+}
+
+bool RealMachine::press_power_button() {
+    std::scoped_lock guard(bus_.lock());
+    return acpi_pm_->press_power_button();
+}
+
+bool RealMachine::power_button_pending() const {
+    std::scoped_lock guard(bus_.lock());
+    return acpi_pm_->power_button_pending();
 }
 
 MachineCounters RealMachine::counters() const {

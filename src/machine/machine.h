@@ -82,6 +82,10 @@ public:
                                                   std::function<void(MachineEnd)> ended);
     virtual ~Machine() = default; // stops the vCPUs, drains I/O
     virtual Result<void> start() = 0;
+    // ACPI's button, pressed once. False: the guest has not enabled it, and nothing happens.
+    virtual bool press_power_button() = 0;
+    // The guest has not taken note of the button yet.
+    virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
 
     // Asks the guest to end by itself, through vmmci(4); false when nobody in it listens. From

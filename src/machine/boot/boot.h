@@ -21,6 +21,7 @@ struct Request {
     std::optional<Mac> boot_mac;
     std::optional<std::array<std::uint8_t, 8>> boot_duid;
     std::uint32_t howto = 0;
+    std::uint64_t acpi_rsdp = 0; // for kernels that are told where it is; 0 = they search
 };
 
 // One row of the map given to kernels and firmware, in address order.

@@ -106,6 +106,7 @@ std::vector<std::uint8_t> zero_page(const Request& request, const SetupHeader& h
         store_le<T>(MutableBytes(page).subspan(offset), value);
     };
     constexpr std::uint8_t keep_segments = 0x40;
+    set(0x070, request.acpi_rsdp);     // since protocol 2.14; unused space before
     set(0x1fa, std::uint16_t{0xffff}); // video mode: normal
     set(0x210, std::uint8_t{0xff});    // loader: one without a number
     set(0x211, static_cast<std::uint8_t>(header.load_flags & ~keep_segments));

@@ -24,7 +24,7 @@ std::vector<std::uint8_t> start_info(const Request& request, Gpa initrd,
     out.le(std::uint32_t{module ? 1U : 0U});
     out.le(std::uint64_t{module ? modules_start : 0});
     out.le(std::uint64_t{request.command_line.empty() ? 0 : command_line_start});
-    out.le(std::uint64_t{0}); // ACPI root pointer: found in the BIOS area
+    out.le(request.acpi_rsdp);
     out.le(std::uint64_t{map_start});
     out.le(static_cast<std::uint32_t>(map.size()));
     out.le(std::uint32_t{0});

@@ -192,6 +192,63 @@ TEST_CASE("every way to reset") {
     CHECK(rig.end().how == MachineEnd::How::reset);
 }
 
+TEST_CASE("a guest powers itself off through S5") {
+    Rig rig;
+    rig.run({0xba, 0x04, 0x06, 0xb8, 0x00, 0x34, 0xef, 0xeb, 0xfe}); // out 0x604, SLP_EN | 5
+    auto end = rig.end();
+    CHECK(end.how == MachineEnd::How::power_off);
+    CHECK(end.text == "the guest powered itself off");
+}
+
+TEST_CASE("the power button reaches a guest that listens, and no other") {
+    Rig rig;
+    rig.run({
+        0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, // until something is typed
+        0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef,       // enable the button
+        0xba, 0xf8, 0x03, 0xb0, 'e',  0xee,             // say so
+        0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01,       // in ax, dx; test ah, 1
+        0x74, 0xfa,                                     // jz: not pressed
+        0xef,                                           // take note
+        0xba, 0xf8, 0x03, 0xb0, 'p',  0xee,             //
+        0xba, 0x04, 0x06, 0xb8, 0x00, 0x34, 0xef, 0xeb, 0xfe,
+    });
+    CHECK_FALSE(rig.machine->press_power_button());
+    rig.type("x");
+    rig.wait("e");
+    CHECK(rig.ends.empty());
+    CHECK(rig.machine->press_power_button());
+    CHECK(rig.end().how == MachineEnd::How::power_off);
+    CHECK(rig.output == "ep");
+    CHECK_FALSE(rig.machine->power_button_pending());
+}
+
+TEST_CASE("a button that is pressed stays pending until the guest takes note") {
+    Rig rig;
+    rig.run({
+        0xba,
+        0x02,
+        0x06,
+        0xb8,
+        0x00,
+        0x01,
+        0xef, // enable the button
+        0xba,
+        0xf8,
+        0x03,
+        0xb0,
+        'e',
+        0xee,
+        0xfa,
+        0xf4,
+        0xeb,
+        0xfd,
+    });
+    rig.wait("e");
+    CHECK_FALSE(rig.machine->power_button_pending());
+    CHECK(rig.machine->press_power_button());
+    CHECK(rig.machine->power_button_pending());
+}
+
 TEST_CASE("a processor that cannot go on is a failure with its reason") {
     Rig rig;
     // Protected mode, flat, then a jump to where no memory is.
@@ -200,14 +257,14 @@ TEST_CASE("a processor that cannot go on is a failure with its reason") {
         0x0f, 0x20, 0xc0, 0x0c, 0x01,                   // mov eax, cr0; or al, 1
         0x0f, 0x22, 0xc0,                               // mov cr0, eax
         0x66, 0xea, 0x00, 0x00, 0x00, 0xd0, 0x08, 0x00, // jmp 0x08:0xd0000000
-        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
-        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
-        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, // to offset
-                                                                                      // 0x40
-        0x0f, 0x00, 0x50, 0x00, 0xff, 0xff, 0x90, 0x90, // limit 15 at 0xffff0050
-        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, //
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // null
-        0xff, 0xff, 0x00, 0x00, 0x00, 0x9b, 0xcf, 0x00, // flat code
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, // to offset
+                                                                          // 0x40
+        0x0f, 0x00, 0x50, 0x00, 0xff, 0xff, 0x90, 0x90,                   // limit 15 at 0xffff0050
+        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,                   //
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,                   // null
+        0xff, 0xff, 0x00, 0x00, 0x00, 0x9b, 0xcf, 0x00,                   // flat code
     });
     auto end = rig.end();
     CHECK(end.how == MachineEnd::How::failed);
@@ -279,6 +336,42 @@ TEST_CASE("SeaBIOS comes up on the serial console") {
     CHECK(rig.output.find("SeaBIOS (version") != std::string::npos);
     rig.wait("Booting from Hard Disk"); // the virtio disk was found and read
     CHECK(rig.output.find("Booting from Hard Disk") != std::string::npos);
+}
+
+// The firmware waits until every processor has answered INIT and SIPI.
+TEST_CASE("SeaBIOS starts all processors and installs ACPI and MP tables") {
+    Rig rig;
+    // A boot sector that looks for both in the BIOS area. Code: 1 "RSD PTR ", 2 "_MP_".
+    // SeaBIOS counts in cylinders of 504 KiB: a smaller disk has none and cannot be read.
+    std::vector<std::uint8_t> sector(1 * MiB);
+    std::size_t at = 0;
+    for (int byte : {
+             0xb8, 0x00, 0xe0, 0x31, 0xdb,                   // mov ax, 0xe000; xor bx, bx
+             0x8e, 0xc0,                                     // again: mov es, ax
+             0x66, 0x26, 0x81, 0x3e, 0x00, 0x00, 0x52, 0x53, // cmp dword es:[0], "RSD "
+             0x44, 0x20, 0x75, 0x10,                         // jne next
+             0x66, 0x26, 0x81, 0x3e, 0x04, 0x00, 0x50, 0x54, // cmp dword es:[4], "PTR "
+             0x52, 0x20, 0x75, 0x04,                         // jne next
+             0x80, 0xcb, 0x01, 0x90,                         // or bl, 1
+             0x66, 0x26, 0x81, 0x3e, 0x00, 0x00, 0x5f, 0x4d, // next: cmp dword es:[0], "_MP_"
+             0x50, 0x5f, 0x75, 0x03,                         // jne on
+             0x80, 0xcb, 0x02,                               // or bl, 2
+             0x40, 0x75, 0xd0,                               // on: inc ax; jnz again
+             0x88, 0xd8, 0xe6, 0xf4, 0xeb, 0xfe,             // mov al, bl; out 0xf4, al
+         })
+        sector[at++] = static_cast<std::uint8_t>(byte);
+    sector[510] = 0x55;
+    sector[511] = 0xaa;
+    auto disk = file_of(sector);
+    rig.spec.vcpus = 3;
+    rig.spec.memory_bytes = 64 * MiB;
+    rig.spec.disks.push_back({.fd = disk.get()});
+    rig.build();
+    REQUIRE(rig.machine->start());
+    auto end = rig.end();
+    INFO(rig.output);
+    CHECK(end.how == MachineEnd::How::debug_exit);
+    CHECK(end.code == 3);
 }
 
 TEST_CASE("what cannot be built is refused with the reason") {

@@ -30,6 +30,7 @@ TEST_CASE("a bzImage is entered by the 32-bit protocol") {
     auto wanted = request(image);
     wanted.initrd = initrd;
     wanted.command_line = "console=ttyS0 quiet";
+    wanted.acpi_rsdp = 0xf0000;
     auto loaded = load(*memory, wanted);
     REQUIRE(error_of(loaded) == "no error");
     CHECK(loaded->kind == ImageKind::linux_bzimage);
@@ -57,6 +58,7 @@ TEST_CASE("a bzImage is entered by the 32-bit protocol") {
     CHECK(+params.hdr.boot_flag == 0xaa55);
     CHECK(+params.hdr.version == 0x20f);
     CHECK(+params.hdr.vid_mode == 0xffff);
+    CHECK(long_at(*memory, 0x7000 + 0x70) == 0xf0000);
     CHECK(+params.hdr.type_of_loader == 0xff);
     CHECK(+params.hdr.loadflags == LOADED_HIGH);
     CHECK(+params.hdr.code32_start == 0x100000);

@@ -29,6 +29,7 @@ TEST_CASE("a PVH kernel gets hvm_start_info in ebx") {
     auto wanted = request(image);
     wanted.initrd = initrd;
     wanted.command_line = "console=ttyS0";
+    wanted.acpi_rsdp = 0xf0000;
     auto loaded = load(*memory, wanted);
     REQUIRE(error_of(loaded) == "no error");
     CHECK(loaded->kind == ImageKind::pvh_elf);
@@ -52,7 +53,7 @@ TEST_CASE("a PVH kernel gets hvm_start_info in ebx") {
     info.le(std::uint32_t{1});
     info.le(std::uint64_t{0x7040});
     info.le(std::uint64_t{0x20000});
-    info.le(std::uint64_t{0});
+    info.le(std::uint64_t{0xf0000});
     info.le(std::uint64_t{0x7080});
     info.le(std::uint32_t{3});
     info.le(std::uint32_t{0});

@@ -5,9 +5,8 @@
 // override for line 0).
 //
 // 8259 trigger modes: PCI lines are level-triggered, and without firmware nobody
-// says so to the 8259s. The lines that machine.cc gives to PCI functions (see
-// pci_lines in machine/irq.h) are preset to level here; the guest may still change
-// them through the ELCR ports.
+// says so to the 8259s. They and the SCI (is_level_line() in machine/irq.h) are preset
+// to level here; the guest may still change them through the ELCR ports.
 #include "machine/cpu/kvm/kvm.h"
 
 #include <algorithm>
@@ -102,8 +101,9 @@ Result<void> KvmVm::create_interrupt_controllers() {
 
 Result<void> KvmVm::set_trigger_modes() {
     std::uint16_t level_lines = 0;
-    for (unsigned line : pci_lines)
-        level_lines |= static_cast<std::uint16_t>(1U << line);
+    for (unsigned line = 0; line < isa_lines; ++line)
+        if (is_level_line(line))
+            level_lines |= static_cast<std::uint16_t>(1U << line);
     for (std::uint32_t chip : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE}) {
         kvm_irqchip state{};
         state.chip_id = chip;
