@@ -8,6 +8,7 @@ namespace vmhost {
 
 struct Loop::Impl {
     uv_loop_t loop{};
+    unsigned working = 0; // jobs whose done has not run
 };
 
 namespace {
@@ -45,6 +46,9 @@ Loop::Loop() : impl_(std::make_unique<Impl>()) {
 }
 
 Loop::~Loop() {
+    // Jobs cannot be called back: their done functions own memory and run here at the latest.
+    while (impl_->working > 0)
+        uv_run(&impl_->loop, UV_RUN_ONCE);
     uv_run(&impl_->loop, UV_RUN_NOWAIT); // close callbacks
     for (int turn = 0; uv_loop_close(&impl_->loop) == UV_EBUSY && turn < 100; ++turn)
         uv_run(&impl_->loop, UV_RUN_NOWAIT);
@@ -66,15 +70,18 @@ std::uint64_t Loop::now_ms() const {
 void Loop::work(std::function<void()> job, std::function<void()> done) {
     struct Request {
         uv_work_t work{};
+        Impl& loop;
         std::function<void()> job, done;
     };
-    auto* request = new Request{{}, std::move(job), std::move(done)};
+    auto* request = new Request{{}, *impl_, std::move(job), std::move(done)};
+    ++impl_->working;
     request->work.data = request;
     must(uv_queue_work(
              &impl_->loop, &request->work,
              [](uv_work_t* work) { static_cast<Request*>(work->data)->job(); },
              [](uv_work_t* work, int) {
                  std::unique_ptr<Request> owned(static_cast<Request*>(work->data));
+                 --owned->loop.working;
                  if (owned->done)
                      owned->done();
              }),

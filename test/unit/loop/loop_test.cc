@@ -63,6 +63,15 @@ TEST_CASE("work runs elsewhere and reports here") {
     CHECK(here == std::this_thread::get_id());
 }
 
+TEST_CASE("a loop that ends waits for its jobs") {
+    bool done = false;
+    {
+        Loop loop;
+        loop.work([] { std::this_thread::sleep_for(50ms); }, [&] { done = true; });
+    }
+    CHECK(done);
+}
+
 TEST_CASE("a child gets its descriptors and tells its end") {
     Loop loop;
     auto [ours, theirs] = socket_pair(SOCK_STREAM).value();
