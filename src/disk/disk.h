@@ -1,14 +1,17 @@
 // The door of disk/: images as arrays of bytes, and the files that hold them.
 //
 // An Image takes reads, writes and flushes from any thread, also at once; what
-// overlaps is the guest's business, as on a real disk. Nothing here guesses a
-// format: raw is what the caller says is raw.
+// overlaps is the guest's business, as on a real disk. Nothing here guesses the
+// format of a file that a guest may have written: raw is what the caller says is raw.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <sys/uio.h>
 
@@ -16,12 +19,31 @@
 
 namespace vmhost::disk {
 
+enum class Format : std::uint8_t { raw, qcow2 };
+std::string_view name_of(Format format); // "raw", "qcow2"
+
+// A run of an image; zero = it reads as zeros.
+struct Extent {
+    std::uint64_t length_bytes = 0;
+    bool zero = false;
+};
+
+// One file of an image: the image itself or a file below it.
+struct Layer {
+    Fd file;
+    Format format = Format::raw;
+    std::string name; // for error texts
+};
+
 class Image {
 public:
     virtual ~Image() = default;
 
     // A regular file whose bytes are the disk's. The size is taken now and stays.
     static Result<std::unique_ptr<Image>> open_raw(Fd fd, bool read_only, std::string name);
+    // The layers of open_chain(), top first; opens no path. The last one that is used must
+    // name no file below it, and every other one must.
+    static Result<std::unique_ptr<Image>> open(std::vector<Layer> layers, bool read_only);
 
     virtual const std::string& name() const = 0;
     virtual std::uint64_t size_bytes() const = 0;
@@ -33,6 +55,13 @@ public:
     virtual Result<void> writev(std::span<const iovec> from, std::uint64_t offset) = 0;
     // Everything written before is on stable storage when this returns.
     virtual Result<void> flush() = 0;
+
+    // The bytes are not needed any more: each reads as before or as zero from now on.
+    virtual Result<void> discard(std::uint64_t offset, std::uint64_t length);
+    // may_unmap: the space may be given back.
+    virtual Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap);
+    // What begins at offset; not necessarily the longest run, but at least a byte.
+    virtual Result<Extent> extent_at(std::uint64_t offset);
 };
 
 // Opens an existing regular file, never anything else (no device, no pipe, no directory).
