@@ -33,6 +33,29 @@ inline constexpr std::size_t max_text_bytes = 16 << 10;
 // An empty image below vmctl's minimum is a forgotten suffix; above 64 TiB a wrong one.
 inline constexpr std::uint64_t min_disk_bytes = 1ULL << 20;
 inline constexpr std::uint64_t max_disk_bytes = 64ULL << 40;
+// qcow2: QEMU's own limits for the tables that are kept in memory; the first is enough for
+// 2 TiB of disk with clusters of 2 KiB, the second for 16 PiB of file with those of 64 KiB.
+inline constexpr std::uint64_t max_qcow2_l1_bytes = 32ULL << 20;
+inline constexpr std::uint64_t max_qcow2_refcount_table_bytes = 8ULL << 20;
+inline constexpr std::uint32_t max_qcow2_snapshots = 65536;
+// All L1 tables of a check together: the active one and those of snapshots.
+inline constexpr std::uint64_t max_qcow2_checked_l1_bytes = 256ULL << 20;
+// No filesystem of Linux has longer files; also what an L2 entry has bits for.
+inline constexpr std::uint64_t max_qcow2_file_bytes = 1ULL << 55;
+// The format's limit for the name of a backing file.
+inline constexpr std::size_t max_backing_name_bytes = 1023;
+// Image and the files below it: every layer costs descriptors and a look-up per read.
+inline constexpr std::size_t max_image_layers = 8;
+// Pieces of tables in memory, per layer: with 64 KiB clusters, 1 MiB maps 8 GiB of disk.
+inline constexpr std::size_t qcow2_l2_cache_bytes = 1 << 20;
+inline constexpr std::size_t qcow2_refcount_cache_bytes = 256 << 10;
+// Freed clusters remembered for the next allocation; the rest is found by searching.
+inline constexpr std::size_t max_qcow2_reusable_clusters = 4096;
+// One request is served in parts of this size, so that it holds others up only so long.
+inline constexpr std::uint64_t max_qcow2_part_bytes = 2ULL << 20;
+// What check keeps at once: counters of this many clusters, and complaints of its report.
+inline constexpr std::uint64_t max_qcow2_checked_clusters = 8ULL << 20;
+inline constexpr std::size_t max_check_messages = 100;
 // What virtio-blk has room for.
 inline constexpr std::size_t max_disk_serial_bytes = 20;
 // IFNAMSIZ without the terminator.

@@ -1,14 +1,17 @@
 // The door of disk/: images as arrays of bytes, and the files that hold them.
 //
 // An Image takes reads, writes and flushes from any thread, also at once; what
-// overlaps is the guest's business, as on a real disk. Nothing here guesses a
-// format: raw is what the caller says is raw.
+// overlaps is the guest's business, as on a real disk. Nothing here guesses the
+// format of a file that a guest may have written: raw is what the caller says is raw.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <sys/uio.h>
 
@@ -16,12 +19,31 @@
 
 namespace vmhost::disk {
 
+enum class Format : std::uint8_t { raw, qcow2 };
+std::string_view name_of(Format format); // "raw", "qcow2"
+
+// A run of an image; zero = it reads as zeros.
+struct Extent {
+    std::uint64_t length_bytes = 0;
+    bool zero = false;
+};
+
+// One file of an image: the image itself or a file below it.
+struct Layer {
+    Fd file;
+    Format format = Format::raw;
+    std::string name; // for error texts
+};
+
 class Image {
 public:
     virtual ~Image() = default;
 
     // A regular file whose bytes are the disk's. The size is taken now and stays.
     static Result<std::unique_ptr<Image>> open_raw(Fd fd, bool read_only, std::string name);
+    // The layers of open_chain(), top first; opens no path. The last one that is used must
+    // name no file below it, and every other one must.
+    static Result<std::unique_ptr<Image>> open(std::vector<Layer> layers, bool read_only);
 
     virtual const std::string& name() const = 0;
     virtual std::uint64_t size_bytes() const = 0;
@@ -33,6 +55,13 @@ public:
     virtual Result<void> writev(std::span<const iovec> from, std::uint64_t offset) = 0;
     // Everything written before is on stable storage when this returns.
     virtual Result<void> flush() = 0;
+
+    // The bytes are not needed any more: each reads as before or as zero from now on.
+    virtual Result<void> discard(std::uint64_t offset, std::uint64_t length);
+    // may_unmap: the space may be given back.
+    virtual Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap);
+    // What begins at offset; not necessarily the longest run, but at least a byte.
+    virtual Result<Extent> extent_at(std::uint64_t offset);
 };
 
 // Opens an existing regular file, never anything else (no device, no pipe, no directory).
@@ -45,5 +74,68 @@ Result<void> lock_image(const Fd& fd, bool read_only, const std::string& name);
 
 // A new sparse file, mode 0600; exists when there is something of that name.
 Result<void> create_raw(const std::string& path, std::uint64_t size_bytes);
+
+// ---- images with files below them -------------------------------------------
+
+// What a person named on a command line.
+struct ImageName {
+    Format format = Format::raw;
+    std::string path;
+};
+// vmctl(8)'s order: a prefix "raw:" or "qcow2:", the first bytes of an existing file, the
+// name's end, raw. For files that a person names and vouches for; not for a guest's disk.
+Result<ImageName> decide_format(const std::string& text);
+// A guest's disk of no declared format: the name's end decides and never the content, which
+// the guest writes. A raw one that begins like qcow2 is refused.
+Result<Format> format_of_guest_disk(const std::string& path);
+
+// Opens and locks the image and every file below it, top first: the top for writing unless
+// read_only, the others for reading. The format of a file below is what the image says, else
+// qcow2. An image that names a file below it is refused (denied) without allow_backing: such a
+// name can make any file of the host part of a guest's disk.
+Result<std::vector<Layer>> open_chain(const std::string& path, Format format, bool read_only,
+                                      bool allow_backing);
+
+// ---- vmctl create -------------------------------------------------------------
+
+// Done and all, in bytes of the source.
+using Progress = std::function<void(std::uint64_t, std::uint64_t)>;
+
+// All of these make a new file, mode 0600, never replace one, and leave none behind on failure.
+Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes);
+// qcow2 on a base, whose path is stored as given: relative to the image's directory. Returns the
+// size, the base's.
+Result<std::uint64_t> create_overlay(const std::string& path, const ImageName& base,
+                                     std::optional<std::uint64_t> size_bytes);
+// A copy that stands alone: files below are merged in, zeros left out. Returns the size, which
+// is the larger one of what was asked and the source, rounded up to MiB.
+Result<std::uint64_t> convert(const ImageName& source, const std::string& path, Format format,
+                              std::optional<std::uint64_t> size_bytes, const Progress& progress);
+
+// ---- vmhost image -------------------------------------------------------------
+
+struct CheckReport {
+    std::uint64_t corruptions = 0;
+    std::uint64_t leaks = 0; // clusters that nobody refers to: lost space, nothing worse
+    std::uint64_t leaks_repaired = 0;
+    std::uint64_t clusters_in_use = 0;
+    std::vector<std::string> messages; // the first of them
+};
+// Of this file alone, not of those below it. Leaks are repaired only where nothing is corrupt.
+// The image must not be in use.
+Result<CheckReport> check(const ImageName& image, bool repair_leaks);
+
+struct ImageInfo {
+    Format format = Format::raw;
+    std::uint64_t size_bytes = 0;      // the disk's
+    std::uint64_t file_bytes = 0;      // the file's
+    std::uint64_t allocated_bytes = 0; // on the filesystem
+    // qcow2 only:
+    std::uint32_t version = 0;
+    std::uint64_t cluster_bytes = 0;
+    std::uint32_t snapshots = 0;
+    std::string backing_file, backing_format;
+};
+Result<ImageInfo> inspect(const ImageName& image);
 
 } // namespace vmhost::disk

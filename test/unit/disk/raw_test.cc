@@ -132,3 +132,34 @@ TEST_CASE("threads read and write one image at once") {
     threads.clear();
     CHECK(failures == 0);
 }
+
+TEST_CASE("discard and zeroes give space back and read as zeros") {
+    TemporaryDirectory directory;
+    auto path = directory / "a.raw";
+    auto image = make_image(path, MiB);
+    std::vector<std::uint8_t> data(MiB, 5), back(MiB);
+    REQUIRE(image->writev(cut(data, MiB), 0));
+    REQUIRE(image->flush());
+    REQUIRE(image->discard(64 * KiB, 512 * KiB));
+    REQUIRE(image->write_zeroes(700 * KiB + 1, 1000, false));
+    REQUIRE(image->write_zeroes(800 * KiB, 100 * KiB, true));
+    std::fill_n(data.begin() + 64 * KiB, 512 * KiB, std::uint8_t{0});
+    std::fill_n(data.begin() + 700 * KiB + 1, 1000, std::uint8_t{0});
+    std::fill_n(data.begin() + 800 * KiB, 100 * KiB, std::uint8_t{0});
+    REQUIRE(image->readv(cut(back, MiB), 0));
+    CHECK(back == data);
+    CHECK(std::filesystem::file_size(path) == MiB);
+    for (std::uint64_t at = 0; at < MiB;) {
+        auto extent = image->extent_at(at);
+        REQUIRE(extent);
+        REQUIRE(extent->length_bytes > 0);
+        if (extent->zero)
+            CHECK(std::all_of(back.begin() + static_cast<long>(at),
+                              back.begin() + static_cast<long>(at + extent->length_bytes),
+                              [](auto byte) { return byte == 0; }));
+        at += extent->length_bytes;
+    }
+    CHECK_FALSE(image->extent_at(MiB));
+    CHECK_FALSE(image->discard(MiB - 1, 2));
+    CHECK_FALSE(image->write_zeroes(1, UINT64_MAX, true));
+}
