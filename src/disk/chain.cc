@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/disk.h"
 #include "disk/qcow2/image.h"
 

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/disk.h"
 #include "disk/qcow2/check.h"
 #include "disk/qcow2/image.h"

@@ -10,7 +10,7 @@
 #include <functional>
 #include <set>
 
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/qcow2/clusters.h"
 #include "disk/qcow2/format.h"
 #include "disk/qcow2/refcounts.h"

@@ -1,5 +1,5 @@
 // How changed tables become stable; the order is told in mapper.h.
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/qcow2/mapper.h"
 
 namespace vmhost::disk::qcow2 {

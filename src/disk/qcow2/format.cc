@@ -1,7 +1,7 @@
 // A new, empty qcow2 image: header with the backing file's name, L1 table, refcount table and
 // the first refcount blocks, each at a cluster's begin; nothing else. With 64 KiB clusters
 // that is the layout that vmctl(8) of OpenBSD writes, and the backing format besides.
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/qcow2/image.h"
 #include "disk/qcow2/refcounts.h"
 

@@ -2,7 +2,7 @@
 // with the limits and with the file's size.
 #include <algorithm>
 
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/qcow2/format.h"
 
 namespace vmhost::disk::qcow2 {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <zlib.h>
 
-#include "base/limits.h"
+#include "base/base.h"
 #include "disk/qcow2/image.h"
 #include "disk/qcow2/mapper.h"
 #include "disk/qcow2/range_locks.h"

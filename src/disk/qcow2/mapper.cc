@@ -1,6 +1,6 @@
 #include "disk/qcow2/mapper.h"
 
-#include "base/limits.h"
+#include "base/base.h"
 
 namespace vmhost::disk::qcow2 {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/limits.h"
+#include "base/base.h"
 
 namespace vmhost::disk::qcow2 {
 
