@@ -100,7 +100,7 @@ struct Change {
 bool step(Bench& bench, disk::Image& image, std::vector<Change>* changes) {
     auto& random = bench.random;
     auto size = bench.shape.size_bytes;
-    auto longest = std::min<std::uint64_t>(size, 5ULL << bench.shape.cluster_bits);
+    auto longest = std::min<std::uint64_t>({size, 256 * KiB, 5ULL << bench.shape.cluster_bits});
     auto offset = below(random, size);
     auto length = 1 + below(random, std::min(longest, size - offset));
     if (below(random, 2) == 0) { // sectors, as guests do
@@ -152,15 +152,17 @@ bool step(Bench& bench, disk::Image& image, std::vector<Change>* changes) {
 void require_equal(disk::Image& image, const std::vector<std::uint8_t>& shadow) {
     std::vector<std::uint8_t> now(shadow.size());
     REQUIRE(read_at(image, 0, now));
-    auto different = std::ranges::mismatch(now, shadow);
-    INFO("differs at " << different.in1 - now.begin());
-    REQUIRE(different.in1 == now.end());
+    if (now != shadow) {
+        auto different = std::ranges::mismatch(now, shadow);
+        INFO("differs at " << different.in1 - now.begin());
+        FAIL();
+    }
 }
 
 const Shape shapes[] = {
     {200'000, 9, 3, 0},          {300'032, 9, 2, 0},        {1'000'448, 12, 3, 600'064},
-    {1'000'448, 12, 2, 600'064}, {3 * MiB + 512, 16, 3, 0}, {3 * MiB, 16, 3, 4 * MiB},
-    {8 * MiB, 21, 3, MiB},       {777'728, 10, 3, 700'928},
+    {1'000'448, 12, 2, 600'064}, {MiB + 512, 16, 3, 0},     {MiB, 16, 3, 2 * MiB},
+    {5 * MiB, 21, 3, MiB},       {777'728, 10, 3, 700'928},
 };
 
 } // namespace
@@ -171,7 +173,7 @@ TEST_CASE("qcow2 reads as a flat disk would, whatever is done to it") {
         Bench bench(shapes[seed % std::size(shapes)], random);
         INFO("seed " << seed);
         auto image = bench.open(bench.top);
-        for (int round = 0; round < 200; ++round) {
+        for (int round = 0; round < 100; ++round) {
             (void)step(bench, *image, nullptr);
             if (round % 20 == 0)
                 require_equal(*image, bench.shadow);
@@ -186,11 +188,9 @@ TEST_CASE("qcow2 reads as a flat disk would, whatever is done to it") {
             REQUIRE(extent);
             REQUIRE(extent->length_bytes > 0);
             REQUIRE(offset + extent->length_bytes <= bench.shape.size_bytes);
+            auto* at = &bench.shadow[offset];
             if (extent->zero)
-                REQUIRE(std::all_of(bench.shadow.begin() + static_cast<long>(offset),
-                                    bench.shadow.begin() +
-                                        static_cast<long>(offset + extent->length_bytes),
-                                    [](auto byte) { return byte == 0; }));
+                REQUIRE((*at == 0 && std::memcmp(at, at + 1, extent->length_bytes - 1) == 0));
         }
         image.reset();
         require_sound(bench.top, false);
@@ -203,7 +203,7 @@ TEST_CASE("cloud-hypervisor 8606: no crash at any moment costs a flushed byte or
     const Shape small[] = {{100'000, 9, 3, 0},       {90'112, 9, 2, 0},
                            {150'016, 10, 3, 90'112}, {200'704, 12, 3, 102'400},
                            {200'704, 12, 2, 0},      {500'224, 16, 3, 300'032}};
-    for (std::uint64_t seed = 0; seed < 12; ++seed) {
+    for (std::uint64_t seed = 0; seed < 6; ++seed) {
         INFO("seed " << seed);
         Random random(seed);
         Bench bench(small[seed % std::size(small)], random);
@@ -230,7 +230,7 @@ TEST_CASE("cloud-hypervisor 8606: no crash at any moment costs a flushed byte or
         const auto log = bench.top->log;
         bench.top->logging = false;
 
-        for (int crash = 0; crash < 40; ++crash) {
+        for (int crash = 0; crash < 25; ++crash) {
             auto stop = below(random, log.size() + 1);
             std::size_t synced = 0;
             for (std::size_t i = 0; i < stop; ++i)
