@@ -95,7 +95,7 @@ bool Block::quiescent() const {
 }
 
 bool Block::notify(std::uint16_t) {
-    if (requests_ == nullptr)
+    if (requests_ == nullptr || paused_)
         return false;
     bool more = take_requests();
     requests_->signal_used();
@@ -215,7 +215,7 @@ void Block::finish(Request& request) {
     }
     if (requests_ == nullptr)
         return;
-    if (throttled_ && take_requests())
+    if (throttled_ && !paused_ && take_requests())
         again_.wake();
     requests_->signal_used();
 }
