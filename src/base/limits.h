@@ -165,7 +165,13 @@ inline constexpr unsigned max_requests_per_turn = 256;
 inline constexpr unsigned max_random_requests_per_turn = 16;
 inline constexpr unsigned max_frames_per_turn = 64;
 
-// One fw_cfg DMA transfer holds the device lock while it runs; items are tables and option ROMs.
-inline constexpr std::uint32_t max_fw_cfg_transfer_bytes = 16 << 20;
+// Storage of returned chains that a queue keeps for the next ones: more chains than this are
+// seldom in flight, and longer ones are rare. 64 KiB per queue at most.
+inline constexpr std::size_t max_spare_chains = 32;
+inline constexpr std::size_t max_spare_segments = 128;
+
+// One fw_cfg DMA transfer holds the device lock while it runs; items are tables and small option
+// ROMs. A guest takes more in pieces.
+inline constexpr std::uint32_t max_fw_cfg_transfer_bytes = 1 << 20;
 
 } // namespace vmhost::limits

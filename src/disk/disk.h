@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "base/base.h"
+#include "loop/loop.h"
 
 namespace vmhost::disk {
 
@@ -62,6 +63,35 @@ public:
     virtual Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap);
     // What begins at offset; not necessarily the longest run, but at least a byte.
     virtual Result<Extent> extent_at(std::uint64_t offset);
+};
+
+// ---- requests that nobody waits for ---------------------------------------------
+
+// Takes requests to one image on the loop's thread and answers each there later, in the order
+// in which they end. What overlaps and is in flight together has no order.
+class IoQueue {
+public:
+    struct Request {
+        enum class Kind : std::uint8_t { read, write, flush, discard, write_zeroes };
+        Kind kind = Kind::flush;
+        bool may_unmap = false;         // of write_zeroes
+        bool make_stable = false;       // flush the image too before it counts as done
+        std::uint64_t offset_bytes = 0; // of all but flush
+        std::uint64_t length_bytes = 0; // of discard and write_zeroes
+        std::span<const iovec> data;    // of read and write; stays until done
+    };
+    using Done = std::function<void(Result<void>)>;
+
+    // The image outlives it.
+    static std::unique_ptr<IoQueue> create(Loop& loop, Image& image);
+    // What has not begun does not happen, what has is waited for; no done is called from then on.
+    virtual ~IoQueue() = default;
+
+    // May do nothing before commit().
+    virtual void submit(const Request& request, Done done) = 0;
+    virtual void commit() = 0;
+    // Requests whose memory may still be touched; any thread.
+    virtual unsigned running() const = 0;
 };
 
 // Opens an existing regular file, never anything else (no device, no pipe, no directory).

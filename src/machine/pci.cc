@@ -227,26 +227,36 @@ std::optional<std::uint32_t> PciFunction::wanted_base(unsigned index) const {
     return base;
 }
 
+std::optional<std::uint32_t> PciFunction::decoded_base(unsigned bar) const {
+    return bars_[bar].decoded ? std::optional(bars_[bar].base) : std::nullopt;
+}
+
 void PciFunction::update_decoding() {
-    release_bars();
-    claim_bars();
+    bool released = release_bars();
+    bool claimed = claim_bars();
+    if (released || claimed)
+        decoding_changed();
 }
 
 // All that moved goes before anything comes: two BARs of one device may change places.
-void PciFunction::release_bars() {
+bool PciFunction::release_bars() {
+    bool changed = false;
     for (unsigned i = 0; i < bar_count; i++) {
         auto& bar = bars_[i];
         if ((bar.decoded || bar.refused) && wanted_base(i) != bar.base) {
             if (bar.decoded)
                 bus_->remove(bar.space, bar.base);
+            changed = changed || bar.decoded;
             bar.decoded = bar.refused = false;
         }
     }
+    return changed;
 }
 
-void PciFunction::claim_bars() {
+bool PciFunction::claim_bars() {
+    bool changed = false;
     if (bus_ == nullptr)
-        return;
+        return changed;
     for (unsigned i = 0; i < bar_count; i++) {
         auto& bar = bars_[i];
         auto base = wanted_base(i);
@@ -255,6 +265,7 @@ void PciFunction::claim_bars() {
         bar.base = *base;
         auto inserted = bus_->insert(bar.space, *base, bar.size, *bar.handler);
         bar.decoded = inserted.has_value();
+        changed = changed || bar.decoded;
         if (bar.decoded || bar.refused)
             continue;
         bar.refused = true;
@@ -264,6 +275,7 @@ void PciFunction::claim_bars() {
                         name_, i, name_of(bar.space), *base, inserted.error().text());
         complained_ = true;
     }
+    return changed;
 }
 
 // Each function reports changes only, so counting is enough.
@@ -357,7 +369,8 @@ void PciHost::write_config(unsigned byte, Bytes data) {
     // What moved away may have made room for others.
     if (offset < end_of_bars)
         for (auto& other : slots_)
-            other->claim_bars();
+            if (other->claim_bars())
+                other->decoding_changed();
 }
 
 // Only whole dwords reach the address register, so that a byte written to 0xcf9 resets and a

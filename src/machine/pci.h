@@ -57,8 +57,12 @@ public:
     // Sends the message of a vector; of one that is not there, nothing.
     void send_message(unsigned vector);
     bool bus_master() const { return config_[4] & 4; }
+    // Where the bus decodes a BAR; nothing while it does not, whatever the register says.
+    std::optional<std::uint32_t> decoded_base(unsigned bar) const;
 
 protected:
+    // Some BAR is decoded now that was not, or elsewhere, or no longer.
+    virtual void decoding_changed() {}
     MutableBytes config() { return config_; }
     // More bits of the configuration that the guest may write; the rest is read-only.
     void allow_writes(unsigned offset, Bytes mask);
@@ -77,8 +81,8 @@ private:
     // Where the guest wants the BAR decoded, if anywhere.
     std::optional<std::uint32_t> wanted_base(unsigned index) const;
     void update_decoding();
-    void release_bars();
-    void claim_bars();
+    bool release_bars(); // true when a BAR was given back
+    bool claim_bars();   // true when a BAR was taken
     void update_interrupt();
     void update_messages();
 
@@ -94,7 +98,7 @@ private:
     Interrupts* interrupts_ = nullptr;
     std::uint8_t input_ = 0; // of the interrupt controller
     bool level_ = false;     // what the device asks for
-    bool driven_ = false;    // what the wire carries: level_ unless the command register disables it
+    bool driven_ = false; // what the wire carries: level_ unless the command register disables it
     std::uint64_t refused_placements_ = 0;
     bool complained_ = false;
 };
@@ -108,7 +112,9 @@ public:
 
     // The next free slot; fails beyond 31.
     Result<unsigned> add(std::unique_ptr<PciFunction> function);
-    PciFunction* at(unsigned slot) const { return slot < slots_.size() ? slots_[slot].get() : nullptr; }
+    PciFunction* at(unsigned slot) const {
+        return slot < slots_.size() ? slots_[slot].get() : nullptr;
+    }
 
     // What firmware would do, for guests that boot without it: gives each BAR an address
     // (ports from 0x1000, memory from 0xe0000000) and turns decoding on.

@@ -10,6 +10,7 @@ class Archive:
         self.out = io.BytesIO()
         self.inode = 0
         self.directories = {""}
+        self.files = set()
 
     def _entry(self, name, mode, data=b"", device=(0, 0)):
         self.inode += 1
@@ -37,6 +38,7 @@ class Archive:
 
     def file(self, name, data, mode=0o644):
         self._parents(name)
+        self.files.add(name)
         self._entry(name, stat.S_IFREG | mode, data)
 
     def link(self, name, target):

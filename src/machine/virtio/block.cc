@@ -3,9 +3,7 @@
 #include "machine/virtio/block.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
-#include <optional>
 
 namespace vmhost::machine::virtio {
 
@@ -25,44 +23,21 @@ enum Status : std::uint8_t { ok = 0, io_error = 1, unsupported = 2 };
 struct Block::Request {
     explicit Request(Chain taken) : chain(std::move(taken)) {}
     Chain chain;
-    Type type = Type::flush;
-    std::uint64_t offset_bytes = 0, data_bytes = 0;
+    Io io;
+    std::uint64_t data_bytes = 0;
     std::vector<iovec> data;
-    bool make_stable = false;
-    std::optional<Error> error;
-
-    // On a pool thread.
-    void run(disk::Image& image) {
-        Result<void> result;
-        if (type == Type::in)
-            result = image.readv(data, offset_bytes);
-        else if (type == Type::out)
-            result = image.writev(data, offset_bytes);
-        if (result && make_stable)
-            result = image.flush();
-        if (!result)
-            error = std::move(result).error();
-    }
-};
-
-// What jobs and the device share; jobs may outlive the device.
-struct Block::Pool {
-    std::mutex mutex;
-    std::condition_variable changed;
-    unsigned running = 0;    // jobs handed over that have not come to their end
-    bool cancelled = false;  // jobs that have not begun do nothing
-    Block* device = nullptr; // loop thread only; null when the device is gone
 };
 
 Block::Block(std::string name, disk::Image& image, std::string serial, Loop& loop, Bus::Lock& lock)
     : name_(std::move(name)), image_(image), loop_(loop), lock_(lock),
-      capacity_sectors_(image.size_bytes() / sector_bytes), pool_(std::make_shared<Pool>()),
-      again_(loop, [this] {
-          std::scoped_lock guard(lock_);
-          if (notify(0))
-              again_.wake();
-      }) {
-    pool_->device = this;
+      capacity_sectors_(image.size_bytes() / sector_bytes),
+      again_(loop,
+             [this] {
+                 std::scoped_lock guard(lock_);
+                 if (notify(0))
+                     again_.wake();
+             }),
+      io_(disk::IoQueue::create(loop, image)) {
     std::ranges::copy(as_bytes(serial).first(std::min(serial.size(), serial_.size())),
                       serial_.begin());
     // struct virtio_blk_config (5.2.4): capacity, size_max, seg_max, geometry, blk_size.
@@ -70,13 +45,6 @@ Block::Block(std::string name, disk::Image& image, std::string serial, Loop& loo
     store_le<std::uint64_t>(config, capacity_sectors_);
     store_le<std::uint32_t>(config.subspan(12), queue_size - 2); // without header and status
     store_le<std::uint32_t>(config.subspan(20), sector_bytes);
-}
-
-Block::~Block() {
-    pool_->device = nullptr;
-    std::unique_lock guard(pool_->mutex);
-    pool_->cancelled = true;
-    pool_->changed.wait(guard, [this] { return pool_->running == 0; });
 }
 
 std::uint64_t Block::features() const {
@@ -90,14 +58,14 @@ void Block::activate(std::uint64_t driver_features, std::vector<Queue*> queues) 
 }
 
 bool Block::quiescent() const {
-    std::scoped_lock guard(pool_->mutex);
-    return pool_->running == 0;
+    return io_->running() == 0;
 }
 
 bool Block::notify(std::uint16_t) {
     if (requests_ == nullptr || paused_)
         return false;
     bool more = take_requests();
+    io_->commit();
     requests_->signal_used();
     return more;
 }
@@ -132,9 +100,7 @@ void Block::start(Chain chain) {
     case Type::out:
         return transfer(std::move(chain), type == Type::out, sector);
     case Type::flush: {
-        auto request = std::make_shared<Request>(std::move(chain));
-        request->make_stable = true;
-        return submit(std::move(request));
+        return submit(std::make_shared<Request>(std::move(chain)));
     }
     case Type::get_id:
         return identify(std::move(chain));
@@ -150,14 +116,15 @@ void Block::transfer(Chain chain, bool write, std::uint64_t sector) {
         (write && image_.read_only()))
         return answer(std::move(chain), io_error);
     auto request = std::make_shared<Request>(std::move(chain));
-    request->type = write ? Type::out : Type::in;
-    request->offset_bytes = sector * sector_bytes;
+    request->io.kind = write ? Io::Kind::write : Io::Kind::read;
+    request->io.offset_bytes = sector * sector_bytes;
+    request->io.make_stable = write && write_through_;
     request->data_bytes = length;
-    request->make_stable = write && write_through_;
     if (write)
         request->chain.gather_readable(header_bytes, length, request->data);
     else
         request->chain.gather_writable(0, length, request->data);
+    request->io.data = request->data;
     submit(std::move(request));
 }
 
@@ -176,47 +143,33 @@ void Block::answer(Chain chain, std::uint8_t status, std::uint64_t data_bytes) {
 
 void Block::submit(std::shared_ptr<Request> request) {
     ++outstanding_;
-    {
-        std::scoped_lock guard(pool_->mutex);
-        ++pool_->running;
-    }
-    auto job = [pool = pool_, request, &image = image_] {
-        bool cancelled = false;
-        {
-            std::scoped_lock guard(pool->mutex);
-            cancelled = pool->cancelled;
-        }
-        if (!cancelled)
-            request->run(image);
-        std::scoped_lock guard(pool->mutex);
-        --pool->running;
-        pool->changed.notify_all();
-    };
-    loop_.work(std::move(job), [pool = pool_, request] {
-        if (pool->device != nullptr)
-            pool->device->finish(*request);
-    });
+    const auto& io = request->io;
+    io_->submit(io, [this, request](Result<void> result) { finish(*request, std::move(result)); });
 }
 
-void Block::finish(Request& request) {
+void Block::finish(Request& request, Result<void> result) {
     std::scoped_lock guard(lock_);
     --outstanding_;
+    bool read = request.io.kind == Io::Kind::read;
     // Also when a reset came in between, and after an error that came half-way.
-    if (request.type == Type::in)
+    if (read)
         request.chain.report_written(0, request.data_bytes);
-    if (request.error) {
-        note_failure(*request.error);
+    if (!result) {
+        note_failure(result.error());
         answer(std::move(request.chain), io_error);
     } else {
-        counters_.read_bytes += request.type == Type::in ? request.data_bytes : 0;
-        counters_.written_bytes += request.type == Type::out ? request.data_bytes : 0;
-        counters_.flushes += request.make_stable;
-        answer(std::move(request.chain), ok, request.type == Type::in ? request.data_bytes : 0);
+        counters_.read_bytes += read ? request.data_bytes : 0;
+        counters_.written_bytes += request.io.kind == Io::Kind::write ? request.data_bytes : 0;
+        counters_.flushes += request.io.kind == Io::Kind::flush || request.io.make_stable;
+        answer(std::move(request.chain), ok, read ? request.data_bytes : 0);
     }
     if (requests_ == nullptr)
         return;
-    if (throttled_ && !paused_ && take_requests())
-        again_.wake();
+    if (throttled_ && !paused_) {
+        if (take_requests())
+            again_.wake();
+        io_->commit();
+    }
     requests_->signal_used();
 }
 

@@ -1,14 +1,14 @@
 // virtio block (Virtual I/O Device Specification 1.2, section 5.2) over a disk image.
 //
 // Requests are taken from the queue on the loop thread, moved between the guest's
-// memory and the image on the process's pool threads, and completed on the loop
-// thread in the order in which they finish. At most a queue's worth is with the
-// pool, whatever the driver does with resets. A request that a reset overtakes runs
+// memory and the image by a disk::IoQueue, and completed on the loop thread in the
+// order in which they finish. At most a queue's worth is under way, whatever the
+// driver does with resets. A request that a reset overtakes runs
 // to its end (its buffers are the guest's memory, which outlives it) and goes
 // nowhere; until then quiescent() is false and the guest sees the reset going on.
 //
 // Threads: activate and reset from vCPU threads, the rest on the loop thread, all
-// under the device lock. Pool threads touch nothing but the request and the image.
+// under the device lock.
 #pragma once
 
 #include <array>
@@ -28,7 +28,6 @@ public:
 
     // image, loop and lock outlive the device. The serial is cut at 20 bytes.
     Block(std::string name, disk::Image& image, std::string serial, Loop& loop, Bus::Lock& lock);
-    ~Block() override; // waits for requests that the pool is working on
 
     std::string_view name() const override { return name_; }
     DeviceType type() const override { return DeviceType::block; }
@@ -48,12 +47,12 @@ public:
         std::uint64_t read_bytes = 0, written_bytes = 0, flushes = 0, failed = 0;
     };
     const Counters& counters() const { return counters_; }
-    // Requests with the pool, also those that a reset overtook.
+    // Requests that are not answered yet, also those that a reset overtook.
     unsigned outstanding() const { return outstanding_; }
 
 private:
+    using Io = disk::IoQueue::Request;
     struct Request;
-    struct Pool;
 
     bool take_requests();
     void start(Chain chain);
@@ -61,7 +60,7 @@ private:
     void identify(Chain chain);
     void answer(Chain chain, std::uint8_t status, std::uint64_t data_bytes = 0);
     void submit(std::shared_ptr<Request> request);
-    void finish(Request& request);
+    void finish(Request& request, Result<void> result);
     void note_failure(const Error& error);
 
     std::string name_;
@@ -71,7 +70,6 @@ private:
     Bus::Lock& lock_;
     std::array<std::uint8_t, 24> config_{};
     std::uint64_t capacity_sectors_;
-    std::shared_ptr<Pool> pool_;
 
     Queue* requests_ = nullptr;
     bool write_through_ = false; // the driver does not flush: every write is made stable
@@ -81,7 +79,8 @@ private:
     std::uint64_t malformed_ = 0;
     Counters counters_;
     bool failure_logged_ = false;
-    Wakeup again_; // more requests wait than one turn takes
+    Wakeup again_;                      // more requests wait than one turn takes
+    std::unique_ptr<disk::IoQueue> io_; // goes first: it waits for what runs
 };
 
 } // namespace vmhost::machine::virtio

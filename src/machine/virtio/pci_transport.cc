@@ -18,9 +18,6 @@ constexpr std::uint8_t vendor_capability = 0x09;
 enum CapabilityType : std::uint8_t { common = 1, notify = 2, isr = 3, device = 4, window = 5 };
 constexpr std::uint32_t common_bytes = 56;
 
-constexpr unsigned register_command = 0x04, register_bars = 0x10;
-constexpr std::uint16_t command_memory = 2;
-
 // Table of 4.1.2.1: not in the order of the types.
 std::uint16_t transitional_device(DeviceType type) {
     switch (type) {
@@ -158,7 +155,6 @@ void PciTransport::write_config(unsigned offset, Bytes data) {
     }
     bool was_master = bus_master();
     PciFunction::write_config(offset, data);
-    place_doorbells();
     if (bus_master() == was_master)
         return;
     for (auto& slot : slots_)
@@ -229,15 +225,11 @@ void PciTransport::make_doorbells(Loop& loop) {
     }
 }
 
-// Binds the doorbells where the BAR is now, while a driver uses them.
+// Binds the doorbells where the bus decodes the BAR, while a driver uses them. Elsewhere they
+// would take writes that belong to another device.
 void PciTransport::place_doorbells() {
-    bool decoded =
-        load_le<std::uint16_t>(Bytes(config()).subspan(register_command)) & command_memory;
     bool in_use = backend_ != nullptr && active_;
-    auto base = load_le<std::uint32_t>(Bytes(config()).subspan(register_bars + 4 * memory_bar_)) &
-                ~(bar_bytes - 1);
-    if (!decoded || !in_use)
-        base = 0;
+    auto base = in_use ? decoded_base(memory_bar_).value_or(0) : 0;
     if (base == bound_base_)
         return;
     unbind_doorbells();
@@ -251,7 +243,8 @@ void PciTransport::place_doorbells() {
         auto address = base + notify_offset + index * notify_multiplier;
         auto bound = backend_->bind_doorbell(Space::memory, address, 2, slot.doorbell.get());
         slot.doorbell_bound = bound.has_value();
-        if (!bound && bound.error().kind() != ErrorKind::unsupported)
+        if (!bound && bound.error().kind() != ErrorKind::unsupported &&
+            !std::exchange(doorbell_failure_logged_, true))
             log::warning("virtio", "{}: doorbell of queue {}: {}", name(), index,
                          bound.error().text());
     }

@@ -122,6 +122,7 @@ private:
     void read_device_config(std::uint64_t offset, MutableBytes data) const;
     std::uint8_t read_isr();
     void write_bar(std::uint64_t offset, Bytes data);
+    void decoding_changed() override { place_doorbells(); }
     void place_doorbells();
     void unbind_doorbells();
     void deliver(std::uint16_t index);
@@ -163,8 +164,9 @@ private:
     LegacyWindow legacy_window_;
     const unsigned memory_bar_;
     Wakeup wakeup_;
-    unsigned window_capability_ = 0; // where the PCI configuration access capability is
-    std::uint32_t bound_base_ = 0;   // BAR address the doorbells are bound for, 0 = none
+    unsigned window_capability_ = 0;       // where the PCI configuration access capability is
+    std::uint32_t bound_base_ = 0;         // BAR address the doorbells are bound for, 0 = none
+    bool doorbell_failure_logged_ = false; // the guest can cause one as often as it likes
 
     std::uint32_t device_feature_select_ = 0, driver_feature_select_ = 0;
     std::uint64_t driver_features_ = 0;

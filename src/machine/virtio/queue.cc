@@ -182,6 +182,16 @@ void Queue::reset() {
     enabled_ = broken_ = event_index_ = indirect_ = false;
     addresses_ = {};
     next_available_ = next_used_ = signalled_used_ = in_flight_ = 0;
+    held_back_.clear();
+}
+
+void Queue::allow_dma(bool on) {
+    dma_ = on;
+    if (!on || held_back_.empty())
+        return;
+    for (const auto& completion : std::exchange(held_back_, {}))
+        put_used(completion.head, completion.written_bytes);
+    signal_used();
 }
 
 std::uint16_t Queue::load_index(Gpa address) const {
@@ -337,9 +347,11 @@ void Queue::unpop(Chain&& chain) {
 }
 
 void Queue::put_used(std::uint16_t head, std::uint32_t written_bytes) {
-    --in_flight_;
-    if (!dma_)
+    if (!dma_) {
+        held_back_.push_back({head, written_bytes});
         return;
+    }
+    --in_flight_;
     std::uint8_t element[8];
     store_le<std::uint32_t>(MutableBytes(element).first(4), head);
     store_le<std::uint32_t>(MutableBytes(element).last(4), written_bytes);
@@ -349,10 +361,18 @@ void Queue::put_used(std::uint16_t head, std::uint32_t written_bytes) {
 }
 
 void Queue::recycle(std::vector<Segment>&& storage) {
-    if (storage.capacity() == 0 || spare_.size() >= max_size_)
+    if (storage.capacity() == 0 || storage.capacity() > limits::max_spare_segments ||
+        spare_.size() >= limits::max_spare_chains)
         return;
     storage.clear();
     spare_.push_back(std::move(storage));
+}
+
+std::size_t Queue::spare_bytes() const {
+    std::size_t sum = 0;
+    for (const auto& storage : spare_)
+        sum += storage.capacity() * sizeof(Segment);
+    return sum;
 }
 
 void Queue::want_notifications(bool wanted) {

@@ -100,8 +100,8 @@ public:
     void reset();
     void use_event_index(bool on) { event_index_ = on; }
     void allow_indirect(bool on) { indirect_ = on; }
-    // Without it (PCI bus mastering off) nothing is popped and completions are lost.
-    void allow_dma(bool on) { dma_ = on; }
+    // Without it (PCI bus mastering off) nothing is popped, and what is completed waits for it.
+    void allow_dma(bool on);
     // Called when the guest wants an interrupt for this queue.
     void on_interrupt(std::function<void()> raise) { raise_ = std::move(raise); }
 
@@ -120,6 +120,8 @@ public:
     std::uint64_t malformed() const { return malformed_; }
     std::uint16_t in_flight() const { return in_flight_; }
     bool broken() const { return broken_; }
+    // What is kept of returned chains for the next ones.
+    std::size_t spare_bytes() const;
 
 private:
     friend class Chain;
@@ -154,6 +156,11 @@ private:
     std::uint64_t generation_ = 0;
     std::uint64_t malformed_ = 0;
     std::function<void()> raise_;
+    struct Completion {
+        std::uint16_t head = 0;
+        std::uint32_t written_bytes = 0;
+    };
+    std::vector<Completion> held_back_;       // completed without DMA, oldest first; in flight
     std::vector<std::vector<Segment>> spare_; // storage of returned chains
 };
 

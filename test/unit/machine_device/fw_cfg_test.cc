@@ -179,6 +179,20 @@ TEST_CASE("fw_cfg: a transfer that cannot be done says so and writes nothing") {
     CHECK(firmware.fw_cfg.failed_transfers() == 8);
 }
 
+TEST_CASE("fw_cfg: one transfer moves a limited amount, a large file comes in pieces") {
+    Firmware firmware;
+    REQUIRE(firmware.memory.add(1ULL << 32, 4 * mib, true));
+    std::vector<std::uint8_t> large(limits::max_fw_cfg_transfer_bytes + 1000, 0x5a);
+    large.back() = 0xa5;
+    firmware.fw_cfg.add_file("f", large);
+    auto select_read = 0x20U << 16 | select_bit | read_bit;
+    CHECK(firmware.dma(select_read, limits::max_fw_cfg_transfer_bytes + 1, 1ULL << 32) == 1);
+    CHECK(firmware.at(1ULL << 32, 1) == std::string(1, '\0'));
+    CHECK(firmware.dma(select_read, limits::max_fw_cfg_transfer_bytes, 1ULL << 32) == 0);
+    CHECK(firmware.dma(read_bit, 1000, (1ULL << 32) + limits::max_fw_cfg_transfer_bytes) == 0);
+    CHECK(firmware.at((1ULL << 32) + large.size() - 2, 2) == "Z\xa5");
+}
+
 TEST_CASE("fw_cfg: a transfer onto its own descriptor ends") {
     Firmware firmware;
     CHECK(firmware.dma(0x19 << 16 | select_bit | read_bit, 64, descriptor) == 0);

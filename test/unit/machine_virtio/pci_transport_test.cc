@@ -409,6 +409,31 @@ TEST_CASE("doorbells of the backend follow the driver and the BAR") {
     CHECK(backend.bells.empty());
 }
 
+TEST_CASE("a doorbell is never where the bus decodes somebody else") {
+    DoorbellBackend backend;
+    ProbeGuest g(&backend);
+    g.start();
+    auto home = static_cast<std::uint32_t>(g.base), taken = home + 0x100000;
+    struct Other final : machine::Device {
+        std::string_view name() const override { return "other"; }
+        void read(std::uint64_t, MutableBytes) override {}
+        void write(std::uint64_t, Bytes) override {}
+    } other;
+    REQUIRE(g.bus.insert(Space::memory, taken + 0x3000, 16, other));
+    for (unsigned round = 0; round < 3; ++round) {
+        g.set_config<std::uint32_t>(0x10, taken);
+        CHECK(backend.bells.empty());
+        CHECK(g.config<std::uint32_t>(0x10) == taken);
+        g.set_config<std::uint32_t>(0x10, home);
+        CHECK(backend.bells.size() == 2);
+    }
+    g.set_config<std::uint32_t>(0x10, taken);
+    g.bus.remove(Space::memory, taken + 0x3000);
+    g.set_config<std::uint32_t>(0x14, g.config<std::uint32_t>(0x14)); // there is room now
+    CHECK(backend.bells.size() == 2);
+    CHECK(backend.ring(taken + 0x3004));
+}
+
 TEST_CASE("without doorbells in the backend the register serves") {
     DoorbellBackend backend;
     backend.supported = false;

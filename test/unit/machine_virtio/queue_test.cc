@@ -522,7 +522,7 @@ TEST_CASE("a chain may outlive its queue and the memory") {
     CHECK_FALSE(second->alive());
 }
 
-TEST_CASE("without DMA nothing is taken and nothing returned") {
+TEST_CASE("without DMA nothing is taken, and what is returned waits for it") {
     Fixture f;
     f.driver->chain().writable(8).submit();
     auto chain = f.queue->pop();
@@ -537,8 +537,67 @@ TEST_CASE("without DMA nothing is taken and nothing returned") {
     CHECK(f.reported_bytes == before);
     CHECK(f.driver->used_index() == 0);
     CHECK(f.interrupts == 0);
+    CHECK(f.queue->in_flight() == 1);
     f.queue->allow_dma(true);
+    CHECK(f.driver->used() == Used{0, 8});
+    CHECK(f.interrupts == 1);
+    CHECK(f.queue->in_flight() == 0);
     CHECK(f.queue->pop());
+}
+
+TEST_CASE("completions that wait for DMA keep their order, and a reset forgets them") {
+    Fixture f;
+    std::vector<Submitted> sent;
+    std::vector<Chain> chains;
+    for (unsigned i = 0; i < 8; ++i)
+        sent.push_back(f.driver->chain().writable(8).submit());
+    for (unsigned i = 0; i < 8; ++i)
+        chains.push_back(*f.queue->pop());
+    f.queue->allow_dma(false);
+    for (unsigned i = 8; i-- > 1;)
+        chains[i].complete(i);
+    f.queue->allow_dma(true);
+    for (unsigned i = 8; i-- > 1;)
+        CHECK(f.driver->used() == Used{sent[i].head, i});
+    f.queue->allow_dma(false);
+    chains[0].complete(8);
+    f.queue->reset();
+    f.enable_again();
+    f.queue->allow_dma(true);
+    CHECK(f.driver->used_index() == 0);
+    f.require_works();
+}
+
+TEST_CASE("storage of returned chains is kept, but no more than the limit says") {
+    Fixture f(256);
+    f.driver = std::make_unique<RingDriver>(f.memory, 0x10000, 256, 0x40000);
+    f.queue->reset();
+    f.enable_again();
+    for (unsigned i = 0; i < 100; ++i) {
+        ChainBuilder builder = f.driver->chain();
+        for (unsigned piece = 0; piece < 200; ++piece)
+            builder.raw(0x50000, 4, f_write);
+        builder.through_indirect_table().submit();
+    }
+    {
+        std::vector<Chain> chains;
+        while (auto chain = f.queue->pop())
+            chains.push_back(std::move(*chain));
+        REQUIRE(chains.size() == 100);
+        CHECK(chains[99].writable().size() == 200);
+    }
+    CHECK(f.queue->spare_bytes() == 0);
+    {
+        std::vector<Chain> chains;
+        for (unsigned i = 0; i < 100; ++i) {
+            f.driver->chain().raw(0x50000, 4, f_write).raw(0x50000, 4, f_write).submit();
+            chains.push_back(*f.queue->pop());
+        }
+    }
+    CHECK(f.queue->spare_bytes() > 0);
+    CHECK(f.queue->spare_bytes() <=
+          limits::max_spare_chains * limits::max_spare_segments * sizeof(machine::virtio::Segment));
+    f.require_works();
 }
 
 // "time of check, time of use on descriptors"
