@@ -23,6 +23,8 @@ struct Command {
         status,
         start,
         stop,
+        pause,
+        unpause,
         console,
         wait,
     };

@@ -15,8 +15,8 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 6> vmctl_commands{"console", "show", "start",
-                                                         "status",  "stop", "wait"};
+constexpr std::array<std::string_view, 8> vmctl_commands{
+    "console", "pause", "show", "start", "status", "stop", "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -112,10 +112,12 @@ Result<std::string> complete_verb(const std::string& word) {
 
 constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]\n"
                                     "\tvmctl console [-r] id\n"
+                                    "\tvmctl pause id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl start [-c] id\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
                                     "\tvmctl stop [-fw] [id | -a]\n"
+                                    "\tvmctl unpause id\n"
                                     "\tvmctl wait id\n";
 
 Command parse_vmctl(std::vector<std::string> arguments) {
@@ -163,6 +165,14 @@ Command parse_vmctl(std::vector<std::string> arguments) {
             throw CLI::RequiredError("missing id");
         command.verb = Command::Verb::stop;
     });
+
+    auto* pause = app.add_subcommand("pause", "hold a VM where it is");
+    add_vm(pause, true);
+    pause->callback([&] { command.verb = Command::Verb::pause; });
+
+    auto* unpause = app.add_subcommand("unpause", "let a paused VM go on");
+    add_vm(unpause, true);
+    unpause->callback([&] { command.verb = Command::Verb::unpause; });
 
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);

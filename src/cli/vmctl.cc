@@ -37,13 +37,18 @@ void print_row(const std::string& id, const std::string& pid, const std::string&
                stdout);
 }
 
+// As vmd counts: a paused VM is a running one.
+bool runs(const json& row) {
+    return row["state"] == "running" || row["state"] == "paused";
+}
+
 int status(control::Client& client, const Command& command) {
     auto reply = ask(client, {{"verb", "status"}, {"vm", command.vm}});
     if (!reply)
         return complain(reply.error());
     auto rows = json::array();
     for (auto& row : (*reply)["vms"])
-        if (!command.running_only || row["state"] == "running")
+        if (!command.running_only || runs(row))
             rows.push_back(std::move(row));
     if (command.json) {
         std::printf("%s\n", rows.dump(2, ' ', false, json::error_handler_t::replace).c_str());
@@ -116,9 +121,18 @@ int stop(control::Client& client, const Command& command) {
         return complain(reply.error());
     int status = 0;
     for (const auto& row : (*reply)["vms"])
-        if (row["state"] == "running")
+        if (runs(row))
             status |= stop_one(client, command, row["name"]);
     return status;
+}
+
+// pause and unpause.
+int hold(control::Client& client, const Command& command, const char* verb) {
+    auto reply = ask(client, {{"verb", verb}, {"vm", command.vm}});
+    if (!reply)
+        return complain(std::move(reply).error().in(fmt::format("{} vm command failed", verb)));
+    std::fprintf(stderr, "vmctl: %sd vm %u successfully\n", verb, (*reply)["id"].get<unsigned>());
+    return 0;
 }
 
 int wait(control::Client& client, const Command& command) {
@@ -147,6 +161,10 @@ int run_vmctl(const Command& command) {
         return start(*client, command);
     case Command::Verb::stop:
         return stop(*client, command);
+    case Command::Verb::pause:
+        return hold(*client, command, "pause");
+    case Command::Verb::unpause:
+        return hold(*client, command, "unpause");
     case Command::Verb::wait:
         return wait(*client, command);
     case Command::Verb::console:

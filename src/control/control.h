@@ -82,6 +82,8 @@ public:
     virtual bool may_control(const Caller& caller, std::string_view vm) = 0;
     virtual void start(std::string_view vm, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) = 0;
+    virtual void pause(std::string_view vm, std::function<void(Result<void>)> done) = 0;
+    virtual Result<void> unpause(std::string_view vm) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
     virtual Result<Fd> console(std::string_view vm, bool want_writer) = 0;
 };

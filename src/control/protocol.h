@@ -12,6 +12,8 @@
 // | status  | vm (optional)             | vms: [ … ]                                |
 // | start   | vm                        | id                                        |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
+// | pause   | vm                        | id                                        |
+// | unpause | vm                        | id                                        |
 // | wait    | vm                        | event terminated, id                      |
 // | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
 #pragma once

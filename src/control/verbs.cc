@@ -4,6 +4,7 @@
 // Loop thread of the parent.
 #include "control/control.h"
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -87,9 +88,9 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::function<vo
         reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
         return;
     }
-    bool known = request->verb == "start" || request->verb == "stop" || request->verb == "wait" ||
-                 request->verb == "console";
-    if (!known) {
+    static constexpr std::string_view orders[] = {"start", "stop", "pause",
+                                                  "unpause", "wait", "console"};
+    if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
         return;
@@ -109,13 +110,18 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::function<vo
     auto terminated = [reply, id] {
         reply({text_of({{"ok", true}, {"event", "terminated"}, {"id", id}}), true, {}});
     };
+    auto done = [reply, refuse, id](Result<void> result) {
+        if (!result)
+            refuse(result.error());
+        else
+            reply({text_of({{"ok", true}, {"id", id}}), true, {}});
+    };
     if (request->verb == "start") {
-        operations_.start(row->name, [reply, refuse, id](Result<void> started) {
-            if (!started)
-                refuse(started.error());
-            else
-                reply({text_of({{"ok", true}, {"id", id}}), true, {}});
-        });
+        operations_.start(row->name, done);
+    } else if (request->verb == "pause") {
+        operations_.pause(row->name, done);
+    } else if (request->verb == "unpause") {
+        done(operations_.unpause(row->name));
     } else if (request->verb == "stop") {
         auto stopping = operations_.stop(
             row->name, request->force, request->wait ? std::function<void()>(terminated) : nullptr);

@@ -68,6 +68,8 @@ std::string_view name_of(GuestState state) {
         return "waiting";
     case GuestState::running:
         return "running";
+    case GuestState::paused:
+        return "paused";
     case GuestState::stopping:
         return "stopping";
     }
@@ -239,6 +241,13 @@ void Guest::took_frame(ipc::Frame&& frame) {
             start_error_ = blame(Error(kind, note_), vm_.boot.empty() ? vm_.place : vm_.boot_place);
         }
         return;
+    case ipc::VmPaused::type:
+        if (auto done = std::exchange(pausing_, nullptr)) {
+            state_ = GuestState::paused;
+            log::notice("host", "vm {} paused", vm_.name);
+            done({});
+        }
+        return;
     case ipc::VmReset::type:
         log::info("host", "vm {} rebooted", vm_.name);
         return;
@@ -266,12 +275,32 @@ void Guest::process_ended(const std::string& how) {
         finish_start(std::unexpected(std::move(error)));
     } else if (auto done = std::exchange(starting_, nullptr)) {
         done(fail(ErrorKind::busy, "vm {} was stopped while it started", vm_.name));
-    } else if (note_.empty() && before == GuestState::running) {
+    } else if (note_.empty() && before != GuestState::stopping) {
         note_ = "its process ended: " + how;
         log::error("host", "vm {}: {}", vm_.name, note_);
     }
+    if (auto done = std::exchange(pausing_, nullptr))
+        done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
     for (auto& ended : std::exchange(waiting_, {}))
         ended();
+}
+
+void Guest::pause(Done done) {
+    if (pausing_ || state_ == GuestState::paused)
+        return done(fail(ErrorKind::busy, "vm {} is already paused", vm_.name));
+    if (state_ != GuestState::running)
+        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    pausing_ = std::move(done);
+    process_->send(ipc::VmPause{});
+}
+
+Result<void> Guest::unpause() {
+    if (state_ != GuestState::paused)
+        return fail(ErrorKind::invalid, "vm {} is not paused", vm_.name);
+    process_->send(ipc::VmUnpause{});
+    state_ = GuestState::running;
+    log::notice("host", "vm {} unpaused", vm_.name);
+    return {};
 }
 
 Result<void> Guest::stop(std::function<void()> ended) {

@@ -1,7 +1,7 @@
 // One VM as the parent sees it: what the file says of it, the state it is in, and
 // the process that runs it while it runs.
 //
-// stopped → starting → running → stopping → stopped. Everything that needs rights
+// stopped → starting → running ⇄ paused → stopping → stopped. Everything that needs rights
 // is opened here and handed over as descriptors; the VM process opens nothing.
 //
 // Loop thread of the parent.
@@ -19,7 +19,7 @@
 
 namespace vmhost::host {
 
-enum class GuestState : std::uint8_t { stopped, waiting, starting, running, stopping };
+enum class GuestState : std::uint8_t { stopped, waiting, starting, running, paused, stopping };
 std::string_view name_of(GuestState state); // vmctl's words: "waiting" covers starting
 
 // What a guest needs of its host.
@@ -46,6 +46,11 @@ public:
     void start(Done done);
     // Ends the guest; ended is called when its process is gone. A second call only waits too.
     Result<void> stop(std::function<void()> ended);
+    // Holds the guest where it is; done is called once nothing of it moves any more. Only of a
+    // guest that runs.
+    void pause(Done done);
+    // Lets a paused guest go on.
+    Result<void> unpause();
     // Calls ended at the final stop (not on a reboot).
     Result<void> wait(std::function<void()> ended);
     // A connected socket to the guest's console (machine/console/frames.h).
@@ -90,6 +95,7 @@ private:
     GuestState state_ = GuestState::stopped;
     std::string note_;
     Done starting_;
+    Done pausing_;
     bool stop_requested_ = false;
     std::optional<Error> start_error_;
     std::vector<std::function<void()>> waiting_;

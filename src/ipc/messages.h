@@ -86,6 +86,20 @@ struct VmTerminate {
     void fields(A&) {}
 };
 
+// Hold the guest where it is; VmPaused answers once nothing of it moves any more.
+struct VmPause {
+    static constexpr std::uint16_t type = 19;
+    template <class A>
+    void fields(A&) {}
+};
+
+// Let it go on; no answer.
+struct VmUnpause {
+    static constexpr std::uint16_t type = 20;
+    template <class A>
+    void fields(A&) {}
+};
+
 // A console client; the other end of the socket is with vmctl.
 struct VmAttachConsole {
     static constexpr std::uint16_t type = 18;
@@ -115,6 +129,12 @@ struct VmEnded {
     void fields(A& a) {
         a(how, code, text);
     }
+};
+
+struct VmPaused {
+    static constexpr std::uint16_t type = 34;
+    template <class A>
+    void fields(A&) {}
 };
 
 // ---- control --------------------------------------------------------------

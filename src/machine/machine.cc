@@ -4,8 +4,13 @@
 // other, so that destruction takes them down in the right one: threads first, then
 // devices, processors, the backend, and memory last.
 //
-// Threads: built, started and destroyed on the loop thread. One thread per vCPU
-// runs it until the machine ends. Whoever finds out that it ends (a vCPU thread, or
+// Paused, nothing of the guest moves: the vCPUs are parked, the guest clock and the
+// backend's timers stand still, no device begins anything. What goes on is outside of
+// the guest's reach: requests that are with the disks run to their end, frames wait
+// in the taps, what is typed waits with the console. The TSC and kvmclock go on, so a guest that keeps time by them is right
+// at once; the others are told by vmmci.
+//
+// Threads: built, started and destroyed on the loop thread. Whoever finds out that it ends (a vCPU thread, or
 // a device under the device lock on one) calls end(): the first call decides how,
 // every vCPU is kicked, and the loop thread joins them and reports.
 #include "machine/machine.h"
@@ -13,13 +18,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <fcntl.h>
 #include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <system_error>
-#include <thread>
 
 #include "disk/disk.h"
 #include "machine/acpi/acpi.h"
@@ -38,6 +40,7 @@
 #include "machine/layout.h"
 #include "machine/loop_clock.h"
 #include "machine/pci.h"
+#include "machine/vcpu_threads.h"
 #include "machine/virtio/block.h"
 #include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
@@ -116,11 +119,15 @@ public:
               end({.how = MachineEnd::How::debug_exit, .code = code});
           }),
           firmware_log_([this](Bytes text) { log_firmware(text); }),
-          wakeup_(loop, [this] { woken(); }) {}
+          still_timer_(loop, [this] { look_whether_still(); }), wakeup_(loop, [this] { woken(); }) {
+    }
     ~RealMachine() override;
 
     Result<void> assemble();
     Result<void> start() override;
+    void pause(std::function<void()> still) override;
+    void unpause() override;
+    bool paused() const override { return paused_; }
     bool press_power_button() override;
     bool power_button_pending() const override;
     MachineCounters counters() const override;
@@ -137,10 +144,10 @@ private:
     void connect_console();
     void log_firmware(Bytes text);
 
-    void run_vcpu(unsigned index);
+    void vcpu_over(unsigned index, Exit exit);
     void end(MachineEnd how);
-    void stop_vcpus();
     void woken();
+    void look_whether_still();
     std::uint64_t malformed_requests() const;
     void log_nonsense() const;
 
@@ -171,9 +178,10 @@ private:
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
     std::atomic<bool> shutting_down_{false};        // was asked to: a reset is its end
 
-    std::vector<std::unique_ptr<Vcpu>> vcpus_;
-    std::vector<std::thread> threads_;
-    std::atomic<bool> stopping_{false};
+    VcpuThreads vcpus_{[this](unsigned index, Exit exit) { vcpu_over(index, std::move(exit)); }};
+    std::atomic<bool> paused_{false};
+    std::function<void()> still_; // of pause(), until it has been called
+    Timer still_timer_;
     std::mutex end_mutex_;
     std::optional<MachineEnd> end_; // under end_mutex_
     Wakeup wakeup_;
@@ -335,9 +343,9 @@ Result<CpuState> RealMachine::load() {
 Result<void> RealMachine::make_vcpus(const CpuState& first) {
     for (unsigned i = 0; i < spec_.vcpus; ++i) {
         auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus);
-        vcpus_.push_back(TRY(backend_->create_vcpu(i, model, bus_)));
+        vcpus_.add(TRY(backend_->create_vcpu(i, model, bus_)));
     }
-    return vcpus_[0]->set_state(first);
+    return vcpus_.vcpu(0).set_state(first);
 }
 
 void RealMachine::connect_console() {
@@ -368,47 +376,20 @@ void RealMachine::log_firmware(Bytes text) {
     }
 }
 
-// vCPU threads take no signals; the backend opens its own kick.
 Result<void> RealMachine::start() {
-    if (!threads_.empty())
-        return fail(ErrorKind::internal, "machine {}: started twice", spec_.name);
-    sigset_t all, before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error_number = 0;
-    try {
-        for (unsigned i = 0; i < vcpus_.size(); ++i)
-            threads_.emplace_back([this, i] { run_vcpu(i); });
-    } catch (const std::system_error& error) {
-        error_number = error.code().value();
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (error_number == 0)
-        return {};
-    stop_vcpus();
-    return fail_errno(error_number, "machine {}: a thread for each of {} vcpus", spec_.name,
-                      vcpus_.size());
+    if (auto started = vcpus_.start(); !started)
+        return std::unexpected(
+            std::move(started).error().in(fmt::format("machine {}", spec_.name)));
+    return {};
 }
 
-void RealMachine::run_vcpu(unsigned index) {
-    ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index).c_str());
-    while (!stopping_) {
-        auto exit = vcpus_[index]->run();
-        switch (exit.reason) {
-        case Exit::Reason::kicked:
-            break;
-        case Exit::Reason::shutdown:
-            end({.how = MachineEnd::How::reset});
-            return;
-        case Exit::Reason::halted:
-            exit.text = "halted, and nothing could wake it";
-            [[fallthrough]];
-        case Exit::Reason::failed:
-            end({.how = MachineEnd::How::failed,
-                 .text = fmt::format("vcpu {}: {}", index, exit.text)});
-            return;
-        }
-    }
+// A vCPU's last word.
+void RealMachine::vcpu_over(unsigned index, Exit exit) {
+    if (exit.reason == Exit::Reason::shutdown)
+        return end({.how = MachineEnd::How::reset});
+    if (exit.reason == Exit::Reason::halted)
+        exit.text = "halted, and nothing could wake it";
+    end({.how = MachineEnd::How::failed, .text = fmt::format("vcpu {}: {}", index, exit.text)});
 }
 
 void RealMachine::end(MachineEnd how) {
@@ -420,26 +401,15 @@ void RealMachine::end(MachineEnd how) {
             how.how = MachineEnd::How::power_off;
         end_ = std::move(how);
     }
-    stopping_ = true;
-    for (auto& vcpu : vcpus_)
-        vcpu->kick();
+    vcpus_.end_soon();
     wakeup_.wake();
-}
-
-void RealMachine::stop_vcpus() {
-    stopping_ = true;
-    for (auto& vcpu : vcpus_)
-        vcpu->kick();
-    for (auto& thread : threads_)
-        thread.join();
-    threads_.clear();
 }
 
 // ended_ may destroy this machine: nothing follows it.
 void RealMachine::woken() {
     if (!ended_)
         return;
-    stop_vcpus();
+    vcpus_.stop();
     MachineEnd how;
     {
         std::scoped_lock guard(end_mutex_);
@@ -462,9 +432,52 @@ void RealMachine::log_nonsense() const {
 }
 
 RealMachine::~RealMachine() {
-    stop_vcpus();
+    vcpus_.stop();
     log_nonsense();
     console_.on_input({}, {});
+}
+
+void RealMachine::pause(std::function<void()> still) {
+    if (!vcpus_.park())
+        return; // the machine ends: ended_ comes
+    still_ = std::move(still);
+    if (!paused_.exchange(true)) {
+        console_.hold_input(true);
+        std::scoped_lock guard(bus_.lock());
+        clock_->pause();
+        for (auto* transport : transports_)
+            transport->pause();
+        backend_->hold_timers();
+    }
+    still_timer_.start(std::chrono::milliseconds(0), std::chrono::milliseconds(1));
+}
+
+void RealMachine::look_whether_still() {
+    {
+        std::scoped_lock guard(bus_.lock());
+        if (!std::ranges::all_of(transports_, [](auto* one) { return one->device().still(); }))
+            return;
+    }
+    still_timer_.stop();
+    if (auto still = std::exchange(still_, nullptr))
+        still();
+}
+
+void RealMachine::unpause() {
+    if (!paused_.exchange(false))
+        return;
+    still_timer_.stop();
+    still_ = nullptr;
+    {
+        std::scoped_lock guard(bus_.lock());
+        backend_->release_timers();
+        for (auto* transport : transports_)
+            transport->resume();
+        clock_->resume();
+    }
+    vcpus_.unpark();
+    console_.hold_input(false);
+    ask_to_sync_clock();
 }
 
 // REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.

@@ -82,6 +82,14 @@ public:
                                                   std::function<void(MachineEnd)> ended);
     virtual ~Machine() = default; // stops the vCPUs, drains I/O
     virtual Result<void> start() = 0;
+    // Forces every vCPU out of the guest and stops devices and guest clock where they are. still
+    // is called once, on the loop thread, when requests that were with the disks are through:
+    // nothing changes the guest any more until unpause(). Not called when the machine ends
+    // instead, or after unpause(). May be called for a machine that is not started.
+    virtual void pause(std::function<void()> still) = 0;
+    // Lets the guest go on, and asks it to look at the host's clock.
+    virtual void unpause() = 0;
+    virtual bool paused() const = 0;
     // ACPI's button, pressed once. False: the guest has not enabled it, and nothing happens.
     virtual bool press_power_button() = 0;
     // The guest has not taken note of the button yet.
@@ -116,6 +124,8 @@ public:
     virtual void on_input(std::function<std::size_t(Bytes)> take,
                           std::function<void()> line_break) = 0;
     virtual void input_space() = 0;
+    // While held, input waits as it does when the device has no room.
+    virtual void hold_input(bool hold) = 0;
 
     virtual std::uint64_t output_bytes() const = 0;
 };

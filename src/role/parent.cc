@@ -49,6 +49,16 @@ public:
         // A guest has no way yet to be asked: every stop ends it at once, as with force.
         return TRY(host_.find(vm))->stop(std::move(ended));
     }
+    void pause(std::string_view vm, std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            done(std::unexpected(std::move(guest).error()));
+        else
+            (*guest)->pause(std::move(done));
+    }
+    Result<void> unpause(std::string_view vm) override {
+        return TRY(host_.find(vm))->unpause();
+    }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         return TRY(host_.find(vm))->wait(std::move(ended));
     }

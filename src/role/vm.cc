@@ -66,7 +66,21 @@ private:
         machine_ = TRY(machine::Machine::build(
             loop_, spec_, *console_, [this](machine::MachineEnd end) { ended(std::move(end)); }));
         started_ms_ = loop_.now_ms();
+        if (paused_)
+            pause(); // it was about to reboot when it was asked for
         return machine_->start();
+    }
+
+    void pause() {
+        paused_ = true;
+        if (machine_)
+            machine_->pause([this] { parent_->send(ipc::VmPaused{}); });
+    }
+
+    void unpause() {
+        paused_ = false;
+        if (machine_)
+            machine_->unpause();
     }
 
     // Called by the machine itself, which must not be destroyed inside: act in a turn of its own.
@@ -114,6 +128,10 @@ private:
             machine_.reset();
             after_end_.stop();
             finish(machine::MachineEnd::How::power_off, "terminated");
+        } else if (frame.type == ipc::VmPause::type) {
+            pause();
+        } else if (frame.type == ipc::VmUnpause::type) {
+            unpause();
         } else if (frame.type == ipc::VmAttachConsole::type && console_) {
             auto attach = TRY(ipc::decode<ipc::VmAttachConsole>(std::move(frame)));
             if (auto attached = console_->attach(std::move(attach.client), attach.want_writer);
@@ -130,6 +148,7 @@ private:
     std::unique_ptr<machine::Machine> machine_;
     machine::MachineEnd end_;
     Timer after_end_{loop_, [this] { act_on_end(); }};
+    bool paused_ = false;
     std::uint64_t started_ms_ = 0;
     unsigned quick_restarts_ = 0;
     std::unique_ptr<Parent> parent_;

@@ -265,6 +265,10 @@ void PciTransport::deliver(std::uint16_t index) {
     auto& slot = *slots_[index];
     if (!active_ || !slot.queue.enabled() || !bus_master())
         return;
+    if (paused_) {
+        slot.kicked = true;
+        return;
+    }
     if (device_->notify(index)) {
         slot.kicked = true;
         wakeup_.wake();
@@ -276,6 +280,17 @@ void PciTransport::deliver_kicked() {
     for (std::uint16_t index = 0; index < slots_.size(); ++index)
         if (std::exchange(slots_[index]->kicked, false))
             deliver(index);
+}
+
+void PciTransport::pause() {
+    paused_ = true;
+    device_->pause();
+}
+
+void PciTransport::resume() {
+    paused_ = false;
+    device_->resume();
+    kick_all();
 }
 
 void PciTransport::kick_all() {

@@ -54,6 +54,9 @@ public:
     void write_config(unsigned offset, Bytes data) override;
 
     VirtioDevice& device() { return *device_; }
+    // Doorbells wait until resume(). Loop thread, under the device lock.
+    void pause();
+    void resume();
     // Bad chains and bad requests of this device, and queues that could not be enabled; under the
     // device lock.
     std::uint64_t malformed_requests() const;
@@ -171,6 +174,7 @@ private:
     std::uint64_t driver_features_ = 0;
     bool beyond_features_ = false; // the driver set a bit above 63
     bool active_ = false;          // the device has its queues
+    bool paused_ = false;          // the machine stands still
     std::uint16_t queue_select_ = 0;
     std::uint16_t config_vector_ = no_vector;
     std::uint8_t status_ = 0;

@@ -44,6 +44,13 @@ public:
     // False while requests from before the last reset() may still touch the guest's memory: the
     // guest sees the reset end when this turns true (2.4.1).
     virtual bool quiescent() const { return true; }
+    // The machine stands still: the device begins nothing by itself until resume(), after which
+    // every queue is notified; the transport does not notify in between. Loop thread, under the
+    // device lock.
+    virtual void pause() {}
+    virtual void resume() {}
+    // No request is on its way: a paused device does not change the guest's memory any more.
+    virtual bool still() const { return true; }
     // Requests that the device itself found malformed; queues count theirs.
     virtual std::uint64_t malformed_requests() const = 0;
 };

@@ -36,6 +36,15 @@ public:
         on_end = std::move(ended);
         return {};
     }
+    void pause(std::string_view vm, std::function<void(Result<void>)> done) override {
+        calls.push_back("pause " + std::string(vm));
+        done(find(vm)->state == "running" ? Result<void>{}
+                                          : fail(ErrorKind::invalid, "vm {} is not running", vm));
+    }
+    Result<void> unpause(std::string_view vm) override {
+        calls.push_back("unpause " + std::string(vm));
+        return {};
+    }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         if (find(vm)->state != "running")
             return fail(ErrorKind::invalid, "vm {} is not running", vm);
@@ -100,7 +109,7 @@ TEST_CASE("a broken request is refused, whatever it is") {
 
 TEST_CASE("only the owner and root give orders") {
     Asked asked;
-    for (auto verb : {"start", "stop", "wait", "console"}) {
+    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console"}) {
         auto reply = asked.ask(fmt::format(R"({{"verb":"{}","vm":"a"}})", verb), 4711);
         CHECK(reply["kind"] == "denied");
     }
@@ -121,6 +130,14 @@ TEST_CASE("stop says requested, and with wait terminated later") {
     asked.machines.on_end();
     CHECK(json::parse(asked.replies.back().json)["event"] == "terminated");
     CHECK(asked.replies.back().last);
+}
+
+TEST_CASE("pause and unpause answer with the number, and refusals come through") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"pause","vm":"a"})")["id"] == 1);
+    CHECK(asked.ask(R"({"verb":"unpause","vm":"1"})")["id"] == 1);
+    CHECK(asked.machines.calls == std::vector<std::string>{"pause a", "unpause a"});
+    CHECK(asked.ask(R"({"verb":"pause","vm":"b"})")["kind"] == "invalid");
 }
 
 TEST_CASE("errors of a VM reach the client with their kind") {

@@ -437,3 +437,101 @@ TEST_CASE("a machine is built and started quickly", "[.][time]") {
                    (ended - built) / 1us, (gone - ended) / 1us);
     }
 }
+
+namespace {
+// Prints dots without end; ends with code 1 when something is typed.
+constexpr std::initializer_list<int> dots = {
+    0xba, 0xf8, 0x03, 0xb0, '.', 0xee, // out 0x3f8, '.'
+    0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf2,
+    0xb0, 0x01, 0xe6, 0xf4, 0xeb, 0xfe,
+};
+
+void pause(Rig& rig) {
+    bool still = false;
+    rig.machine->pause([&] { still = true; });
+    while (!still && rig.ends.empty())
+        rig.loop.run_once(true);
+    CHECK(rig.machine->paused());
+}
+
+void turn(Loop& loop, std::chrono::milliseconds duration) {
+    bool over = false;
+    Timer timer(loop, [&] { over = true; });
+    timer.start(duration);
+    while (!over)
+        loop.run_once(true);
+}
+} // namespace
+
+TEST_CASE("a paused guest does nothing, and goes on where it was") {
+    Rig rig;
+    rig.spec.vcpus = GENERATE(1U, 3U); // those that have not been woken are parked too
+    rig.run(dots);
+    rig.wait(".");
+    pause(rig);
+    auto before = rig.console->output_bytes();
+    rig.type("x"); // waits with the console
+    turn(rig.loop, 50ms);
+    CHECK(rig.console->output_bytes() == before);
+    pause(rig); // twice is once
+    CHECK(rig.ends.empty());
+    rig.machine->unpause();
+    CHECK_FALSE(rig.machine->paused());
+    rig.machine->unpause();
+    CHECK(rig.end().code == 1);
+    CHECK(rig.console->output_bytes() >= before);
+}
+
+TEST_CASE("a machine is paused and let go many times") {
+    Rig rig;
+    rig.run(dots);
+    for (unsigned i = 0; i < 50; ++i) {
+        pause(rig);
+        auto before = rig.console->output_bytes();
+        rig.machine->unpause();
+        while (rig.console->output_bytes() == before)
+            rig.loop.run_once(false);
+    }
+    rig.type("x");
+    CHECK(rig.end().code == 1);
+}
+
+TEST_CASE("a paused machine can be taken down, and be paused before its start") {
+    Rig rig;
+    SECTION("paused") {
+        rig.run(dots);
+        pause(rig);
+    }
+    SECTION("about to be still") {
+        rig.run(dots);
+        rig.machine->pause([] { FAIL("the machine was destroyed"); });
+    }
+    SECTION("before the start") {
+        rig.image = firmware(dots);
+        rig.spec.boot.image_fd = rig.image.get();
+        rig.build();
+        pause(rig);
+        REQUIRE(rig.machine->start());
+        turn(rig.loop, 30ms);
+        CHECK(rig.console->output_bytes() == 0);
+        rig.machine->unpause();
+        rig.wait(".");
+    }
+    rig.machine.reset();
+    CHECK(rig.ends.empty());
+    CHECK(threads() <= 5); // no vCPU is left, only the pool
+}
+
+TEST_CASE("a machine that ends while it is to be paused tells of its end") {
+    for (unsigned round = 0; round < 20; ++round) {
+        Rig rig;
+        rig.run({0xb0, 0x07, 0xe6, 0xf4, 0xeb, 0xfe}); // out 0xf4, 7
+        bool still = false;
+        rig.machine->pause([&] { still = true; });
+        while (!still && rig.ends.empty())
+            rig.loop.run_once(true);
+        if (still)
+            rig.machine->unpause();
+        CHECK(rig.end().code == 7);
+    }
+}
