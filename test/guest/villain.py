@@ -72,6 +72,27 @@ def ends(kit, host, topic):
         kit.check(host.logged().count("vm a rebooted") == 2, "resets with requests in flight")
 
 
+def storm(kit, host):
+    """Held, looked at and let go again in the middle of everything, then ended from outside."""
+    start(kit, host, "storm")
+    pid = host.row("a")["pid"]
+    host.console("a", r"turn \d+", limit_s=LIMIT_S)
+    for _ in range(10):
+        host.ctl("pause", "a")
+        kit.check(host.row("a")["state"] == "paused", "state while paused")
+        ticks = used_ticks(pid)
+        time.sleep(0.3)
+        ticks = used_ticks(pid) - ticks
+        kit.check(ticks < 15, f"a paused guest uses the processor: {ticks} ticks in 0.3 s")
+        host.ctl("unpause", "a")
+        time.sleep(0.1)
+    # The ring is replayed, then what comes.
+    seen = max(int(turn) for turn in re.findall(r"turn (\d+)", host.console("a", r"turn \d+\r")))
+    host.console("a", rf"turn {seen + 160}\r", limit_s=LIMIT_S)
+    kit.check(host.row("a")["pid"] == pid, "the VM process ended")
+    host.ctl("stop", "-fw", "a")
+
+
 def stories(kit):
     """{"test_villain_TOPIC": function of a host}"""
     def story(topic, judge):
@@ -81,4 +102,5 @@ def stories(kit):
             kit.check(lines <= MAX_LOG_LINES, f"{lines} lines in the log")
         return run
     return ({f"test_villain_{topic}": story(topic, survives) for topic in SURVIVES} |
-            {f"test_villain_{topic}": story(topic, ends) for topic in ENDS})
+            {f"test_villain_{topic}": story(topic, ends) for topic in ENDS} |
+            {"test_villain_storm": story("storm", lambda *given: storm(*given[:2]))})

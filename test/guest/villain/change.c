@@ -7,7 +7,7 @@ enum { page = 0x8000, interrupt_command = 0xfee00300 };
 
 extern const uint8_t second_start[], second_end[];
 static struct descriptor table[64] __attribute__((aligned(16)));
-static volatile bool started, flipping;
+static volatile bool started, flipping, over;
 static volatile uint32_t flips;
 
 static struct {
@@ -32,7 +32,7 @@ void second_processor(void);
 // the first processor has just cleared.
 void second_processor(void) {
     started = true;
-    for (uint32_t turn = 0;; turn++) {
+    for (uint32_t turn = 0; !over; turn++) {
         if (!flipping)
             continue;
         flip(&queue.descriptors[turn % virtio_max_queue], turn);
@@ -94,6 +94,7 @@ void guest(void) {
         for (unsigned i = 0; i < function_count; i++)
             race(&functions[i], (round & 1 ? feature_indirect : 0) |
                                     (round & 2 ? feature_event_index : 0));
+    over = true;
     say("villain: %u changes\n", flips);
     survive("change");
 }

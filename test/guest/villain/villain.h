@@ -39,6 +39,12 @@ void check_devices(const char* after);
 // Says so, checks the devices, and sleeps for ever.
 _Noreturn void survive(const char* topic);
 
+// flight.c: as many requests as the queue holds; the same, and then the device loses its queues,
+// its right to DMA or its place in one of so many ways.
+enum { overtake_ways = 5 };
+void fill_queue(void);
+void overtake(const struct function* function, unsigned how);
+
 // Pseudo-random, the same in each run.
 uint32_t chance(void);
 
