@@ -27,6 +27,7 @@ struct Command {
         unpause,
         console,
         wait,
+        cdrom,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -39,8 +40,11 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;    // start -c
-    bool read_only = false; // console -r
+    bool attach = false;     // start -c
+    std::string boot_device; // start -B
+    std::string kernel;      // start -b
+    std::string iso;         // start -r; cdrom: the path, or "eject"
+    bool read_only = false;  // console -r
     bool keep_going = false;
     bool debug_exit = false;
 };

@@ -198,26 +198,30 @@ void check_interfaces(const Model& model, Findings& findings) {
 // One image, two guests, one of them writing: the image is lost.
 void check_disks(const Model& model, Findings& findings) {
     std::unordered_map<std::string, Taker> users;
-    for (const Vm& vm : model.vms)
+    auto take = [&](const std::string& written, const Taker& user) {
+        // An absolute path replaces the directory before it.
+        auto path = (std::filesystem::path(model.host.state) / written).lexically_normal();
+        auto [found, fresh] = users.try_emplace(path.string(), user);
+        if (fresh)
+            return;
+        if (user.writes || found->second.writes)
+            findings.complain(user.place, ErrorKind::exists,
+                              fmt::format("{}: \"{}\" is the disk of {} at {} too, and only "
+                                          "read-only disks can be shared",
+                                          user.path, printable(written, 100), found->second.path,
+                                          line_of(found->second.place)));
+        found->second.writes |= user.writes;
+    };
+    for (const Vm& vm : model.vms) {
         for (std::size_t i = 0; i < vm.disks.size(); ++i) {
             const Disk& disk = vm.disks[i];
-            if (disk.path.empty())
-                continue;
-            // An absolute path replaces the directory before it.
-            auto path = (std::filesystem::path(model.host.state) / disk.path).lexically_normal();
-            Taker user{fmt::format("vm.{}.disk[{}].path", printable(vm.name, 70), i),
-                       findings.place_of(&disk.path, disk.place), !disk.read_only};
-            auto [found, fresh] = users.try_emplace(path.string(), user);
-            if (fresh)
-                continue;
-            if (user.writes || found->second.writes)
-                findings.complain(user.place, ErrorKind::exists,
-                                  fmt::format("{}: \"{}\" is the disk of {} at {} too, and only "
-                                              "read-only disks can be shared",
-                                              user.path, printable(disk.path, 100),
-                                              found->second.path, line_of(found->second.place)));
-            found->second.writes |= user.writes;
+            if (!disk.path.empty())
+                take(disk.path, {fmt::format("vm.{}.disk[{}].path", printable(vm.name, 70), i),
+                                 findings.place_of(&disk.path, disk.place), !disk.read_only});
         }
+        if (vm.cdrom && !vm.cdrom->empty())
+            take(*vm.cdrom, {vm_path(vm, "cdrom"), findings.place_of(&vm.cdrom, vm.place), false});
+    }
 }
 
 void check_vm(const Vm& vm, Findings& findings) {
@@ -227,6 +231,11 @@ void check_vm(const Vm& vm, Findings& findings) {
                           fmt::format("vm.{}: vmctl(8) takes a name of digits only for a number: "
                                       "add a letter",
                                       printable(vm.name, 70)));
+    if (vm.boot_device == BootDevice::cdrom && !vm.cdrom && !findings.given(&vm.cdrom))
+        findings.complain(findings.place_of(&vm.boot_device, vm.place), ErrorKind::invalid,
+                          fmt::format("{}: needs a drive: \"cdrom\" is missing in [vm.{}] at {}",
+                                      vm_path(vm, "boot_device"), printable(vm.name, 70),
+                                      line_of(vm.place)));
     if (!vm.boot.empty() || findings.given(&vm.boot))
         return;
     auto needs_boot = [&](const void* field, std::string_view key) {

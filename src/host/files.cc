@@ -42,6 +42,18 @@ Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const c
     return file;
 }
 
+Result<void> check_file_of_caller(const Fd& file, const char* what) {
+    struct stat about {};
+    const int flags = ::fcntl(file.get(), F_GETFL);
+    if (flags < 0 || ::fstat(file.get(), &about) < 0)
+        return fail_errno(errno, "{}: the descriptor passed", what);
+    if (!S_ISREG(about.st_mode))
+        return fail(ErrorKind::invalid, "{}: not a regular file", what);
+    if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY)
+        return fail(ErrorKind::denied, "{}: not opened for reading", what);
+    return {};
+}
+
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,
                                     const char* what) {
     auto file = TRY(open_file_of(0, path, O_RDONLY, what));

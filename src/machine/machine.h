@@ -30,6 +30,15 @@ struct NicSpec {
     Mac mac;
 };
 
+// A CD-ROM drive.
+struct CdromSpec {
+    int fd = -1;            // the medium, opened by the parent, stays the caller's; -1 = none
+    bool tray_open = false; // the guest left it so
+};
+
+// What firmware starts from.
+enum class BootFrom : std::uint8_t { any, disk, cdrom, net };
+
 // How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
 // OpenBSD ELF (plain or gzip'd), else a firmware image.
 struct BootSpec {
@@ -37,9 +46,9 @@ struct BootSpec {
     std::string image_name; // for errors; empty = the VM's name
     int initrd_fd = -1;     // -1 = none
     std::string command_line;
-    std::optional<Mac> boot_mac; // BOOTMAC: the installer starts by itself
-    std::uint32_t howto = 0;     // OpenBSD RB_* flags, without the good-seed bit
-    std::string boot_order;      // fw_cfg "bootorder", empty = firmware's own order
+    std::optional<Mac> boot_mac;   // BOOTMAC: the installer starts by itself
+    std::uint32_t howto = 0;       // OpenBSD RB_* flags, without the good-seed bit
+    BootFrom from = BootFrom::any; // for firmware
 };
 
 struct MachineSpec {
@@ -50,6 +59,7 @@ struct MachineSpec {
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
+    std::optional<CdromSpec> cdrom;
     bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
 };
 
@@ -95,6 +105,13 @@ public:
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
+
+    // Puts another medium into the CD-ROM drive, or takes it out (-1); fd stays the caller's.
+    // unsupported when the machine has no drive, busy when the guest has locked the tray over a
+    // medium and force is not given: it is asked to let go then. Loop thread.
+    virtual Result<void> change_medium(int fd, bool force) = 0;
+    // How the guest left the tray of the drive.
+    virtual bool tray_open() const = 0;
 
     // Asks the guest to end by itself, through vmmci(4); false when nobody in it listens. From
     // then on a reset counts as power_off, and so does a guest that has not answered within three
