@@ -72,7 +72,7 @@ public:
 private:
     struct Opened; // descriptors on their way to the VM process
     Result<Opened> open_everything();
-    Result<Fd> open_disk(const config::Disk& disk);
+    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
     Result<Fd> open_boot_file(const std::string& path, const char* what);
     std::string path_of(const std::string& path) const;
     Result<void> add_waiter(std::function<void()> ended);

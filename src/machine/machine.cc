@@ -226,6 +226,16 @@ Result<void> RealMachine::make_isa_devices() {
     return {};
 }
 
+// What the guest wrote is taken apart here, in the guest's own process.
+Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk, const std::string& name) {
+    std::vector<disk::ConfiguredLayer> layers;
+    layers.push_back(
+        {TRY(duplicate(disk.fd, name)), disk.format, disk.path.empty() ? name : disk.path});
+    for (const auto& base : disk.bases)
+        layers.push_back({TRY(duplicate(base.fd, name)), base.format, base.path});
+    return disk::Image::open_configured(std::move(layers), disk.read_only);
+}
+
 // Slots in vmd's order: host bridge, entropy, networks, disks, vmmci. OpenBSD numbers its devices
 // by it.
 Result<void> RealMachine::make_pci_devices() {
@@ -242,8 +252,7 @@ Result<void> RealMachine::make_pci_devices() {
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
-        auto file = TRY(duplicate(disk.fd, name));
-        images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
+        images_.push_back(TRY(open_image(disk, name)));
         TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
                                                          bus_.lock())));
     }
