@@ -23,7 +23,7 @@ struct Where : Place {
 
 enum class Accel : std::uint8_t { automatic, kvm, soft };
 enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
-enum class ImageFormat : std::uint8_t { automatic, raw, qcow2 };
+enum class ImageFormat : std::uint8_t { automatic, raw, qcow2, zst };
 
 // "user", "user:group", ":group" or a number, as written; resolved by host/.
 struct Owner {
@@ -92,7 +92,8 @@ struct Disk {
     ImageFormat format = ImageFormat::automatic;
     std::optional<std::uint64_t> size_bytes; // created sparse with this size when missing
     bool read_only = false;
-    std::string serial; // default: VM name and index, at most 20 bytes
+    std::string serial;            // default: VM name and index, at most 20 bytes
+    std::vector<std::string> base; // the files below it, nearest first, as written
     bool operator==(const Disk&) const = default;
 };
 

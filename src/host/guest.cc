@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <fstream>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "host/disks.h"
 #include "host/files.h"
 #include "ipc/messages.h"
 #include "machine/machine.h"
@@ -43,19 +43,6 @@ Result<Fd> open_kvm() {
     default:
         return fail_errno(errno, "open /dev/kvm");
     }
-}
-
-// A raw disk by mistake would let the guest write over the image's tables.
-Result<void> refuse_qcow2(const Fd& image, const config::Disk& disk) {
-    std::uint8_t magic[4] = {};
-    bool is_qcow2 =
-        ::pread(image.get(), magic, sizeof(magic), 0) == 4 && std::memcmp(magic, "QFI\xfb", 4) == 0;
-    if (disk.format == config::ImageFormat::qcow2 ||
-        (is_qcow2 && disk.format == config::ImageFormat::automatic))
-        return fail(ErrorKind::unsupported,
-                    "disk {} is a qcow2 image: only raw images can be attached yet",
-                    printable(disk.path));
-    return {};
 }
 
 } // namespace
@@ -104,22 +91,13 @@ Result<Fd> Guest::open_boot_file(const std::string& path, const char* what) {
     return open_file_of(owner_.uid, path_of(path), O_RDONLY, what);
 }
 
-Result<Fd> Guest::open_disk(const config::Disk& disk) {
-    auto path = path_of(disk.path);
-    const int mode = disk.read_only ? O_RDONLY : O_RDWR;
-    auto image = open_file_of(owner_.uid, path, mode, "disk");
-    if (!image && image.error().kind() == ErrorKind::not_found && disk.size_bytes &&
-        disk.format != config::ImageFormat::qcow2 && !path.ends_with(".qcow2")) {
-        TRY(disk::create_raw(path, *disk.size_bytes));
-        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(path),
+Result<ipc::VmDisk> Guest::open_disk(const config::Disk& disk) {
+    bool created = false;
+    auto opened = TRY(host::open_disk(disk, owner_.uid, context_.state_directory, created));
+    if (created)
+        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(opened.path),
                     format_size(*disk.size_bytes));
-        image = open_file_of(owner_.uid, path, mode, "disk");
-    }
-    if (!image)
-        return image;
-    TRY(refuse_qcow2(*image, disk));
-    TRY(disk::lock_image(*image, disk.read_only, path));
-    return image;
+    return opened;
 }
 
 constexpr std::uint8_t from(config::BootDevice device) {
@@ -194,8 +172,7 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
     for (const auto& disk : vm_.disks)
-        setup.disks.push_back(
-            {TRY(blamed(open_disk(disk), disk.place)), disk.read_only, disk.serial});
+        setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
     if (once.anything())
@@ -214,6 +191,15 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
+    std::size_t files = 3 + setup.nics.size(); // KVM, boot image and initrd at most
+    for (const auto& disk : setup.disks)
+        files += 1 + disk.bases.size();
+    if (files > limits::max_frame_fds)
+        return std::unexpected(
+            blame(Error(ErrorKind::limit,
+                        fmt::format("{} files and interfaces: at most {} can be handed to a VM",
+                                    files, limits::max_frame_fds)),
+                  vm_.place));
     return opened;
 }
 

@@ -92,7 +92,7 @@ private:
     Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
     Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
     void ask_process(ipc::Frame request, Done done);
-    Result<Fd> open_disk(const config::Disk& disk);
+    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
     Result<Fd> open_boot_file(const std::string& path, const char* what);
     std::string path_of(const std::string& path) const;
     Result<void> add_waiter(std::function<void()> ended);

@@ -37,13 +37,27 @@ struct Begin {
 
 // ---- parent → vm ----------------------------------------------------------
 
+// A file below a disk's image: opened, locked for reading.
+struct VmDiskBase {
+    Fd file;
+    std::string path;
+    std::optional<std::uint8_t> format; // disk::Format; none = as the file above says
+    template <class A>
+    void fields(A& a) {
+        a(file, path, format);
+    }
+};
+
 struct VmDisk {
     Fd image; // opened, locked
     bool read_only = false;
     std::string serial;
+    std::uint8_t format = 0; // disk::Format
+    std::string path;
+    std::vector<VmDiskBase> bases; // as configured, nearest first
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial);
+        a(image, read_only, serial, format, path, bases);
     }
 };
 

@@ -7,12 +7,12 @@
 // Paused, nothing of the guest moves: the vCPUs are parked, the guest clock and the
 // backend's timers stand still, no device begins anything. What goes on is outside of
 // the guest's reach: requests that are with the disks run to their end, frames wait
-// in the taps, what is typed waits with the console. The TSC and kvmclock go on, so a guest that keeps time by them is right
-// at once; the others are told by vmmci.
+// in the taps, what is typed waits with the console. The TSC and kvmclock go on, so a guest that
+// keeps time by them is right at once; the others are told by vmmci.
 //
-// Threads: built, started and destroyed on the loop thread. Whoever finds out that it ends (a vCPU thread, or
-// a device under the device lock on one) calls end(): the first call decides how,
-// every vCPU is kicked, and the loop thread joins them and reports.
+// Threads: built, started and destroyed on the loop thread. Whoever finds out that it ends (a vCPU
+// thread, or a device under the device lock on one) calls end(): the first call decides how, every
+// vCPU is kicked, and the loop thread joins them and reports.
 #include "machine/machine.h"
 
 #include <algorithm>
@@ -245,6 +245,16 @@ Result<void> RealMachine::make_isa_devices() {
     return {};
 }
 
+// What the guest wrote is taken apart here, in the guest's own process.
+Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk, const std::string& name) {
+    std::vector<disk::ConfiguredLayer> layers;
+    layers.push_back(
+        {TRY(duplicate(disk.fd, name)), disk.format, disk.path.empty() ? name : disk.path});
+    for (const auto& base : disk.bases)
+        layers.push_back({TRY(duplicate(base.fd, name)), base.format, base.path});
+    return disk::Image::open_configured(std::move(layers), disk.read_only);
+}
+
 // Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, vmmci. OpenBSD numbers its
 // devices by it.
 Result<void> RealMachine::make_pci_devices() {
@@ -262,8 +272,7 @@ Result<void> RealMachine::make_pci_devices() {
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
-        auto file = TRY(duplicate(disk.fd, name));
-        images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
+        images_.push_back(TRY(open_image(disk, name)));
         TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
                                                          bus_.lock())));
         bootable_.push_back({.kind = BootFrom::disk, .slot = last_slot()});

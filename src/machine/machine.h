@@ -13,16 +13,26 @@
 #include <vector>
 
 #include "base/base.h"
+#include "disk/disk.h"
 #include "loop/loop.h"
 
 namespace vmhost::machine {
 
 class Console;
 
+// All files are opened and locked by the parent; descriptors stay the caller's.
 struct DiskSpec {
-    int fd = -1; // raw image, opened and locked by the parent; stays the caller's
+    struct Base {
+        int fd = -1;
+        std::optional<disk::Format> format; // none = as the file above says
+        std::string path;
+    };
+    int fd = -1;
     bool read_only = false;
     std::string serial; // at most 20 bytes
+    disk::Format format = disk::Format::raw;
+    std::string path;        // bases are named relative to it; also for errors
+    std::vector<Base> bases; // the files below that the configuration names, nearest first
 };
 
 struct NicSpec {

@@ -43,6 +43,22 @@ private:
         return {};
     }
 
+    void describe(const ipc::VmDisk& disk) {
+        auto& spec = spec_.disks.emplace_back();
+        spec.fd = disk.image.get();
+        spec.read_only = disk.read_only;
+        spec.serial = disk.serial;
+        spec.format = static_cast<disk::Format>(disk.format);
+        spec.path = disk.path;
+        for (const auto& base : disk.bases) {
+            auto& file = spec.bases.emplace_back();
+            file.fd = base.file.get();
+            file.path = base.path;
+            if (base.format)
+                file.format = static_cast<disk::Format>(*base.format);
+        }
+    }
+
     void describe() {
         spec_.name = setup_.name;
         spec_.memory_bytes = setup_.memory_bytes;
@@ -56,7 +72,7 @@ private:
         spec_.boot.howto = setup_.howto;
         spec_.boot.from = static_cast<machine::BootFrom>(setup_.boot_from);
         for (const auto& disk : setup_.disks)
-            spec_.disks.push_back({disk.image.get(), disk.read_only, disk.serial});
+            describe(disk);
         for (const auto& nic : setup_.nics)
             spec_.nics.push_back({nic.tap.get(), nic.mac});
         if (setup_.cdrom)

@@ -150,7 +150,7 @@ domain = "example.org"
 ipv4 = "10.9.8.1/24"
 [switch.a-rather-long-name]
 [vm.with-a-name-that-is-long]
-disk = [{ path = "x" }, { path = "y" }]
+disk = [{ path = "x", base = "z" }, { path = "y", format = "auto", base = ["v", "w"] }]
 install = {}
 )");
     CHECK(model.switches[0].interface == "br-lan");
@@ -161,6 +161,8 @@ install = {}
     CHECK(model.switches[1].interface == "br-a-rather-lon");
     CHECK_FALSE(model.switches[1].dhcp.enabled);
     CHECK(model.vms[0].disks[1].serial == "with-a-name-that--1");
+    CHECK(model.vms[0].disks[0].base == std::vector<std::string>{"z"});
+    CHECK(model.vms[0].disks[1].base == std::vector<std::string>{"v", "w"});
     CHECK(model.vms[0].install->hostname == "with-a-name-that-is-long");
     CHECK(model.vms[0].install->password == std::string(13, '*'));
     CHECK(model.vms[0].install->root_password == std::string(13, '*'));
@@ -258,6 +260,8 @@ TEST_CASE("text values have rules") {
                       "[switch.a]\ndhcp = { lease_time = \"1500ms\" }",
                       "[switch.a]\ndhcp = { filename = \"a b\" }",
                       "[vm.a]\ndisk = [{ path = \"\" }]",
+                      "[vm.a]\ndisk = [{ path = \"x\", base = \"\" }]",
+                      "[vm.a]\ndisk = [{ path = \"x\", base = [\"y\", \"y\"] }]",
                       "[vm.a]\ndisk = [{ path = \"x\", size = \"1K\" }]",
                       "[vm.a]\ndisk = [{ path = \"x\", serial = \"more-than-twenty-bytes\" }]",
                       "[vm.a]\ncommand_line = \"a\\u0000b\"",
