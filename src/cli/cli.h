@@ -25,6 +25,8 @@ struct Command {
         stop,
         pause,
         unpause,
+        send,
+        receive,
         console,
         wait,
         cdrom,

@@ -15,8 +15,9 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 10> vmctl_commands{
-    "cdrom", "console", "create", "pause", "show", "start", "status", "stop", "unpause", "wait"};
+constexpr std::array<std::string_view, 12> vmctl_commands{"cdrom",   "console", "create",  "pause",
+                                                          "receive", "send",    "show",    "start",
+                                                          "status",  "stop",    "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -139,6 +140,8 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\tvmctl console [-r] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
                                     "\tvmctl pause id\n"
+                                    "\tvmctl receive name\n"
+                                    "\tvmctl send id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl start [-c] [-B device] [-b path] [-r path] id\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
@@ -201,6 +204,14 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     auto* pause = app.add_subcommand("pause", "hold a VM where it is");
     add_vm(pause, true);
     pause->callback([&] { command.verb = Command::Verb::pause; });
+
+    auto* send = app.add_subcommand("send", "write a VM's state to standard output and end it");
+    add_vm(send, true);
+    send->callback([&] { command.verb = Command::Verb::send; });
+
+    auto* receive = app.add_subcommand("receive", "start a VM from a state on standard input");
+    add_vm(receive, true);
+    receive->callback([&] { command.verb = Command::Verb::receive; });
 
     auto* unpause = app.add_subcommand("unpause", "let a paused VM go on");
     add_vm(unpause, true);

@@ -188,6 +188,30 @@ int hold(control::Client& client, const Command& command, const char* verb) {
     return 0;
 }
 
+// send and receive: the daemon gets our standard output or input.
+int move_state(control::Client& client, const Command& command, bool out) {
+    const char* verb = out ? "send" : "receive";
+    const int ours = out ? STDOUT_FILENO : STDIN_FILENO;
+    if (::isatty(ours))
+        return complain(Error(ErrorKind::invalid,
+                              fmt::format("{}: standard {} is a terminal; a state belongs into a "
+                                          "file or a pipe",
+                                          verb, out ? "output" : "input")));
+    std::vector<Fd> fds;
+    fds.emplace_back(::fcntl(ours, F_DUPFD_CLOEXEC, 0));
+    if (!fds.back())
+        return complain(Error::system(errno, fmt::format("{}: duplicate a descriptor", verb)));
+    auto answer = client.request(
+        compact({{"verb", verb}, {"vm", command.vm}, {"descriptors", json::array({"state"})}}), {},
+        std::move(fds));
+    if (!answer)
+        return complain(std::move(answer).error().in(fmt::format("{} vm command failed", verb)));
+    auto reply = json::parse(answer->json, nullptr, false);
+    std::fprintf(stderr, "vmctl: %s vm %u successfully\n", out ? "sent" : "received",
+                 reply["id"].get<unsigned>());
+    return 0;
+}
+
 int wait(control::Client& client, const Command& command) {
     std::fputs(is_number(command.vm) ? "waiting for vm: "
                                      : fmt::format("waiting for vm {}: ", command.vm).c_str(),
@@ -218,6 +242,10 @@ int run_vmctl(const Command& command) {
         return hold(*client, command, "pause");
     case Command::Verb::unpause:
         return hold(*client, command, "unpause");
+    case Command::Verb::send:
+        return move_state(*client, command, true);
+    case Command::Verb::receive:
+        return move_state(*client, command, false);
     case Command::Verb::wait:
         return wait(*client, command);
     case Command::Verb::cdrom:

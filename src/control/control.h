@@ -100,6 +100,10 @@ public:
     virtual Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) = 0;
     virtual void pause(std::string_view vm, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> unpause(std::string_view vm) = 0;
+    // Writes a VM's state into a client's file or pipe and ends the VM.
+    virtual void send(std::string_view vm, Fd out, std::function<void(Result<void>)> done) = 0;
+    // Starts a VM from such a state.
+    virtual void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
     virtual Result<Fd> console(std::string_view vm, bool want_writer) = 0;
 };

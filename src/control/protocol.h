@@ -4,6 +4,8 @@
 // type 1, client → daemon: one request, a JSON object {"verb": …, "vm": …}.
 // type 2, daemon → client: a reply that is followed by more.
 // type 3, daemon → client: the last reply to a request; may carry a descriptor.
+// A request may carry descriptors; "descriptors" is an array that names them in their order:
+// "state", where send writes and receive reads a VM's state.
 // Every reply is an object with "ok"; a refusal has "kind" (base/error.h) and
 // "error", a text for people. One request at a time per connection.
 //
@@ -17,6 +19,8 @@
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |
 // | unpause | vm                        | id                                        |
+// | send    | vm, descriptors           | id, when the VM is saved and has ended    |
+// | receive | vm, descriptors           | id                                        |
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |

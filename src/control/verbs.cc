@@ -94,18 +94,29 @@ std::optional<Fd> take(Request& request, std::vector<Fd>& fds, std::string_view 
     return std::nullopt;
 }
 
+// Which verb takes which descriptor.
+struct Taken {
+    std::string_view verb, descriptor;
+};
+constexpr Taken taken[] = {{"start", "kernel"},
+                           {"start", "cdrom"},
+                           {"cdrom", "cdrom"},
+                           {"send", "state"},
+                           {"receive", "state"}};
+
 Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fds) {
     const auto& names = request.descriptors;
     if (names.size() != fds.size())
         return fail(ErrorKind::invalid, "the request names {} descriptors and carries {}",
                     names.size(), fds.size());
-    for (std::size_t i = 0; i < names.size(); ++i)
-        if ((names[i] != "cdrom" && (names[i] != "kernel" || request.verb != "start")) ||
-            (request.verb != "start" && request.verb != "cdrom") ||
-            std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
-                names.begin() + static_cast<std::ptrdiff_t>(i))
+    for (auto name = names.begin(); name != names.end(); ++name) {
+        bool known = std::ranges::any_of(taken, [&](const Taken& one) {
+            return one.verb == request.verb && one.descriptor == *name;
+        });
+        if (!known || std::find(names.begin(), name, *name) != name)
             return fail(ErrorKind::invalid, "{} takes no descriptor \"{}\"",
-                        printable(request.verb, 40), printable(names[i], 40));
+                        printable(request.verb, 40), printable(*name, 40));
+    }
     const auto& device = request.boot_device;
     if (!device.empty() && device != "disk" && device != "cdrom" && device != "net")
         return fail(ErrorKind::invalid, "boot device \"{}\" is none of disk, cdrom and net",
@@ -138,8 +149,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
         return;
     }
-    static constexpr std::string_view orders[] = {"start", "stop",    "pause", "unpause",
-                                                  "wait",  "console", "cdrom"};
+    static constexpr std::string_view orders[] = {"start",   "stop", "pause",   "unpause", "send",
+                                                  "receive", "wait", "console", "cdrom"};
     if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
@@ -179,6 +190,14 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         operations_.pause(row->name, done);
     } else if (request->verb == "unpause") {
         done(operations_.unpause(row->name));
+    } else if (request->verb == "send" || request->verb == "receive") {
+        auto state = take(*request, fds, "state");
+        if (!state)
+            refuse(Error(ErrorKind::invalid, request->verb + ": the descriptor is missing"));
+        else if (request->verb == "send")
+            operations_.send(row->name, std::move(*state), done);
+        else
+            operations_.receive(row->name, std::move(*state), done);
     } else if (request->verb == "stop") {
         auto stopping = operations_.stop(
             row->name, request->force, request->wait ? std::function<void()>(terminated) : nullptr);

@@ -171,6 +171,7 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
     if (!vm_.initrd.empty())
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
+    setup.state = std::exchange(restore_from_, std::nullopt);
     for (const auto& disk : vm_.disks)
         setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
@@ -279,6 +280,10 @@ void Guest::took_frame(ipc::Frame&& frame) {
                                      printable(answer->text, 400)));
         }
         return;
+    case ipc::VmSaved::type:
+        if (auto saved = ipc::decode<ipc::VmSaved>(std::move(frame)))
+            took_saved(*saved);
+        return;
     case ipc::VmPaused::type:
         if (auto done = std::exchange(pausing_, nullptr)) {
             state_ = GuestState::paused;
@@ -319,6 +324,10 @@ void Guest::process_ended(const std::string& how) {
     }
     for (auto& done : std::exchange(asked_, {}))
         done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
+    if (auto done = std::exchange(saving_, nullptr))
+        done(std::exchange(saved_, false)
+                 ? Result<void>()
+                 : fail(ErrorKind::busy, "vm {} ended before it was saved", vm_.name));
     if (auto done = std::exchange(pausing_, nullptr))
         done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
     for (auto& ended : std::exchange(waiting_, {}))
@@ -354,7 +363,43 @@ void Guest::pause(Done done) {
     process_->send(ipc::VmPause{});
 }
 
+void Guest::save(Fd out, Done done) {
+    if (saving_ || pausing_)
+        return done(fail(ErrorKind::busy, "vm {} is being saved or paused already", vm_.name));
+    if (state_ != GuestState::running && state_ != GuestState::paused)
+        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    before_saving_ = std::exchange(state_, GuestState::paused);
+    saving_ = std::move(done);
+    process_->send(ipc::VmSave{std::move(out)});
+}
+
+void Guest::restore(Fd state, Done done) {
+    if (!process_ && !starting_)
+        restore_from_ = std::move(state);
+    start(std::move(done));
+    restore_from_.reset(); // handed over, or of no use
+}
+
+// On success the caller hears of it when the process is gone.
+void Guest::took_saved(const ipc::VmSaved& saved) {
+    if (!saving_ || state_ == GuestState::stopping)
+        return;
+    if (saved.done) {
+        log::notice("host", "vm {} saved, {}", vm_.name, format_size(saved.bytes));
+        note_ = "saved";
+        saved_ = true;
+        (void)stop({});
+        return;
+    }
+    state_ = before_saving_;
+    auto kind = std::min(saved.kind, static_cast<std::uint8_t>(ErrorKind::internal));
+    std::exchange(saving_, nullptr)(
+        fail(static_cast<ErrorKind>(kind), "vm {}: {}", vm_.name, printable(saved.text, 400)));
+}
+
 Result<void> Guest::unpause() {
+    if (saving_)
+        return fail(ErrorKind::busy, "vm {} is being saved", vm_.name);
     if (state_ != GuestState::paused)
         return fail(ErrorKind::invalid, "vm {} is not paused", vm_.name);
     process_->send(ipc::VmUnpause{});

@@ -61,6 +61,11 @@ public:
     // Holds the guest where it is; done is called once nothing of it moves any more. Only of a
     // guest that runs.
     void pause(Done done);
+    // Writes the guest's state (vmhost-state(5)) and ends it; when that fails it goes on. done is
+    // called when its process is gone, or with the reason.
+    void save(Fd out, Done done);
+    // Starts the guest from such a state, read from a client's file or pipe, instead of booting.
+    void restore(Fd state, Done done);
     // Lets a paused guest go on.
     Result<void> unpause();
     // Calls ended at the final stop (not on a reboot).
@@ -98,6 +103,7 @@ private:
     Result<void> add_waiter(std::function<void()> ended);
     void remove_taps();
     void took_frame(ipc::Frame&& frame);
+    void took_saved(const ipc::VmSaved& saved);
     void process_ended(const std::string& how);
     void finish_start(Result<void> result);
     Error blame(Error error, const Place& place) const;
@@ -111,6 +117,10 @@ private:
     std::string note_;
     Done starting_;
     Done pausing_;
+    Done saving_;
+    bool saved_ = false;             // and about to end
+    std::optional<Fd> restore_from_; // of the start that is being made
+    GuestState before_saving_ = GuestState::running;
     bool stop_requested_ = false;
     std::optional<Error> start_error_;
     std::vector<std::function<void()>> waiting_;

@@ -108,10 +108,11 @@ struct VmSetup {
     std::optional<VmCdrom> cdrom;
     std::optional<VmBootOnce> once;
     bool debug_exit = false;
+    std::optional<Fd> state; // a saved guest to go on with instead of booting
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_from, howto, disks, nics, cdrom, once, debug_exit);
+          boot_from, howto, disks, nics, cdrom, once, debug_exit, state);
     }
 };
 
@@ -134,6 +135,17 @@ struct VmUnpause {
     static constexpr std::uint16_t type = 20;
     template <class A>
     void fields(A&) {}
+};
+
+// Hold the guest and write its state, as vmhost-state(5) has it; VmSaved answers. When that
+// worked the guest stays held until VmTerminate, else it goes on.
+struct VmSave {
+    static constexpr std::uint16_t type = 28;
+    Fd out; // a file or a pipe of a client
+    template <class A>
+    void fields(A& a) {
+        a(out);
+    }
 };
 
 // A console client; the other end of the socket is with vmctl.
@@ -187,6 +199,18 @@ struct VmAnswer {
     template <class A>
     void fields(A& a) {
         a(done, kind, text);
+    }
+};
+
+struct VmSaved {
+    static constexpr std::uint16_t type = 44;
+    bool done = true;
+    std::uint64_t bytes = 0; // of the state
+    std::uint8_t kind = 0;   // ErrorKind, and why it was not done
+    std::string text;
+    template <class A>
+    void fields(A& a) {
+        a(done, bytes, kind, text);
     }
 };
 

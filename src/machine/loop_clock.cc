@@ -53,6 +53,10 @@ void LoopClock::resume() {
     arm();
 }
 
+void LoopClock::go_on_from(std::uint64_t now_ns) {
+    start_ns_ = monotonic_ns() - now_ns;
+}
+
 std::int64_t LoopClock::wall_seconds() const {
     timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);

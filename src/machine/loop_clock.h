@@ -28,6 +28,8 @@ public:
     std::int64_t wall_us() const override;
     Ticket schedule(std::uint64_t when_ns, std::function<void()> due) override;
     void cancel(Ticket ticket) override;
+    // Goes on from another time: a saved machine's. Before anything is scheduled.
+    void go_on_from(std::uint64_t now_ns);
 
     // Time stands still, nothing becomes due. Loop thread, under the device lock.
     void pause();

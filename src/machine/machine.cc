@@ -30,6 +30,7 @@
 #include "machine/boot/firmware.h"
 #include "machine/boot_order.h"
 #include "machine/cpu/cpu.h"
+#include "machine/cpu/saved.h"
 #include "machine/device/acpi_pm.h"
 #include "machine/device/cmos.h"
 #include "machine/device/debug_console.h"
@@ -41,6 +42,7 @@
 #include "machine/layout.h"
 #include "machine/loop_clock.h"
 #include "machine/pci.h"
+#include "machine/snapshot/saver.h"
 #include "machine/vcpu_threads.h"
 #include "machine/virtio/block.h"
 #include "machine/virtio/net.h"
@@ -133,6 +135,7 @@ public:
     bool press_power_button() override;
     bool power_button_pending() const override;
     MachineCounters counters() const override;
+    void save(Fd out, std::function<void(Result<std::uint64_t>)> done) override;
     bool ask_to_shut_down() override;
     bool ask_to_sync_clock() override;
     Result<void> change_medium(int fd, bool force) override;
@@ -146,7 +149,17 @@ private:
     Result<void> add_vmmci();
     Result<void> add_network_boot();
     Result<CpuState> load();
-    Result<void> make_vcpus(const CpuState& first);
+    Result<void> make_vcpus();
+    CpuModel model_of(unsigned index) const {
+        return make_cpu_model(backend_->capabilities(), index, spec_.vcpus);
+    }
+    Result<void> boot();
+    Result<void> restore();
+    Result<void> restore_vcpus(StreamReader& reader, std::uint64_t away_us);
+    Result<void> restore_backend(StreamReader& reader, std::uint64_t away_us);
+    MachineIdentity identity();
+    std::vector<Part> parts();
+    Result<std::vector<Section>> take_state();
     void connect_console();
     unsigned last_slot() const { return static_cast<unsigned>(transports_.size()); }
     void log_firmware(Bytes text);
@@ -187,6 +200,9 @@ private:
     std::vector<BootCandidate> bootable_;
     std::atomic<bool> shutting_down_{false}; // was asked to: a reset is its end
 
+    std::vector<CpuModel> models_; // of vcpus_
+    std::unique_ptr<Saver> saver_;
+    bool restored_ = false;
     VcpuThreads vcpus_{[this](unsigned index, Exit exit) { vcpu_over(index, std::move(exit)); }};
     std::atomic<bool> paused_{false};
     std::function<void()> still_; // of pause(), until it has been called
@@ -208,13 +224,18 @@ Result<void> RealMachine::assemble() {
         [this](Gpa start, std::uint64_t length) { backend_->ram_written(start, length); });
     TRY(make_isa_devices());
     TRY(make_pci_devices());
-    // Loading may add memory (firmware), so it is mapped afterwards.
-    auto state = TRY(load());
-    for (const auto& range : memory_.ranges())
-        TRY(backend_->map(range, false));
-    TRY(make_vcpus(state));
+    TRY(spec_.state_fd < 0 ? boot() : restore());
     connect_console();
     return {};
+}
+
+Result<void> RealMachine::boot() {
+    for (unsigned i = 0; i < spec_.vcpus; ++i)
+        models_.push_back(model_of(i));
+    // Loading may add memory (firmware), so it is mapped afterwards.
+    auto first = TRY(load());
+    TRY(make_vcpus());
+    return vcpus_.vcpu(0).set_state(first);
 }
 
 Result<void> RealMachine::make_isa_devices() {
@@ -409,12 +430,13 @@ Result<CpuState> RealMachine::load() {
     return loaded.cpu;
 }
 
-Result<void> RealMachine::make_vcpus(const CpuState& first) {
-    for (unsigned i = 0; i < spec_.vcpus; ++i) {
-        auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus);
-        vcpus_.add(TRY(backend_->create_vcpu(i, model, bus_)));
-    }
-    return vcpus_.vcpu(0).set_state(first);
+// With the memory as it is now.
+Result<void> RealMachine::make_vcpus() {
+    for (const auto& range : memory_.ranges())
+        TRY(backend_->map(range, false));
+    for (unsigned i = 0; i < spec_.vcpus; ++i)
+        vcpus_.add(TRY(backend_->create_vcpu(i, models_[i], bus_)));
+    return {};
 }
 
 void RealMachine::connect_console() {
@@ -449,6 +471,8 @@ Result<void> RealMachine::start() {
     if (auto started = vcpus_.start(); !started)
         return std::unexpected(
             std::move(started).error().in(fmt::format("machine {}", spec_.name)));
+    if (restored_)
+        ask_to_sync_clock();
     return {};
 }
 
@@ -589,6 +613,150 @@ MachineCounters RealMachine::counters() const {
     for (const auto& range : memory_.ranges())
         sum.resident_bytes += resident_bytes(range);
     return sum;
+}
+
+// ---- saved machines -----------------------------------------------------------
+
+// What there is beside vCPUs, backend and memory, in the order of the stream.
+std::vector<Part> RealMachine::parts() {
+    std::vector<Part> all;
+    auto add = [&all](std::string name, auto& part, std::uint16_t instance = 0) {
+        all.push_back(
+            {{std::move(name), instance}, [&part](StateArchive& archive) { part.state(archive); }});
+    };
+    add("serial", *serial_);
+    add("cmos", *cmos_);
+    add("acpi-pm", *acpi_pm_);
+    add("keyboard", keyboard_);
+    add("fw-cfg", *fw_cfg_);
+    add("pci-host", *pci_);
+    for (std::uint16_t slot = 0; slot < pci_slots; ++slot)
+        if (auto* function = pci_->at(slot))
+            add("pci", *function, slot);
+    return all;
+}
+
+MachineIdentity RealMachine::identity() {
+    MachineIdentity identity;
+    identity.build = VMHOST_VERSION;
+    identity.name = spec_.name;
+    identity.memory_bytes = spec_.memory_bytes;
+    identity.tsc_khz = backend_->capabilities().tsc_khz;
+    identity.debug_exit = spec_.debug_exit;
+    for (unsigned i = 0; i < spec_.vcpus; ++i)
+        identity.cpus.push_back({i < models_.size() ? models_[i] : model_of(i)});
+    for (const auto& range : memory_.ranges())
+        identity.ranges.push_back({range.start, range.size_bytes, range.ram});
+    for (std::size_t i = 0; i < spec_.disks.size(); ++i)
+        identity.disks.push_back(
+            {images_[i]->size_bytes(), spec_.disks[i].read_only, spec_.disks[i].serial});
+    for (const auto& nic : spec_.nics)
+        identity.nics.push_back({nic.mac});
+    for (std::uint16_t slot = 0; slot < pci_slots; ++slot)
+        if (auto* function = pci_->at(slot)) {
+            std::string_view name = function->name();
+            if (name.starts_with(spec_.name + "-"))
+                name.remove_prefix(spec_.name.size() + 1);
+            identity.functions.push_back({slot, function->vendor_and_device(), std::string(name)});
+        }
+    identity.clock_ns = clock_->now_ns();
+    identity.wall_us = clock_->wall_us();
+    return identity;
+}
+
+Result<std::vector<Section>> RealMachine::take_state() {
+    std::scoped_lock guard(bus_.lock());
+    std::vector<Section> sections;
+    auto add = [&sections](std::string name, auto& part, unsigned instance = 0) -> Result<void> {
+        sections.push_back(TRY(save_part({{std::move(name), static_cast<std::uint16_t>(instance)},
+                                          [&](StateArchive& archive) { part.state(archive); }})));
+        return {};
+    };
+    auto header = identity();
+    TRY(add("machine", header));
+    for (const auto& part : parts())
+        sections.push_back(TRY(save_part(part)));
+    for (unsigned i = 0; i < spec_.vcpus; ++i) {
+        auto vcpu = TRY(vcpus_.vcpu(i).save());
+        TRY(add("vcpu", vcpu, i));
+    }
+    auto backend = TRY(backend_->save());
+    TRY(add("backend", backend));
+    return sections;
+}
+
+void RealMachine::save(Fd out, std::function<void(Result<std::uint64_t>)> done) {
+    if (saver_)
+        return done(fail(ErrorKind::busy, "machine {}: it is being saved already", spec_.name));
+    auto sections = take_state();
+    if (!sections)
+        return done(std::unexpected(std::move(sections).error()));
+    auto settle = [this]() -> Result<void> {
+        for (auto& image : images_)
+            if (!image->read_only())
+                TRY(image->flush());
+        return {};
+    };
+    auto finish = [this, done = std::move(done)](Result<std::uint64_t> result) {
+        auto tell = std::move(done);
+        saver_.reset(); // closes the descriptor; this function is gone with it
+        tell(std::move(result));
+    };
+    saver_ = std::make_unique<Saver>(loop_, std::move(out), *std::move(sections), memory_.ranges(),
+                                     std::move(settle), std::move(finish));
+}
+
+// The clocks that a guest reads without our help go on as if it had not been away.
+Result<void> RealMachine::restore() {
+    StreamReader reader(source_from(spec_.state_fd));
+    TRY(reader.begin());
+    MachineIdentity saved;
+    TRY(load_part({{"machine"}, [&](StateArchive& archive) { saved.state(archive); }}, reader));
+    TRY(check_compatible(saved, identity()));
+    TRY(add_saved_ranges(memory_, saved.ranges));
+    for (auto& cpu : saved.cpus)
+        models_.push_back(std::move(cpu.model));
+    TRY(make_vcpus());
+    {
+        std::scoped_lock guard(bus_.lock());
+        clock_->go_on_from(saved.clock_ns);
+        for (const auto& part : parts())
+            TRY(load_part(part, reader));
+        pci_->place_again();
+    }
+    constexpr std::int64_t longest_us = limits::max_duration_ms * 1000;
+    auto away_us = static_cast<std::uint64_t>(
+        std::clamp<std::int64_t>(clock_->wall_us() - saved.wall_us, 0, longest_us));
+    TRY(restore_vcpus(reader, away_us));
+    TRY(restore_backend(reader, away_us));
+    TRY(read_memory(reader, memory_));
+    for (unsigned i = 0; i < spec_.vcpus; ++i)
+        vcpus_.vcpu(i).stood_still();
+    restored_ = true;
+    return {};
+}
+
+Result<void> RealMachine::restore_vcpus(StreamReader& reader, std::uint64_t away_us) {
+    const auto tsc_khz = backend_->capabilities().tsc_khz;
+    const auto away_ticks = away_us / 1000 * tsc_khz + away_us % 1000 * tsc_khz / 1000;
+    for (unsigned i = 0; i < spec_.vcpus; ++i) {
+        SavedVcpu vcpu;
+        TRY(load_part({{"vcpu", static_cast<std::uint16_t>(i)},
+                       [&](StateArchive& archive) { vcpu.state(archive); }},
+                      reader));
+        vcpu.tsc += away_ticks;
+        if (auto loaded = vcpus_.vcpu(i).load(vcpu); !loaded)
+            return std::unexpected(
+                std::move(loaded).error().in(fmt::format("state section vcpu {}", i)));
+    }
+    return {};
+}
+
+Result<void> RealMachine::restore_backend(StreamReader& reader, std::uint64_t away_us) {
+    SavedBackend backend;
+    TRY(load_part({{"backend"}, [&](StateArchive& archive) { backend.state(archive); }}, reader));
+    backend.pvclock_ns += away_us * 1000;
+    return backend_->load(backend);
 }
 
 } // namespace

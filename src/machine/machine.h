@@ -70,6 +70,7 @@ struct MachineSpec {
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
     std::optional<CdromSpec> cdrom;
+    int state_fd = -1;       // a saved machine to go on with instead of booting; -1 = boots
     bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
 };
 
@@ -115,6 +116,10 @@ public:
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
+    // Writes all of the machine's state, as vmhost-state(5) has it, while it is paused; it stays
+    // so. `out` is a file or a pipe and is closed before done is called, on the loop thread, with
+    // the number of bytes. One save at a time.
+    virtual void save(Fd out, std::function<void(Result<std::uint64_t>)> done) = 0;
 
     // Puts another medium into the CD-ROM drive, or takes it out (-1); fd stays the caller's.
     // unsupported when the machine has no drive, busy when the guest has locked the tray over a

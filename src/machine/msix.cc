@@ -58,6 +58,14 @@ void MsixTable::send_pending(unsigned vector) {
                     address);
 }
 
+void MsixTable::state(StateArchive& archive) {
+    archive.same(vectors_, "number of MSI-X vectors");
+    archive.bytes(MutableBytes(table_));
+    archive.bytes(MutableBytes(pending_));
+    for (std::size_t at = 0; archive.loading() && at < table_.size(); ++at)
+        table_[at] &= writable_bits(at % entry_bytes);
+}
+
 void MsixTable::read(std::uint64_t offset, MutableBytes data) {
     for (auto& byte : data) {
         byte = 0;

@@ -17,6 +17,7 @@
 
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -37,6 +38,8 @@ public:
     // Sends the vector's message, now or when it may be sent. A vector that is not there (the
     // guest chooses them) sends nothing.
     void raise(unsigned vector);
+    // After control() when loading; sends nothing.
+    void state(StateArchive& archive);
     // Messages that the interrupt controller would not take.
     std::uint64_t refused_messages() const { return refused_; }
 

@@ -309,6 +309,23 @@ bool PciFunction::claim_bars() {
     return changed;
 }
 
+// Only what a guest may write is taken over; a function that is another one is refused.
+void PciFunction::state(StateArchive& archive) {
+    archive.same(vendor_and_device(), "PCI vendor and device");
+    auto config = config_;
+    archive(config);
+    if (archive.loading() && archive.ok()) {
+        for (std::size_t at = 0; at < config_bytes; ++at)
+            config_[at] = static_cast<std::uint8_t>((config_[at] & ~writable_[at]) |
+                                                    (config[at] & writable_[at]));
+        update_decoding();
+        update_messages();
+        update_interrupt();
+    }
+    if (msix_)
+        msix_->state(archive);
+}
+
 // Each function reports changes only, so counting is enough.
 void PciHost::SharedLines::set_level(unsigned gsi, bool level) {
     auto& count = asking_[gsi % asking_.size()];
@@ -369,6 +386,16 @@ void PciHost::place_bars() {
     }
 }
 
+void PciHost::state(StateArchive& archive) {
+    archive(address_, reset_control_);
+}
+
+void PciHost::place_again() {
+    for (auto& function : slots_)
+        if (function->claim_bars())
+            function->decoding_changed();
+}
+
 std::uint64_t PciHost::refused_placements() const {
     std::uint64_t sum = 0;
     for (const auto& function : slots_)
@@ -399,9 +426,7 @@ void PciHost::write_config(unsigned byte, Bytes data) {
     function->write_config(offset, data);
     // What moved away may have made room for others.
     if (offset < end_of_bars)
-        for (auto& other : slots_)
-            if (other->claim_bars())
-                other->decoding_changed();
+        place_again();
 }
 
 // Only whole dwords reach the address register, so that a byte written to 0xcf9 resets and a

@@ -62,6 +62,11 @@ public:
     bool bus_master() const { return config_[4] & 4; }
     // Where the bus decodes a BAR; nothing while it does not, whatever the register says.
     std::optional<std::uint32_t> decoded_base(unsigned bar) const;
+    std::uint32_t vendor_and_device() const { return load_le<std::uint32_t>(config_); }
+
+    // What the guest has written, BARs and MSI-X. Into a fresh function on a bus whose functions
+    // are the same; a device adds its own, and says again what its interrupt line asks.
+    virtual void state(StateArchive& archive);
 
 protected:
     // Some BAR is decoded now that was not, or elsewhere, or no longer.
@@ -130,6 +135,10 @@ public:
 
     // Called under the device lock, on a vCPU thread, when the guest resets through port 0xcf9.
     void set_reset_handler(std::function<void()> reset) { reset_ = std::move(reset); }
+    // The host's own registers; functions are saved one by one. After they have been loaded,
+    // place_again() decodes what one of them could not before another one had moved.
+    void state(StateArchive& archive);
+    void place_again();
     // How often a guest put a BAR where something else is decoded.
     std::uint64_t refused_placements() const;
 

@@ -71,9 +71,21 @@ public:
         else
             (*guest)->pause(std::move(done));
     }
-    Result<void> unpause(std::string_view vm) override {
-        return TRY(host_.find(vm))->unpause();
+    void send(std::string_view vm, Fd out, std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            done(std::unexpected(std::move(guest).error()));
+        else
+            (*guest)->save(std::move(out), std::move(done));
     }
+    void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            done(std::unexpected(std::move(guest).error()));
+        else
+            (*guest)->restore(std::move(state), std::move(done));
+    }
+    Result<void> unpause(std::string_view vm) override { return TRY(host_.find(vm))->unpause(); }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         return TRY(host_.find(vm))->wait(std::move(ended));
     }

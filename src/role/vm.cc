@@ -78,6 +78,7 @@ private:
         if (setup_.cdrom)
             spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
+        spec_.state_fd = setup_.state ? setup_.state->get() : -1;
         if (setup_.once)
             boot_once(*setup_.once);
     }
@@ -118,6 +119,8 @@ private:
     Result<void> build() {
         machine_ = TRY(machine::Machine::build(
             loop_, spec_, *console_, [this](machine::MachineEnd end) { ended(std::move(end)); }));
+        spec_.state_fd = -1; // once: a reboot boots
+        setup_.state.reset();
         started_ms_ = loop_.now_ms();
         if (paused_)
             pause(); // it was about to reboot when it was asked for
@@ -132,8 +135,40 @@ private:
 
     void unpause() {
         paused_ = false;
-        if (machine_)
+        if (machine_ && !saving_)
             machine_->unpause();
+    }
+
+    void save(ipc::VmSave request) {
+        if (saving_ || !machine_) {
+            answer_save(
+                fail(ErrorKind::busy, "{}", saving_ ? "it is being saved already" : "it reboots"));
+            return;
+        }
+        saving_ = true;
+        save_to_ = std::move(request.out);
+        machine_->pause([this] {
+            machine_->save(std::move(save_to_),
+                           [this](Result<std::uint64_t> saved) { end_save(std::move(saved)); });
+        });
+    }
+
+    // Saved, it stays held; a guest that cannot be saved goes on, unless it was paused before.
+    void end_save(Result<std::uint64_t> saved) {
+        saving_ = false;
+        save_to_.reset();
+        if (!saved && machine_ && !paused_)
+            machine_->unpause();
+        answer_save(std::move(saved));
+    }
+
+    void answer_save(Result<std::uint64_t> saved) {
+        if (saved)
+            parent_->send(ipc::VmSaved{.bytes = *saved});
+        else
+            parent_->send(ipc::VmSaved{.done = false,
+                                       .kind = static_cast<std::uint8_t>(saved.error().kind()),
+                                       .text = saved.error().text()});
     }
 
     // Called by the machine itself, which must not be destroyed inside: act in a turn of its own.
@@ -146,6 +181,8 @@ private:
         if (spec_.cdrom && machine_)
             spec_.cdrom->tray_open = machine_->tray_open(); // a reboot does not close it
         machine_.reset();
+        if (saving_)
+            end_save(fail(ErrorKind::busy, "it ended or rebooted meanwhile"));
         if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot()) {
             if (restarts_too_quickly()) {
                 finish(machine::MachineEnd::How::failed,
@@ -195,6 +232,8 @@ private:
             pause();
         } else if (frame.type == ipc::VmUnpause::type) {
             unpause();
+        } else if (frame.type == ipc::VmSave::type) {
+            save(TRY(ipc::decode<ipc::VmSave>(std::move(frame))));
         } else if (frame.type == ipc::VmAttachConsole::type && console_) {
             auto attach = TRY(ipc::decode<ipc::VmAttachConsole>(std::move(frame)));
             if (auto attached = console_->attach(std::move(attach.client), attach.want_writer);
@@ -213,6 +252,8 @@ private:
     machine::MachineEnd end_;
     Timer after_end_{loop_, [this] { act_on_end(); }};
     bool paused_ = false;
+    bool saving_ = false;
+    Fd save_to_; // while the machine comes to a stop
     std::uint64_t started_ms_ = 0;
     unsigned quick_restarts_ = 0;
     std::unique_ptr<Parent> parent_;

@@ -16,6 +16,10 @@
 
 namespace vmhost::machine {
 
+class StateArchive;  // machine/snapshot/state_archive.h
+struct SavedVcpu;    // machine/cpu/saved.h
+struct SavedBackend;
+
 // Segment register with its hidden part (Intel SDM vol. 3, 3.4.5).
 struct Segment {
     std::uint64_t base = 0;
@@ -23,10 +27,12 @@ struct Segment {
     std::uint16_t selector = 0;
     // As in a VMCS access-rights field: type 0..3, S 4, DPL 5..6, P 7, AVL 12, L 13, D/B 14, G 15.
     std::uint16_t access = 0;
+    void state(StateArchive& archive);
 };
 struct TableRegister {
     std::uint64_t base = 0;
     std::uint16_t limit = 0xffff;
+    void state(StateArchive& archive);
 };
 
 // What a boot path sets before the first instruction. The rest is as after RESET.
@@ -41,12 +47,14 @@ struct CpuState {
 
     static CpuState reset();          // the reset vector at f000:fff0, base 0xffff0000
     static CpuState flat_protected(); // 32-bit, paging off, flat segments 0x08 and 0x10
+    void state(StateArchive& archive);
 };
 
 struct CpuidLeaf {
     std::uint32_t leaf = 0, subleaf = 0;
     bool has_subleaf = false;
     std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    void state(StateArchive& archive);
 };
 
 // Which processor a guest is shown: the host's, or one that many hosts can offer: the levels of
@@ -97,6 +105,10 @@ public:
     virtual void stood_still() {}
     // Any thread.
     virtual ExitCounters exits() const { return {}; }
+    // Everything, for saving a machine and loading it into a fresh vCPU of the same model. The
+    // backend's own state is loaded after that of every vCPU. A backend without this: unsupported.
+    virtual Result<SavedVcpu> save();
+    virtual Result<void> load(const SavedVcpu& saved);
 };
 
 class Backend {
@@ -113,6 +125,10 @@ public:
     // Holds the backend's own timers and lets them go on; no vCPU runs meanwhile. Loop thread.
     virtual void hold_timers() {}
     virtual void release_timers() {}
+    // Interrupt controllers, timer and clock that live in the backend. No vCPU runs meanwhile;
+    // when loading, devices have raised their lines already. Loop thread.
+    virtual Result<SavedBackend> save();
+    virtual Result<void> load(const SavedBackend& saved);
     virtual Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const CpuModel& model,
                                                       Bus& bus) = 0;
     // A doorbell that needs no exit to user space: a write of `size` bytes to the address
@@ -123,6 +139,11 @@ public:
 
 // kvm is an open /dev/kvm.
 Result<std::unique_ptr<Backend>> create_kvm_backend(Fd kvm);
+
+// The first thing that a guest of the model `wanted` would miss on a processor that offers
+// `offered`, by its leaf and register; nothing when it can run. Only what software detects
+// counts, not names, numbers and caches.
+std::optional<std::string> missing_feature(const CpuModel& wanted, const CpuModel& offered);
 
 // The policy of CPUID (cpu/model.cc): the backend's leaves with the OpenBSD VMM signature at
 // 0x40000000 and KVM's at 0x40000100, APIC ids, invariant TSC, leaf 0x15.

@@ -96,6 +96,19 @@ void AcpiPm::arm() {
     });
 }
 
+void AcpiPm::state(StateArchive& archive) {
+    archive(status_, enabled_, control_);
+    archive.at_most(seen_half_turns_, half_turns(), "half turns of the timer");
+    if (!archive.loading())
+        return;
+    status_ &= all_events;
+    enabled_ &= all_events;
+    control_ &= bus_master_wakes | sleep_type;
+    catch_up();
+    update_interrupt();
+    arm();
+}
+
 std::uint8_t AcpiPm::read_byte(std::uint64_t offset, std::uint32_t timer) const {
     if (offset >= timer_offset)
         return byte_of(timer, offset - timer_offset);

@@ -19,6 +19,7 @@
 #include "machine/bus.h"
 #include "machine/clock.h"
 #include "machine/irq.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -38,6 +39,9 @@ public:
     bool press_power_button();
     // The guest has not taken note of the button yet.
     bool power_button_pending() const;
+
+    // Into a fresh device only, with the clock already where it was.
+    void state(StateArchive& archive);
 
     std::string_view name() const override { return "acpi pm"; }
     void read(std::uint64_t offset, MutableBytes data) override;

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -26,6 +27,7 @@ public:
 
     struct Sense {
         std::uint8_t key = 0, code = 0, qualifier = 0;
+        void state(StateArchive& archive) { archive(key, code, qualifier); }
         bool operator==(const Sense&) const = default;
     };
     // What a command comes to. With sense it failed (CHECK CONDITION), else it gives data, else
@@ -55,6 +57,13 @@ public:
     bool locked() const { return locked_; }
     bool tray_open() const { return tray_open_; }
     void open_tray() { tray_open_ = true; }
+    // Into a drive with a medium of the same size, or empty as the saved one.
+    void state(StateArchive& archive) {
+        archive.same(blocks_, "blocks of the medium in the CD-ROM drive");
+        archive(tray_open_, locked_, power_on_attention_, medium_attention_);
+        archive.at_most(media_event_, MediaEvent::removal, "media event");
+        archive(last_sense_);
+    }
     // A medium that can be read.
     bool ready() const { return blocks_ != 0 && !tray_open_; }
 

@@ -245,6 +245,30 @@ void Cmos::arm() {
     });
 }
 
+void Cmos::state(StateArchive& archive) {
+    constexpr std::int64_t furthest_seconds = std::int64_t{1} << 40; // 34,000 years
+    archive(registers_);
+    archive.at_most(index_, 127U, "register index");
+    archive(seconds_, offset_seconds_, origin_ns_, last_cycle_, last_period_);
+    if (!archive.loading())
+        return;
+    auto sane = [](std::int64_t seconds) {
+        return seconds > -furthest_seconds && seconds < furthest_seconds;
+    };
+    if (!sane(seconds_) || !sane(offset_seconds_))
+        archive.refuse("its time is beyond all calendars");
+    // A restarted divider looks as if it had been for half a second.
+    if (elapsed_ns() > clock_.now_ns() + second_ns / 2)
+        archive.refuse("its clock was started in the future");
+    if (last_cycle_ > elapsed_ns() / second_ns || last_period_ > ticks_of(elapsed_ns()))
+        archive.refuse("its clock has counted ahead of the time");
+    if (!archive.ok())
+        return;
+    catch_up();
+    update_interrupt();
+    arm();
+}
+
 std::uint8_t Cmos::read_register(unsigned index) {
     catch_up();
     if (is_time(index) && !frozen())

@@ -26,6 +26,7 @@
 #include "machine/clock.h"
 #include "machine/irq.h"
 #include "machine/memory.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -38,6 +39,10 @@ public:
     ~Cmos() override;
     Cmos(const Cmos&) = delete;
     Cmos& operator=(const Cmos&) = delete;
+
+    // Into a fresh device only, with the clock already where it was. A clock that runs shows the
+    // host's time plus the guest's offset again as soon as a second has passed.
+    void state(StateArchive& archive);
 
     std::string_view name() const override { return "cmos"; }
     void read(std::uint64_t offset, MutableBytes data) override;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "machine/snapshot/stream.h"
+
 namespace vmhost::machine {
 
 namespace {
@@ -127,6 +129,48 @@ void FwCfg::transfer(Gpa descriptor) {
     }
     if (!ok)
         failed_transfers_++;
+}
+
+void FwCfg::state(StateArchive& archive) {
+    struct Item {
+        std::uint16_t selector = 0;
+        std::vector<std::uint8_t> content;
+        void state(StateArchive& to) {
+            to(selector);
+            to.bytes(content, max_state_section_bytes, "item");
+        }
+    };
+    struct File {
+        std::string name;
+        std::vector<std::uint8_t> content;
+        void state(StateArchive& to) {
+            to.text(name, max_name_bytes, "file name");
+            to.bytes(content, max_state_section_bytes, "file");
+        }
+    };
+    std::vector<Item> items;
+    std::vector<File> files;
+    if (!archive.loading()) {
+        for (const auto& [selector, content] : items_)
+            if (selector != directory)
+                items.push_back({selector, content});
+        for (const auto& [file, content] : files_)
+            files.push_back({file, content});
+    }
+    archive.list(items, max_items, "items");
+    archive.list(files, max_items, "files");
+    archive(selected_, position_, dma_address_);
+    if (!archive.loading() || !archive.ok())
+        return;
+    items_.clear();
+    files_.clear();
+    for (auto& item : items)
+        items_[item.selector] = std::move(item.content);
+    for (auto& file : files)
+        add_file(std::move(file.name), std::move(file.content));
+    write_directory();
+    auto position = std::exchange(position_, 0);
+    advance(position); // no further than the item goes
 }
 
 void FwCfg::read(std::uint64_t offset, MutableBytes data) {

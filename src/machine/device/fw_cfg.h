@@ -21,6 +21,7 @@
 
 #include "machine/bus.h"
 #include "machine/memory.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -29,6 +30,7 @@ public:
     static constexpr std::uint64_t first_port = 0x510, port_count = 12;
     static constexpr std::size_t max_name_bytes = 55;
     static constexpr std::uint16_t first_file = 0x20;
+    static constexpr std::size_t max_items = 256; // in a saved state; a machine has some twenty
 
     explicit FwCfg(GuestMemory& memory);
 
@@ -36,6 +38,9 @@ public:
     void add_file(std::string name, std::vector<std::uint8_t> content);
     // An item below the files' selectors, or with bit 15 set.
     void add_item(std::uint16_t selector, std::vector<std::uint8_t> content);
+
+    // With all items: the guest goes on reading what it was given, whatever would be made today.
+    void state(StateArchive& archive);
 
     std::uint64_t failed_transfers() const { return failed_transfers_; }
 

@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "machine/bus.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -25,6 +26,10 @@ public:
 
     Device& data_port() { return data_port_; }       // 0x60
     Device& command_port() { return command_port_; } // 0x64
+    void state(StateArchive& archive) {
+        archive(output_, output_full_, timed_out_, last_was_command_, waiting_command_, mode_,
+                output_port_);
+    }
 
 private:
     class Port final : public Device {

@@ -241,6 +241,17 @@ void Serial::write_register(unsigned index, std::uint8_t value) {
     update_interrupt();
 }
 
+void Serial::state(StateArchive& archive) {
+    archive(received_, last_received_, overrun_, break_waiting_, transmitter_interrupt_);
+    archive.at_most(first_, fifo_bytes - 1, "first character");
+    archive.at_most(count_, fifo_bytes, "characters");
+    archive.at_most(trigger_, fifo_bytes, "trigger level");
+    archive(fifo_enabled_, interrupt_enable_, line_control_, modem_control_, modem_changes_,
+            scratch_, divisor_);
+    if (archive.loading())
+        update_interrupt();
+}
+
 void Serial::read(std::uint64_t offset, MutableBytes data) {
     for (std::size_t i = 0; i < data.size(); i++)
         data[i] = read_register((offset + i) % port_count);

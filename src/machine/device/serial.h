@@ -18,6 +18,7 @@
 #include "machine/bus.h"
 #include "machine/clock.h"
 #include "machine/irq.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine {
 
@@ -37,6 +38,9 @@ public:
     // Called when a receive() that was cut short may be continued.
     void on_receive_space(std::function<void()> handler) { space_handler_ = std::move(handler); }
 
+    // Into a fresh device only. Input that waits at its source does not go along.
+    void state(StateArchive& archive);
+
     std::string_view name() const override { return "serial"; }
     void read(std::uint64_t offset, MutableBytes data) override;
     void write(std::uint64_t offset, Bytes data) override;
@@ -45,6 +49,7 @@ private:
     struct Character {
         std::uint8_t value = 0;
         bool line_break = false;
+        void state(StateArchive& archive) { archive(value, line_break); }
     };
     std::uint8_t read_register(unsigned index);
     void write_register(unsigned index, std::uint8_t value);

@@ -41,6 +41,9 @@ public:
     void pause() override { paused_ = true; }
     void resume() override { paused_ = false; }
     bool still() const override { return outstanding_ == 0; }
+    void state(StateArchive& archive) override {
+        archive.same(capacity_sectors_, "number of sectors");
+    }
     std::uint64_t malformed_requests() const override { return malformed_; }
 
     struct Counters {

@@ -43,6 +43,7 @@ public:
     void reset() override { receive_ = transmit_ = nullptr; }
     void pause() override; // frames wait in the tap, which drops what it cannot hold
     void resume() override { paused_ = false; }
+    void state(StateArchive&) override {} // frames under way wait in the tap, or are lost
     std::uint64_t malformed_requests() const override { return malformed_; }
 
     // As the guest sees the directions.

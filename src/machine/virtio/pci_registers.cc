@@ -233,6 +233,12 @@ void PciTransport::write_status(std::uint8_t value) {
 
 void PciTransport::activate() {
     driver_features_ &= offered_features(); // a legacy driver's were never examined
+    hand_over_queues();
+    place_doorbells();
+    kick_all(); // for a driver that published before it was ready
+}
+
+void PciTransport::hand_over_queues() {
     std::vector<Queue*> queues;
     for (auto& slot : slots_) {
         slot->queue.use_event_index(driver_features_ & feature_event_index);
@@ -241,8 +247,6 @@ void PciTransport::activate() {
     }
     active_ = true;
     device_->activate(driver_features_, std::move(queues));
-    place_doorbells();
-    kick_all(); // for a driver that published before it was ready
 }
 
 void PciTransport::reset() {
@@ -267,6 +271,41 @@ void PciTransport::reset() {
     config_vector_ = no_vector;
     isr_ = 0;
     raise_interrupt(false);
+    place_doorbells();
+}
+
+void PciTransport::state(StateArchive& archive) {
+    PciFunction::state(archive);
+    if (!archive.loading() && !device_->quiescent())
+        archive.refuse("requests are in flight", ErrorKind::busy);
+    archive.same(static_cast<std::uint16_t>(slots_.size()), "number of queues");
+    bool was_active = active_;
+    archive(device_feature_select_, driver_feature_select_, driver_features_, beyond_features_,
+            was_active, queue_select_, config_vector_, status_, status_before_reset_, isr_);
+    for (auto& slot : slots_) {
+        archive(slot->addresses, slot->vector);
+        slot->queue.state(archive);
+    }
+    if (archive.loading() && archive.ok())
+        go_on(archive, was_active);
+    device_->state(archive);
+    if (archive.loading() && archive.ok())
+        kick_all(); // a doorbell may have rung on the other side
+}
+
+void PciTransport::go_on(StateArchive& archive, bool was_active) {
+    bool settled = was_active || (status_ & features_ok);
+    if (auto missing = driver_features_ & ~offered_features(); settled && missing != 0)
+        return archive.refuse(fmt::format("virtio features {:#x} are not offered here", missing),
+                              ErrorKind::unsupported);
+    config_vector_ = usable_vector(config_vector_);
+    for (auto& slot : slots_) {
+        slot->vector = usable_vector(slot->vector);
+        slot->queue.allow_dma(bus_master());
+    }
+    if (was_active)
+        hand_over_queues();
+    raise_interrupt(isr_ != 0);
     place_doorbells();
 }
 

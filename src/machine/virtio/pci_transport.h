@@ -53,6 +53,10 @@ public:
     void read_config(unsigned offset, MutableBytes data) override;
     void write_config(unsigned offset, Bytes data) override;
 
+    // The driver goes on where it was: features, queues, vectors. What it published meanwhile is
+    // looked for once the loop turns.
+    void state(StateArchive& archive) override;
+
     VirtioDevice& device() { return *device_; }
     // Doorbells wait until resume(). Loop thread, under the device lock.
     void pause();
@@ -152,6 +156,8 @@ private:
     std::uint64_t offered_features() const;
     bool features_acceptable() const;
     void activate();
+    void hand_over_queues();
+    void go_on(StateArchive& archive, bool was_active);
     void reset();
     std::uint16_t usable_vector(std::uint64_t wanted) const;
     Slot* selected();

@@ -160,20 +160,40 @@ bool Queue::set_size(std::uint16_t size) {
     return true;
 }
 
-bool Queue::enable(const QueueAddresses& addresses) {
-    if (enabled_)
-        return false;
+bool Queue::rings_fit(const QueueAddresses& addresses) const {
     auto placed = [&](Gpa start, std::uint64_t length, std::uint64_t alignment) {
         return start % alignment == 0 && memory_.slice(start, length).has_value();
     };
-    if (!placed(addresses.descriptors, descriptor_bytes * size_, 16) ||
-        !placed(addresses.available, 6 + 2ULL * size_, 2) ||
-        !placed(addresses.used, 6 + 8ULL * size_, 4))
+    return placed(addresses.descriptors, descriptor_bytes * size_, 16) &&
+           placed(addresses.available, 6 + 2ULL * size_, 2) &&
+           placed(addresses.used, 6 + 8ULL * size_, 4);
+}
+
+bool Queue::enable(const QueueAddresses& addresses) {
+    if (enabled_ || !rings_fit(addresses))
         return false;
     addresses_ = addresses;
     next_available_ = next_used_ = signalled_used_ = 0;
     enabled_ = true;
     return true;
+}
+
+void Queue::state(StateArchive& archive) {
+    if (!archive.loading() && in_flight_ != held_back_.size())
+        archive.refuse(fmt::format("{} requests are in flight", in_flight_ - held_back_.size()),
+                       ErrorKind::busy);
+    archive(size_, enabled_, event_index_, indirect_, broken_, addresses_);
+    archive(next_available_, next_used_, signalled_used_);
+    archive.list(held_back_, max_size_, "completions");
+    in_flight_ = static_cast<std::uint16_t>(held_back_.size());
+    if (!archive.loading() || !archive.ok())
+        return;
+    bool possible = std::has_single_bit(size_) && size_ <= max_size_;
+    if (!possible || (enabled_ && !rings_fit(addresses_))) {
+        archive.refuse(fmt::format("a queue of {} entries cannot be where it is", size_));
+        size_ = max_size_;
+        enabled_ = false;
+    }
 }
 
 void Queue::reset() {

@@ -22,6 +22,7 @@
 #include <sys/uio.h>
 
 #include "machine/memory.h"
+#include "machine/snapshot/state_archive.h"
 
 namespace vmhost::machine::virtio {
 
@@ -82,6 +83,7 @@ private:
 
 struct QueueAddresses {
     Gpa descriptors = 0, available = 0, used = 0;
+    void state(StateArchive& archive) { archive(descriptors, available, used); }
 };
 
 class Queue {
@@ -117,6 +119,8 @@ public:
     void want_notifications(bool wanted);
     // After popping and completing: raises the interrupt if the driver asked for one.
     void signal_used();
+    // With no chain in flight; into a fresh queue of the same memory.
+    void state(StateArchive& archive);
     std::uint64_t malformed() const { return malformed_; }
     std::uint16_t in_flight() const { return in_flight_; }
     bool broken() const { return broken_; }
@@ -126,6 +130,7 @@ public:
 private:
     friend class Chain;
     struct Descriptor;
+    bool rings_fit(const QueueAddresses& addresses) const;
     std::optional<Descriptor> read_descriptor(Gpa table, std::uint32_t index) const;
     bool walk(Chain& chain) const;
     bool add_segment(Chain& chain, const Descriptor& descriptor) const;
@@ -159,6 +164,7 @@ private:
     struct Completion {
         std::uint16_t head = 0;
         std::uint32_t written_bytes = 0;
+        void state(StateArchive& archive) { archive(head, written_bytes); }
     };
     std::vector<Completion> held_back_;       // completed without DMA, oldest first; in flight
     std::vector<std::vector<Segment>> spare_; // storage of returned chains

@@ -25,6 +25,7 @@ public:
     void activate(std::uint64_t driver_features, std::vector<Queue*> queues) override;
     bool notify(std::uint16_t queue) override;
     void reset() override { requests_ = nullptr; }
+    void state(StateArchive&) override {}
     std::uint64_t malformed_requests() const override { return malformed_; }
 
 private:

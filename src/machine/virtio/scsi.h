@@ -47,6 +47,11 @@ public:
     void pause() override { paused_ = true; }
     void resume() override { paused_ = false; }
     bool still() const override { return reads_.empty(); }
+    void state(StateArchive& archive) override {
+        if (!archive.loading() && !(reads_.empty() && managers_.empty()))
+            archive.refuse("requests are in flight", ErrorKind::busy);
+        archive(config_, subscribed_, events_missed_, drive_);
+    }
     std::uint64_t malformed_requests() const override { return malformed_; }
 
     // Puts another medium into the drive, or takes it out (null). Refused when the guest has locked

@@ -56,6 +56,12 @@ public:
     virtual void resume() {}
     // No request is on its way: a paused device does not change the guest's memory any more.
     virtual bool still() const { return true; }
+    // What goes along with a saved machine beside features, queues and configuration, which the
+    // transport has; when loading, after activate(). Nothing is in flight meanwhile.
+    virtual void state(StateArchive& archive) {
+        if (!archive.loading())
+            archive.refuse("this device cannot be saved", ErrorKind::unsupported);
+    }
     // Requests that the device itself found malformed; queues count theirs.
     virtual std::uint64_t malformed_requests() const = 0;
 };

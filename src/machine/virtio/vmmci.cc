@@ -70,8 +70,8 @@ bool Vmmci::send(Command request) {
     } else {
         if (going_down_ || request == pending_)
             return true;
-        start_timer(timeouts_.answer_ns, [this] { hooks_.gave_up(false); });
         acknowledged_ = false;
+        start_timer(timeouts_.answer_ns);
     }
     pending_ = request;
     command_ = static_cast<std::uint32_t>(request);
@@ -86,7 +86,7 @@ void Vmmci::answered(std::uint32_t value) {
         if (acknowledged_ || value != static_cast<std::uint32_t>(pending_))
             return;
         acknowledged_ = true;
-        start_timer(timeouts_.finish_ns, [this] { hooks_.gave_up(true); });
+        start_timer(timeouts_.finish_ns);
     } else if (value == static_cast<std::uint32_t>(Command::sync_clock)) {
         if (pending_ == Command::sync_clock) {
             pending_ = Command::none;
@@ -94,16 +94,43 @@ void Vmmci::answered(std::uint32_t value) {
         }
     } else if (value == static_cast<std::uint32_t>(Command::shutdown) && !going_down_) {
         going_down_ = true;
-        start_timer(timeouts_.power_off_ns, [this] { hooks_.powers_off(); });
+        start_timer(timeouts_.power_off_ns);
     }
 }
 
-void Vmmci::start_timer(std::uint64_t after_ns, std::function<void()> due) {
+void Vmmci::start_timer(std::uint64_t after_ns) {
+    set_timer(clock_.now_ns() + after_ns);
+}
+
+void Vmmci::set_timer(std::uint64_t deadline_ns) {
     clock_.cancel(timer_);
-    timer_ = clock_.schedule(clock_.now_ns() + after_ns, [this, due = std::move(due)] {
-        timer_ = 0;
-        due();
-    });
+    deadline_ns_ = deadline_ns;
+    timer_ = clock_.schedule(deadline_ns, [this] { timed_out(); });
+}
+
+void Vmmci::timed_out() {
+    timer_ = 0;
+    deadline_ns_ = 0;
+    if (going_down_)
+        hooks_.powers_off();
+    else
+        hooks_.gave_up(acknowledged_);
+}
+
+void Vmmci::state(StateArchive& archive) {
+    PciFunction::state(archive);
+    archive(driver_features_, queue_select_, status_, isr_, command_, latched_, seconds_,
+            microseconds_);
+    archive.at_most(pending_, Command::sync_clock, "command");
+    archive(acknowledged_, going_down_, deadline_ns_);
+    if (!archive.loading() || !archive.ok())
+        return;
+    driver_features_ &= features;
+    raise_interrupt(isr_ != 0);
+    if (deadline_ns_ != 0 && (going_down_ || stopping()))
+        set_timer(deadline_ns_);
+    else
+        deadline_ns_ = 0;
 }
 
 void Vmmci::latch_time() {

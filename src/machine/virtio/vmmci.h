@@ -61,6 +61,9 @@ public:
         timeouts_.answer_ns = answer_ns;
         timeouts_.finish_ns = finish_ns;
     }
+    // With the clock already where it was: what was left of a time-out is left again.
+    void state(StateArchive& archive) override;
+
     // False when nobody in the guest listens: no driver, or, for sync_clock, one that never said
     // it understands that, or one that has been asked to stop. The same request while it is
     // pending is the same request: its time does not start again.
@@ -87,7 +90,9 @@ private:
     void write_status(std::uint8_t value);
     void answered(std::uint32_t value);
     void latch_time();
-    void start_timer(std::uint64_t after_ns, std::function<void()> due);
+    void start_timer(std::uint64_t after_ns);
+    void set_timer(std::uint64_t deadline_ns);
+    void timed_out();
     bool stopping() const { return pending_ == Command::shutdown || pending_ == Command::reboot; }
 
     Clock& clock_;
@@ -107,6 +112,7 @@ private:
     bool acknowledged_ = false;
     bool going_down_ = false; // by itself
     Clock::Ticket timer_ = 0;
+    std::uint64_t deadline_ns_ = 0; // of timer_; 0 = none
 };
 
 } // namespace vmhost::machine::virtio

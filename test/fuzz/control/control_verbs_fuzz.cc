@@ -34,6 +34,12 @@ public:
             ended_ = std::move(ended);
         return {};
     }
+    void pause(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
+    Result<void> unpause(std::string_view) override { return {}; }
+    void send(std::string_view, Fd, std::function<void(Result<void>)> done) override { done({}); }
+    void receive(std::string_view, Fd, std::function<void(Result<void>)> done) override {
+        done({});
+    }
     Result<void> wait(std::string_view, std::function<void()> ended) override {
         ended_ = std::move(ended);
         return {};

@@ -52,6 +52,14 @@ public:
         calls.push_back("unpause " + std::string(vm));
         return {};
     }
+    void send(std::string_view vm, Fd out, std::function<void(Result<void>)> done) override {
+        calls.push_back(fmt::format("send {} {}", vm, static_cast<bool>(out)));
+        done({});
+    }
+    void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) override {
+        calls.push_back(fmt::format("receive {} {}", vm, static_cast<bool>(state)));
+        done(fail(ErrorKind::corrupt, "vm {}: the state is cut short", vm));
+    }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         if (find(vm)->state != "running")
             return fail(ErrorKind::invalid, "vm {} is not running", vm);
@@ -117,7 +125,8 @@ TEST_CASE("a broken request is refused, whatever it is") {
 
 TEST_CASE("only the owner and root give orders") {
     Asked asked;
-    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console", "cdrom"}) {
+    for (auto verb :
+         {"start", "stop", "pause", "unpause", "wait", "console", "cdrom", "send", "receive"}) {
         auto reply = asked.ask(fmt::format(R"({{"verb":"{}","vm":"a"}})", verb), 4711);
         CHECK(reply["kind"] == "denied");
     }
@@ -210,4 +219,38 @@ TEST_CASE("a start for once carries its device and its files") {
         CHECK(asked.ask(text, 0, files(count))["kind"] == "invalid");
     }
     CHECK(asked.machines.calls.size() == calls);
+}
+
+TEST_CASE("send and receive take one descriptor, named state") {
+    Asked asked;
+    auto files = [](std::size_t count) {
+        std::vector<Fd> fds;
+        for (std::size_t i = 0; i < count; ++i)
+            fds.push_back(std::move(socket_pair(SOCK_STREAM)->first));
+        return fds;
+    };
+    auto reply = asked.ask(R"({"verb":"send","vm":"1","descriptors":["state"]})", 0, files(1));
+    CHECK(reply["ok"] == true);
+    CHECK(reply["id"] == 1);
+    CHECK(asked.machines.calls == std::vector<std::string>{"send a true"});
+    reply = asked.ask(R"({"verb":"receive","vm":"b","descriptors":["state"]})", 0, files(1));
+    CHECK(reply["kind"] == "corrupt");
+    CHECK(asked.machines.calls.back() == "receive b true");
+    asked.machines.calls.clear();
+    struct Wrong {
+        const char* text;
+        std::size_t descriptors;
+    };
+    for (auto wrong : {Wrong{R"({"verb":"send","vm":"a"})", 0},
+                       {R"({"verb":"send","vm":"a"})", 1},
+                       {R"({"verb":"send","vm":"a","descriptors":["state"]})", 0},
+                       {R"({"verb":"send","vm":"a","descriptors":["state","state"]})", 2},
+                       {R"({"verb":"send","vm":"a","descriptors":["disk"]})", 1},
+                       {R"({"verb":"send","vm":"a","descriptors":[1]})", 1},
+                       {R"({"verb":"status","descriptors":["state"]})", 1},
+                       {R"({"verb":"stop","vm":"a","descriptors":["state"]})", 1}}) {
+        INFO(wrong.text);
+        CHECK(asked.ask(wrong.text, 0, files(wrong.descriptors))["kind"] == "invalid");
+    }
+    CHECK(asked.machines.calls.empty());
 }

@@ -276,3 +276,24 @@ TEST_CASE("a host that lacks a level says what it lacks") {
     CHECK(refused.error().text().find("lacks avx, avx2") != std::string::npos);
     CHECK_FALSE(check_cpu_kind({}, CpuKind::baseline));
 }
+
+TEST_CASE("a saved processor's features must be there, its numbers need not") {
+    CpuModel saved{{{.leaf = 1, .eax = 0x111, .ecx = 1U << 28, .edx = 1},
+                    {.leaf = 7, .subleaf = 0, .has_subleaf = true, .ebx = 1U << 5},
+                    {.leaf = 0x80000002, .eax = 0x12345678}}};
+    CHECK_FALSE(missing_feature(saved, saved).has_value());
+    auto here = saved;
+    here.leaves[0].eax = 0x222;
+    here.leaves[0].edx = 0xff;
+    here.leaves[2].eax = 0;
+    CHECK_FALSE(missing_feature(saved, here).has_value());
+    here.leaves[1].ebx = 0;
+    CHECK(missing_feature(saved, here) == "leaf 0x7 ebx bit 5 (AVX2)");
+    here.leaves.erase(here.leaves.begin() + 1);
+    CHECK(missing_feature(saved, here) == "leaf 0x7 ebx bit 5 (AVX2)");
+    here.leaves[0].ecx = 0;
+    CHECK(missing_feature(saved, here) == "leaf 0x1 ecx bit 28 (AVX)");
+    saved = here;
+    saved.leaves[0].ecx = 1U << 27; // follows the guest's CR4
+    CHECK_FALSE(missing_feature(saved, here).has_value());
+}

@@ -40,6 +40,7 @@ struct Features {
     bool user_space_msr = false;
     bool doorbells = false;
     bool read_only_memory = false;
+    std::size_t xsave_bytes = 0; // of a vCPU's XSAVE area; 0 = KVM_GET_XSAVE's fixed size
 };
 
 class KvmVm final : public Backend, public Interrupts {
@@ -53,6 +54,8 @@ public:
     Interrupts* interrupts() override { return this; }
     void hold_timers() override;
     void release_timers() override;
+    Result<SavedBackend> save() override;
+    Result<void> load(const SavedBackend& saved) override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const CpuModel& model,
                                               Bus& bus) override;
     Result<void> bind_doorbell(Space space, std::uint64_t address, unsigned size,
@@ -74,7 +77,7 @@ private:
     Features features_;
     std::size_t run_bytes_; // of the area shared with each vCPU
     Capabilities capabilities_;
-    Fd first_vcpu_; // made before it is asked for, to read the TSC's frequency
+    Fd first_vcpu_;                      // made before it is asked for, to read the TSC's frequency
     std::map<Gpa, std::uint32_t> slots_; // by start of range
     std::optional<kvm_pit_state2> held_timer_; // while the 8254 is stopped: what it goes on with
 };
@@ -82,7 +85,8 @@ private:
 class KvmVcpu final : public Vcpu {
 public:
     static Result<std::unique_ptr<KvmVcpu>> create(Fd vcpu, std::size_t run_bytes,
-                                                   const CpuModel& model, Bus& bus);
+                                                   std::size_t xsave_bytes, const CpuModel& model,
+                                                   Bus& bus);
     ~KvmVcpu() override;
 
     Exit run() override;
@@ -91,12 +95,21 @@ public:
     Result<CpuState> state() override;
     void stood_still() override;
     ExitCounters exits() const override;
+    Result<SavedVcpu> save() override;
+    Result<void> load(const SavedVcpu& saved) override;
 
 private:
-    KvmVcpu(Fd vcpu, kvm_run* shared, std::size_t run_bytes, Bus& bus)
-        : vcpu_(std::move(vcpu)), shared_(shared), run_bytes_(run_bytes), bus_(bus) {}
+    KvmVcpu(Fd vcpu, kvm_run* shared, std::size_t run_bytes, std::size_t xsave_bytes, Bus& bus)
+        : vcpu_(std::move(vcpu)), shared_(shared), run_bytes_(run_bytes), xsave_bytes_(xsave_bytes),
+          bus_(bus) {}
     Result<void> set_cpuid(const CpuModel& model);
     void set_default_msrs();
+    std::optional<std::uint64_t> read_msr(std::uint32_t index) const;
+    bool write_msr(std::uint32_t index, std::uint64_t value) const;
+    Result<void> save_xsave(SavedVcpu& saved) const;
+    Result<void> load_xsave(const SavedVcpu& saved) const;
+    Result<void> save_msrs(SavedVcpu& saved) const;
+    Result<void> load_msrs(const SavedVcpu& saved) const;
     std::optional<Exit> handle_exit(); // nothing: go on
     void do_port();
     void do_memory();
@@ -106,6 +119,7 @@ private:
     Fd vcpu_;
     kvm_run* shared_;
     std::size_t run_bytes_;
+    std::size_t xsave_bytes_;
     Bus& bus_;
     std::atomic<bool> kicked_{false};
     std::atomic<pid_t> running_thread_{0}; // inside run(), or 0

@@ -62,8 +62,9 @@ kvm_dtable to_kvm(const TableRegister& table) {
 #define VMHOST_EACH_REGISTER(X)                                                                    \
     X(rax)                                                                                         \
     X(rbx)                                                                                         \
-    X(rcx) X(rdx) X(rsi) X(rdi) X(rbp) X(rsp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14)       \
-        X(r15) X(rip) X(rflags)
+    X(rcx)                                                                                         \
+    X(rdx) X(rsi) X(rdi) X(rbp) X(rsp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)       \
+        X(rip) X(rflags)
 #define VMHOST_EACH_SYSTEM_REGISTER(X) X(cr0) X(cr2) X(cr3) X(cr4) X(efer)
 #define VMHOST_EACH_SEGMENT(X) X(cs) X(ds) X(es) X(fs) X(gs) X(ss) X(tr) X(ldt)
 
@@ -99,12 +100,13 @@ void prepare_kick_signal() {
 }
 
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(Fd vcpu, std::size_t run_bytes,
-                                                 const CpuModel& model, Bus& bus) {
+                                                 std::size_t xsave_bytes, const CpuModel& model,
+                                                 Bus& bus) {
     void* shared = ::mmap(nullptr, run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.get(), 0);
     if (shared == MAP_FAILED)
         return fail_errno(errno, "map the area shared with the kernel");
     std::unique_ptr<KvmVcpu> made(
-        new KvmVcpu(std::move(vcpu), static_cast<kvm_run*>(shared), run_bytes, bus));
+        new KvmVcpu(std::move(vcpu), static_cast<kvm_run*>(shared), run_bytes, xsave_bytes, bus));
     TRY(made->set_cpuid(model));
     made->set_default_msrs();
     return made;
@@ -140,16 +142,11 @@ Result<void> KvmVcpu::set_cpuid(const CpuModel& model) {
 // does not need it set.
 void KvmVcpu::set_default_msrs() {
     auto set = [&](std::uint32_t index, std::uint64_t value) {
-        OneMsr one{.entry = {.index = index, .data = value}};
-        if (::ioctl(vcpu_.get(), set_msrs, &one) != 1)
+        if (!write_msr(index, value))
             log::debug("machine", "kvm: MSR {:#x} not set", index);
     };
-    auto get = [&](std::uint32_t index) -> std::uint64_t {
-        OneMsr one{.entry = {.index = index}};
-        return ::ioctl(vcpu_.get(), get_msrs, &one) == 1 ? one.entry.data + 0 : 0;
-    };
     set(msr_mtrr_default_type, mtrr_default_write_back);
-    set(msr_misc_enable, get(msr_misc_enable) | misc_enable_fast_strings);
+    set(msr_misc_enable, read_msr(msr_misc_enable).value_or(0) | misc_enable_fast_strings);
 }
 
 Result<void> KvmVcpu::set_state(const CpuState& state) {

@@ -68,6 +68,7 @@ Result<std::unique_ptr<KvmVm>> KvmVm::create(Fd kvm) {
     Features features;
     features.doorbells = has(kvm.get(), KVM_CAP_IOEVENTFD) > 0;
     features.read_only_memory = has(kvm.get(), KVM_CAP_READONLY_MEM) > 0;
+    features.xsave_bytes = static_cast<std::size_t>(std::max(has(vm.get(), KVM_CAP_XSAVE2), 0));
     if (has(vm.get(), KVM_CAP_X86_USER_SPACE_MSR) > 0) {
         kvm_enable_cap enable{};
         enable.cap = KVM_CAP_X86_USER_SPACE_MSR;
@@ -215,7 +216,7 @@ Result<std::unique_ptr<Vcpu>> KvmVm::create_vcpu(unsigned index, const CpuModel&
                      : ::ioctl(vm_.get(), KVM_CREATE_VCPU, static_cast<unsigned long>(index));
     if (number < 0)
         return fail_errno(errno, "kvm: KVM_CREATE_VCPU {}", index);
-    auto made = KvmVcpu::create(Fd(number), run_bytes_, model, bus);
+    auto made = KvmVcpu::create(Fd(number), run_bytes_, features_.xsave_bytes, model, bus);
     if (!made)
         return std::unexpected(std::move(made).error().in(fmt::format("kvm: vcpu {}", index)));
     return std::unique_ptr<Vcpu>(*std::move(made));
