@@ -387,8 +387,10 @@ void Guest::took_saved(const ipc::VmSaved& saved) {
     if (saved.done) {
         log::notice("host", "vm {} saved, {}", vm_.name, format_size(saved.bytes));
         note_ = "saved";
-        saved_ = true;
-        (void)stop({});
+        saved_ = stop_requested_ = true;
+        state_ = GuestState::stopping;
+        process_->send(ipc::VmTerminate{}); // at once: there is nothing left to ask the guest
+        kill_timer_.start(5s);
         return;
     }
     state_ = before_saving_;
