@@ -23,8 +23,11 @@ struct Command {
         status,
         start,
         stop,
+        pause,
+        unpause,
         console,
         wait,
+        cdrom,
         create,
         image_check,
         image_info,
@@ -41,8 +44,11 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;    // start -c
-    bool read_only = false; // console -r
+    bool attach = false;     // start -c
+    std::string boot_device; // start -B
+    std::string kernel;      // start -b
+    std::string iso;         // start -r; cdrom: the path, or "eject"
+    bool read_only = false;  // console -r
     bool keep_going = false;
     bool debug_exit = false;
     // Of images.

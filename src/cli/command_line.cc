@@ -15,8 +15,8 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 7> vmctl_commands{"console", "create", "show", "start",
-                                                         "status",  "stop",   "wait"};
+constexpr std::array<std::string_view, 10> vmctl_commands{
+    "cdrom", "console", "create", "pause", "show", "start", "status", "stop", "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -135,12 +135,15 @@ Result<std::string> complete_verb(const std::string& word) {
 }
 
 constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]\n"
+                                    "\tvmctl cdrom [-f] id eject | path\n"
                                     "\tvmctl console [-r] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
+                                    "\tvmctl pause id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
-                                    "\tvmctl start [-c] id\n"
+                                    "\tvmctl start [-c] [-B device] [-b path] [-r path] id\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
                                     "\tvmctl stop [-fw] [id | -a]\n"
+                                    "\tvmctl unpause id\n"
                                     "\tvmctl wait id\n";
 
 Command parse_vmctl(std::vector<std::string> arguments) {
@@ -175,6 +178,12 @@ Command parse_vmctl(std::vector<std::string> arguments) {
 
     auto* start = app.add_subcommand("start", "start a VM");
     start->add_flag("-c", command.attach, "attach to its console");
+    start->add_option("-B", command.boot_device, "for once, start from this device")
+        ->type_name("DEVICE")
+        ->check(CLI::IsMember({"cdrom", "disk", "net"}));
+    start->add_option("-b", command.kernel, "for once, start this kernel or firmware")
+        ->type_name("PATH");
+    start->add_option("-r", command.iso, "put this image into the CD-ROM drive")->type_name("PATH");
     add_vm(start, true);
     start->callback([&] { command.verb = Command::Verb::start; });
 
@@ -189,6 +198,13 @@ Command parse_vmctl(std::vector<std::string> arguments) {
         command.verb = Command::Verb::stop;
     });
 
+    auto* pause = app.add_subcommand("pause", "hold a VM where it is");
+    add_vm(pause, true);
+    pause->callback([&] { command.verb = Command::Verb::pause; });
+
+    auto* unpause = app.add_subcommand("unpause", "let a paused VM go on");
+    add_vm(unpause, true);
+    unpause->callback([&] { command.verb = Command::Verb::unpause; });
     auto* create = app.add_subcommand("create", "make a disk image; needs no daemon");
     create->add_option("disk", command.target, "the new image, or FORMAT:disk")->required();
     create->add_option("-s,--size", command.size, "its size, as 10G");
@@ -199,6 +215,12 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);
     wait->callback([&] { command.verb = Command::Verb::wait; });
+
+    auto* cdrom = app.add_subcommand("cdrom", "change what is in a VM's CD-ROM drive");
+    cdrom->add_flag("-f", command.force, "although the guest has locked it");
+    add_vm(cdrom, true);
+    cdrom->add_option("medium", command.iso, "\"eject\", or the path of an image")->required();
+    cdrom->callback([&] { command.verb = Command::Verb::cdrom; });
 
     auto* console = app.add_subcommand("console", "attach to a VM's console; ~. leaves");
     console->add_flag("-r", command.read_only, "only watch");

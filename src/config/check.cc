@@ -226,7 +226,7 @@ private:
 
 void check_disks(const Model& model, Findings& findings) {
     ImageUsers users(model, findings);
-    for (const Vm& vm : model.vms)
+    for (const Vm& vm : model.vms) {
         for (std::size_t i = 0; i < vm.disks.size(); ++i) {
             const Disk& disk = vm.disks[i];
             auto name = fmt::format("vm.{}.disk[{}]", printable(vm.name, 70), i);
@@ -243,6 +243,10 @@ void check_disks(const Model& model, Findings& findings) {
                 findings.complain(findings.place_of(&disk.format, disk.place), ErrorKind::invalid,
                                   name + ".format: a zst image needs read_only = true");
         }
+        if (vm.cdrom && !vm.cdrom->empty())
+            users.add(*vm.cdrom, {vm_path(vm, "cdrom"), findings.place_of(&vm.cdrom, vm.place),
+                                  false, "CD-ROM"});
+    }
 }
 
 void check_vm(const Vm& vm, Findings& findings) {
@@ -252,6 +256,11 @@ void check_vm(const Vm& vm, Findings& findings) {
                           fmt::format("vm.{}: vmctl(8) takes a name of digits only for a number: "
                                       "add a letter",
                                       printable(vm.name, 70)));
+    if (vm.boot_device == BootDevice::cdrom && !vm.cdrom && !findings.given(&vm.cdrom))
+        findings.complain(findings.place_of(&vm.boot_device, vm.place), ErrorKind::invalid,
+                          fmt::format("{}: needs a drive: \"cdrom\" is missing in [vm.{}] at {}",
+                                      vm_path(vm, "boot_device"), printable(vm.name, 70),
+                                      line_of(vm.place)));
     if (!vm.boot.empty() || findings.given(&vm.boot))
         return;
     auto needs_boot = [&](const void* field, std::string_view key) {

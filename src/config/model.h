@@ -135,6 +135,8 @@ struct Vm {
     std::vector<std::string> boot_flags; // OpenBSD: "ask_name", "single_user", "config"
     BootDevice boot_device = BootDevice::automatic;
     std::vector<Disk> disks;
+    std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
+    Where cdrom_place;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;

@@ -226,6 +226,8 @@ constexpr Row vm_rows[] = {
     row<&Vm::boot_device, Choice<boot_device_words>>("boot_device", "in the order of the firmware",
                                                      "the device that the firmware starts from"),
     row<&Vm::disks, Tables<disk_section, limits::max_disks>>("disk", "none", "disks, in order"),
+    row<&Vm::cdrom, Optional<Text<optional_path_rule>>>(
+        "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
     row<&Vm::install, Table<vm_install_section>>("install", "none",

@@ -43,6 +43,18 @@ Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const c
     return file;
 }
 
+Result<void> check_file_of_caller(const Fd& file, const char* what) {
+    struct stat about {};
+    const int flags = ::fcntl(file.get(), F_GETFL);
+    if (flags < 0 || ::fstat(file.get(), &about) < 0)
+        return fail_errno(errno, "{}: the descriptor passed", what);
+    if (!S_ISREG(about.st_mode))
+        return fail(ErrorKind::invalid, "{}: not a regular file", what);
+    if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY)
+        return fail(ErrorKind::denied, "{}: not opened for reading", what);
+    return {};
+}
+
 Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what) {
     constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
     constexpr mode_t mode = 0600;

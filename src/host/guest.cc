@@ -7,9 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "host/disks.h"
 #include "host/files.h"
 #include "ipc/messages.h"
+#include "machine/machine.h"
 
 namespace vmhost::host {
 
@@ -54,6 +56,8 @@ std::string_view name_of(GuestState state) {
         return "waiting";
     case GuestState::running:
         return "running";
+    case GuestState::paused:
+        return "paused";
     case GuestState::stopping:
         return "stopping";
     }
@@ -96,7 +100,51 @@ Result<ipc::VmDisk> Guest::open_disk(const config::Disk& disk) {
     return opened;
 }
 
-Result<Guest::Opened> Guest::open_everything() {
+constexpr std::uint8_t from(config::BootDevice device) {
+    return static_cast<std::uint8_t>(device == config::BootDevice::disk ? machine::BootFrom::disk
+                                     : device == config::BootDevice::cdrom
+                                         ? machine::BootFrom::cdrom
+                                     : device == config::BootDevice::net ? machine::BootFrom::net
+                                                                         : machine::BootFrom::any);
+}
+
+// A drive when the file says so, or when there is a medium for this run.
+Result<void> Guest::open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given) {
+    if (!given && !vm_.cdrom)
+        return {};
+    auto& drive = setup.cdrom.emplace();
+    std::string path = "cdrom";
+    if (given) {
+        TRY(check_file_of_caller(*given, "cdrom"));
+        drive.medium = std::move(given);
+    } else if (!vm_.cdrom->empty()) {
+        path = path_of(*vm_.cdrom);
+        drive.medium = TRY(open_boot_file(*vm_.cdrom, "cdrom"));
+    }
+    if (drive.medium)
+        TRY(disk::lock_image(*drive.medium, true, path));
+    return {};
+}
+
+Result<void> Guest::boot_once(ipc::VmSetup& setup, StartOnce once) {
+    if (once.boot_device == config::BootDevice::cdrom && !setup.cdrom)
+        return fail(ErrorKind::invalid, "boot device cdrom: it has no CD-ROM drive");
+    auto device = once.boot_device;
+    if (device == config::BootDevice::automatic)
+        device = vm_.boot_device;
+    auto& boot = setup.once.emplace();
+    boot.boot_from = from(device);
+    if (once.kernel) {
+        TRY(check_file_of_caller(*once.kernel, "kernel"));
+        boot.image = std::move(once.kernel);
+        boot.image_name = once.kernel_name;
+    }
+    if (device == config::BootDevice::net && !vm_.interfaces.empty())
+        boot.boot_mac = vm_.interfaces[0].lladdr;
+    return {};
+}
+
+Result<Guest::Opened> Guest::open_everything(StartOnce once) {
     auto blamed = [this](auto result, const Place& place) {
         if (!result)
             return decltype(result)(std::unexpected(blame(std::move(result).error(), place)));
@@ -125,13 +173,10 @@ Result<Guest::Opened> Guest::open_everything() {
 
     for (const auto& disk : vm_.disks)
         setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
-    if (vm_.boot_device == config::BootDevice::cdrom)
-        return std::unexpected(blame(
-            Error(ErrorKind::unsupported, "boot_device = \"cdrom\": there is no CD-ROM drive yet"),
-            vm_.place));
-    // SeaBIOS's path of the first disk; slots are as machine.cc hands them out.
-    if (vm_.boot_device == config::BootDevice::disk && !vm_.disks.empty())
-        setup.boot_order = fmt::format("/pci@i0cf8/*@{:x}\nHALT", 2 + vm_.interfaces.size()) + '\0';
+    TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
+    setup.boot_from = from(vm_.boot_device);
+    if (once.anything())
+        TRY(blamed(boot_once(setup, std::move(once)), vm_.place));
     for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
         const auto& interface = vm_.interfaces[i];
         const auto* wanted = model_.find_switch(interface.switch_name);
@@ -158,7 +203,7 @@ Result<Guest::Opened> Guest::open_everything() {
     return opened;
 }
 
-void Guest::start(Done done) {
+void Guest::start(Done done, StartOnce once) {
     if (process_ || starting_) {
         done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
         return;
@@ -170,7 +215,7 @@ void Guest::start(Done done) {
     note_.clear();
     lease.reset();
     answer_served = false;
-    auto opened = open_everything();
+    auto opened = open_everything(std::move(once));
     if (!opened) {
         finish_start(std::unexpected(std::move(opened).error()));
         return;
@@ -224,6 +269,23 @@ void Guest::took_frame(ipc::Frame&& frame) {
             start_error_ = blame(Error(kind, note_), vm_.boot.empty() ? vm_.place : vm_.boot_place);
         }
         return;
+    case ipc::VmAnswer::type:
+        if (auto answer = ipc::decode<ipc::VmAnswer>(std::move(frame)); answer && !asked_.empty()) {
+            auto done = std::move(asked_.front());
+            asked_.pop_front();
+            auto kind = std::min(answer->kind, static_cast<std::uint8_t>(ErrorKind::internal));
+            done(answer->done ? Result<void>()
+                              : fail(static_cast<ErrorKind>(kind), "vm {}: {}", vm_.name,
+                                     printable(answer->text, 400)));
+        }
+        return;
+    case ipc::VmPaused::type:
+        if (auto done = std::exchange(pausing_, nullptr)) {
+            state_ = GuestState::paused;
+            log::notice("host", "vm {} paused", vm_.name);
+            done({});
+        }
+        return;
     case ipc::VmReset::type:
         log::info("host", "vm {} rebooted", vm_.name);
         return;
@@ -251,12 +313,54 @@ void Guest::process_ended(const std::string& how) {
         finish_start(std::unexpected(std::move(error)));
     } else if (auto done = std::exchange(starting_, nullptr)) {
         done(fail(ErrorKind::busy, "vm {} was stopped while it started", vm_.name));
-    } else if (note_.empty() && before == GuestState::running) {
+    } else if (note_.empty() && before != GuestState::stopping) {
         note_ = "its process ended: " + how;
         log::error("host", "vm {}: {}", vm_.name, note_);
     }
+    for (auto& done : std::exchange(asked_, {}))
+        done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
+    if (auto done = std::exchange(pausing_, nullptr))
+        done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
     for (auto& ended : std::exchange(waiting_, {}))
         ended();
+}
+
+// Answered by VmAnswer, or when the process ends.
+void Guest::ask_process(ipc::Frame request, Done done) {
+    if (!process_ || state_ == GuestState::starting || state_ == GuestState::stopping)
+        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    asked_.push_back(std::move(done));
+    process_->send_frame(std::move(request));
+}
+
+void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
+    if (medium) {
+        auto good = check_file_of_caller(*medium, "cdrom");
+        if (good)
+            good = disk::lock_image(*medium, true, "cdrom");
+        if (!good)
+            return done(
+                std::unexpected(std::move(good).error().in(fmt::format("vm {}", vm_.name))));
+    }
+    ask_process(ipc::encode(ipc::VmChangeMedium{std::move(medium), force}), std::move(done));
+}
+
+void Guest::pause(Done done) {
+    if (pausing_ || state_ == GuestState::paused)
+        return done(fail(ErrorKind::busy, "vm {} is already paused", vm_.name));
+    if (state_ != GuestState::running)
+        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    pausing_ = std::move(done);
+    process_->send(ipc::VmPause{});
+}
+
+Result<void> Guest::unpause() {
+    if (state_ != GuestState::paused)
+        return fail(ErrorKind::invalid, "vm {} is not paused", vm_.name);
+    process_->send(ipc::VmUnpause{});
+    state_ = GuestState::running;
+    log::notice("host", "vm {} unpaused", vm_.name);
+    return {};
 }
 
 Result<void> Guest::stop(std::function<void()> ended) {

@@ -1,12 +1,13 @@
 // One VM as the parent sees it: what the file says of it, the state it is in, and
 // the process that runs it while it runs.
 //
-// stopped → starting → running → stopping → stopped. Everything that needs rights
+// stopped → starting → running ⇄ paused → stopping → stopped. Everything that needs rights
 // is opened here and handed over as descriptors; the VM process opens nothing.
 //
 // Loop thread of the parent.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -19,7 +20,7 @@
 
 namespace vmhost::host {
 
-enum class GuestState : std::uint8_t { stopped, waiting, starting, running, stopping };
+enum class GuestState : std::uint8_t { stopped, waiting, starting, running, paused, stopping };
 std::string_view name_of(GuestState state); // vmctl's words: "waiting" covers starting
 
 // What a guest needs of its host.
@@ -33,6 +34,15 @@ struct GuestContext {
     bool debug_exit = false;
 };
 
+// What a start has for once, until the guest's first reset. The files are a client's.
+struct StartOnce {
+    config::BootDevice boot_device = config::BootDevice::automatic; // = as configured
+    std::optional<Fd> kernel;
+    std::string kernel_name;
+    std::optional<Fd> cdrom; // stays in the drive until the VM ends
+    bool anything() const { return kernel || boot_device != config::BootDevice::automatic; }
+};
+
 class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
@@ -43,9 +53,16 @@ public:
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
     // with the reason why it does not (nothing is left behind then).
-    void start(Done done);
+    void start(Done done, StartOnce once = {});
+    // Another medium (a client's file) into the CD-ROM drive of the running guest, or none.
+    void change_medium(std::optional<Fd> medium, bool force, Done done);
     // Ends the guest; ended is called when its process is gone. A second call only waits too.
     Result<void> stop(std::function<void()> ended);
+    // Holds the guest where it is; done is called once nothing of it moves any more. Only of a
+    // guest that runs.
+    void pause(Done done);
+    // Lets a paused guest go on.
+    Result<void> unpause();
     // Calls ended at the final stop (not on a reboot).
     Result<void> wait(std::function<void()> ended);
     // A connected socket to the guest's console (machine/console/frames.h).
@@ -71,7 +88,10 @@ public:
 
 private:
     struct Opened; // descriptors on their way to the VM process
-    Result<Opened> open_everything();
+    Result<Opened> open_everything(StartOnce once);
+    Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
+    Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
+    void ask_process(ipc::Frame request, Done done);
     Result<ipc::VmDisk> open_disk(const config::Disk& disk);
     Result<Fd> open_boot_file(const std::string& path, const char* what);
     std::string path_of(const std::string& path) const;
@@ -90,9 +110,11 @@ private:
     GuestState state_ = GuestState::stopped;
     std::string note_;
     Done starting_;
+    Done pausing_;
     bool stop_requested_ = false;
     std::optional<Error> start_error_;
     std::vector<std::function<void()>> waiting_;
+    std::deque<Done> asked_; // of the process, in order
     std::vector<std::string> taps_;
     std::unique_ptr<RoleChild> process_;
     Timer kill_timer_; // for a process that does not end when told to

@@ -70,6 +70,26 @@ struct VmNic {
     }
 };
 
+struct VmCdrom {
+    std::optional<Fd> medium; // opened, locked for reading; none = the drive is empty
+    template <class A>
+    void fields(A& a) {
+        a(medium);
+    }
+};
+
+// What differs until the guest's first reset.
+struct VmBootOnce {
+    std::optional<Fd> image; // instead of image, initrd and command line
+    std::string image_name;
+    std::optional<Mac> boot_mac;
+    std::uint8_t boot_from = 0;
+    template <class A>
+    void fields(A& a) {
+        a(image, image_name, boot_mac, boot_from);
+    }
+};
+
 struct VmSetup {
     static constexpr std::uint16_t type = 16;
     std::string name;
@@ -81,21 +101,37 @@ struct VmSetup {
     std::optional<Fd> initrd;
     std::string command_line;
     std::optional<Mac> boot_mac;
-    std::string boot_order; // for firmware, as fw_cfg's "bootorder"
+    std::uint8_t boot_from = 0; // for firmware: machine::BootFrom
     std::uint32_t howto = 0;
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
+    std::optional<VmCdrom> cdrom;
+    std::optional<VmBootOnce> once;
     bool debug_exit = false;
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_order, howto, disks, nics, debug_exit);
+          boot_from, howto, disks, nics, cdrom, once, debug_exit);
     }
 };
 
 // End the guest now; the process answers with VmEnded and exits.
 struct VmTerminate {
     static constexpr std::uint16_t type = 17;
+    template <class A>
+    void fields(A&) {}
+};
+
+// Hold the guest where it is; VmPaused answers once nothing of it moves any more.
+struct VmPause {
+    static constexpr std::uint16_t type = 19;
+    template <class A>
+    void fields(A&) {}
+};
+
+// Let it go on; no answer.
+struct VmUnpause {
+    static constexpr std::uint16_t type = 20;
     template <class A>
     void fields(A&) {}
 };
@@ -108,6 +144,17 @@ struct VmAttachConsole {
     template <class A>
     void fields(A& a) {
         a(client, want_writer);
+    }
+};
+
+// Another medium into the CD-ROM drive, or none; VmAnswer answers.
+struct VmChangeMedium {
+    static constexpr std::uint16_t type = 24;
+    std::optional<Fd> medium;
+    bool force = false; // although the guest has locked the tray
+    template <class A>
+    void fields(A& a) {
+        a(medium, force);
     }
 };
 
@@ -131,6 +178,24 @@ struct VmEnded {
     }
 };
 
+// To the requests that ask for one, in their order.
+struct VmAnswer {
+    static constexpr std::uint16_t type = 40;
+    bool done = true;
+    std::uint8_t kind = 0; // ErrorKind, and why it was not done
+    std::string text;
+    template <class A>
+    void fields(A& a) {
+        a(done, kind, text);
+    }
+};
+
+struct VmPaused {
+    static constexpr std::uint16_t type = 34;
+    template <class A>
+    void fields(A&) {}
+};
+
 // ---- control --------------------------------------------------------------
 
 // parent → control
@@ -150,9 +215,10 @@ struct ControlRequest {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
     std::string json;
+    std::vector<Fd> fds; // the client's, in the order in which the request names them
     template <class A>
     void fields(A& a) {
-        a(client, uid, gid, json);
+        a(client, uid, gid, json, fds);
     }
 };
 

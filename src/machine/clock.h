@@ -15,7 +15,7 @@ namespace vmhost::machine {
 class Clock {
 public:
     virtual ~Clock() = default;
-    // Nanoseconds since the machine was started; stands still while it is paused.
+    // Nanoseconds that the machine has run: stands still while it is paused.
     virtual std::uint64_t now_ns() const = 0;
     // Seconds since 1970, UTC, for the CMOS clock.
     virtual std::int64_t wall_seconds() const = 0;

@@ -36,7 +36,21 @@ LoopClock::LoopClock(Loop& loop, Bus::Lock& device_lock, Fd timer)
 LoopClock::~LoopClock() = default;
 
 std::uint64_t LoopClock::now_ns() const {
-    return monotonic_ns() - start_ns_;
+    return paused_ns_ ? *paused_ns_ : monotonic_ns() - start_ns_;
+}
+
+void LoopClock::pause() {
+    if (!paused_ns_)
+        paused_ns_ = now_ns(); // an expiry that is on its way finds nothing due
+}
+
+void LoopClock::resume() {
+    if (!paused_ns_)
+        return;
+    start_ns_ = monotonic_ns() - *paused_ns_;
+    paused_ns_.reset();
+    armed_ns_ = 0;
+    arm();
 }
 
 std::int64_t LoopClock::wall_seconds() const {
@@ -68,7 +82,7 @@ void LoopClock::cancel(Ticket ticket) {
 
 // Sets the timer to the earliest deadline unless it stands there already.
 void LoopClock::arm() {
-    if (deadlines_.empty())
+    if (deadlines_.empty() || paused_ns_)
         return;
     std::uint64_t when_ns = deadlines_.begin()->first.first;
     // A deadline beyond what a timespec holds is centuries away: wait that long and look again.
@@ -91,6 +105,8 @@ void LoopClock::expired() {
         return;
     std::scoped_lock guard(lock_);
     armed_ns_ = 0;
+    if (paused_ns_)
+        return;
     const std::uint64_t now = now_ns();
     const Ticket last = last_ticket_;
     auto is_due = [now, last](const auto& entry) {

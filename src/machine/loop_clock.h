@@ -1,5 +1,5 @@
-// The guest clock of a running machine: the host's monotonic clock since the
-// machine was built, and one timerfd on the loop for the earliest deadline. The
+// The guest clock of a machine: the host's monotonic clock since the machine was
+// built, less the time that it was paused, and one timerfd on the loop for the earliest deadline. The
 // timerfd (and not a loop timer) because it has nanoseconds and may be armed from
 // a vCPU thread without waking the loop first.
 //
@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "loop/loop.h"
@@ -28,6 +29,10 @@ public:
     Ticket schedule(std::uint64_t when_ns, std::function<void()> due) override;
     void cancel(Ticket ticket) override;
 
+    // Time stands still, nothing becomes due. Loop thread, under the device lock.
+    void pause();
+    void resume();
+
 private:
     LoopClock(Loop& loop, Bus::Lock& device_lock, Fd timer);
     void arm();
@@ -36,7 +41,8 @@ private:
     using Key = std::pair<std::uint64_t, Ticket>; // deadline, then order of scheduling
     Bus::Lock& lock_;
     Fd timer_;
-    std::uint64_t start_ns_;
+    std::uint64_t start_ns_;               // of the host's clock when now_ns() was 0
+    std::optional<std::uint64_t> paused_ns_; // now_ns() of a clock that stands still
     Ticket last_ticket_ = 0;
     std::uint64_t armed_ns_ = 0; // 0 = not armed
     std::map<Key, std::function<void()>> deadlines_;

@@ -4,28 +4,31 @@
 // other, so that destruction takes them down in the right one: threads first, then
 // devices, processors, the backend, and memory last.
 //
-// Threads: built, started and destroyed on the loop thread. One thread per vCPU
-// runs it until the machine ends. Whoever finds out that it ends (a vCPU thread, or
-// a device under the device lock on one) calls end(): the first call decides how,
-// every vCPU is kicked, and the loop thread joins them and reports.
+// Paused, nothing of the guest moves: the vCPUs are parked, the guest clock and the
+// backend's timers stand still, no device begins anything. What goes on is outside of
+// the guest's reach: requests that are with the disks run to their end, frames wait
+// in the taps, what is typed waits with the console. The TSC and kvmclock go on, so a guest that
+// keeps time by them is right at once; the others are told by vmmci.
+//
+// Threads: built, started and destroyed on the loop thread. Whoever finds out that it ends (a vCPU
+// thread, or a device under the device lock on one) calls end(): the first call decides how, every
+// vCPU is kicked, and the loop thread joins them and reports.
 #include "machine/machine.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <fcntl.h>
 #include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <system_error>
-#include <thread>
 
 #include "disk/disk.h"
 #include "machine/acpi/acpi.h"
 #include "machine/boot/boot.h"
 #include "machine/boot/disklabel.h"
 #include "machine/boot/firmware.h"
+#include "machine/boot_order.h"
 #include "machine/cpu/cpu.h"
 #include "machine/device/acpi_pm.h"
 #include "machine/device/cmos.h"
@@ -38,10 +41,12 @@
 #include "machine/layout.h"
 #include "machine/loop_clock.h"
 #include "machine/pci.h"
+#include "machine/vcpu_threads.h"
 #include "machine/virtio/block.h"
 #include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/rng.h"
+#include "machine/virtio/scsi.h"
 #include "machine/virtio/vmmci.h"
 
 namespace vmhost::machine {
@@ -116,31 +121,42 @@ public:
               end({.how = MachineEnd::How::debug_exit, .code = code});
           }),
           firmware_log_([this](Bytes text) { log_firmware(text); }),
-          wakeup_(loop, [this] { woken(); }) {}
+          still_timer_(loop, [this] { look_whether_still(); }), wakeup_(loop, [this] { woken(); }) {
+    }
     ~RealMachine() override;
 
     Result<void> assemble();
     Result<void> start() override;
+    void pause(std::function<void()> still) override;
+    void unpause() override;
+    bool paused() const override { return paused_; }
     bool press_power_button() override;
     bool power_button_pending() const override;
     MachineCounters counters() const override;
     bool ask_to_shut_down() override;
     bool ask_to_sync_clock() override;
+    Result<void> change_medium(int fd, bool force) override;
+    bool tray_open() const override;
 
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
     Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<void> add_cdrom();
     Result<void> add_vmmci();
+    Result<void> add_network_boot();
     Result<CpuState> load();
     Result<void> make_vcpus(const CpuState& first);
     void connect_console();
+    unsigned last_slot() const { return static_cast<unsigned>(transports_.size()); }
     void log_firmware(Bytes text);
 
-    void run_vcpu(unsigned index);
+    void vcpu_over(unsigned index, Exit exit);
     void end(MachineEnd how);
-    void stop_vcpus();
     void woken();
+    void look_whether_still();
+    std::uint64_t malformed_requests() const;
+    void log_nonsense() const;
 
     Loop& loop_;
     const MachineSpec spec_;
@@ -166,12 +182,15 @@ private:
     std::vector<std::unique_ptr<disk::Image>> images_;
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
+    virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
-    std::atomic<bool> shutting_down_{false};        // was asked to: a reset is its end
+    std::vector<BootCandidate> bootable_;
+    std::atomic<bool> shutting_down_{false}; // was asked to: a reset is its end
 
-    std::vector<std::unique_ptr<Vcpu>> vcpus_;
-    std::vector<std::thread> threads_;
-    std::atomic<bool> stopping_{false};
+    VcpuThreads vcpus_{[this](unsigned index, Exit exit) { vcpu_over(index, std::move(exit)); }};
+    std::atomic<bool> paused_{false};
+    std::function<void()> still_; // of pause(), until it has been called
+    Timer still_timer_;
     std::mutex end_mutex_;
     std::optional<MachineEnd> end_; // under end_mutex_
     Wakeup wakeup_;
@@ -236,8 +255,8 @@ Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk, const std:
     return disk::Image::open_configured(std::move(layers), disk.read_only);
 }
 
-// Slots in vmd's order: host bridge, entropy, networks, disks, vmmci. OpenBSD numbers its devices
-// by it.
+// Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, vmmci. OpenBSD numbers its
+// devices by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
     pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
@@ -248,6 +267,7 @@ Result<void> RealMachine::make_pci_devices() {
         auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
                                               nic.mac, loop_, bus_.lock()));
         TRY(add_function(std::move(device)));
+        bootable_.push_back({.kind = BootFrom::net, .slot = last_slot()});
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
@@ -255,8 +275,56 @@ Result<void> RealMachine::make_pci_devices() {
         images_.push_back(TRY(open_image(disk, name)));
         TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
                                                          bus_.lock())));
+        bootable_.push_back({.kind = BootFrom::disk, .slot = last_slot()});
     }
+    if (spec_.cdrom)
+        TRY(add_cdrom());
     return add_vmmci();
+}
+
+Result<void> RealMachine::add_cdrom() {
+    auto made = std::make_unique<virtio::Scsi>(spec_.name + "-scsi", spec_.name + "-cd", loop_,
+                                               bus_.lock());
+    scsi_ = made.get();
+    TRY(add_function(std::move(made)));
+    bootable_.push_back({.kind = BootFrom::cdrom, .slot = last_slot()});
+    if (spec_.cdrom->fd >= 0)
+        TRY(change_medium(spec_.cdrom->fd, true));
+    std::scoped_lock guard(bus_.lock());
+    if (spec_.cdrom->tray_open)
+        scsi_->drive().open_tray();
+    return {};
+}
+
+Result<void> RealMachine::change_medium(int fd, bool force) {
+    if (scsi_ == nullptr)
+        return fail(ErrorKind::unsupported, "it has no CD-ROM drive");
+    std::unique_ptr<disk::Image> medium;
+    auto name = spec_.name + "-cdrom";
+    if (fd >= 0) {
+        auto file = TRY(duplicate(fd, name));
+        medium = TRY(disk::Image::open_raw(std::move(file), true, name));
+    }
+    return scsi_->change_medium(std::move(medium), force);
+}
+
+bool RealMachine::tray_open() const {
+    std::scoped_lock guard(bus_.lock());
+    return scsi_ != nullptr && scsi_->drive().tray_open();
+}
+
+// iPXE in the ROM of the interfaces that firmware may start from.
+Result<void> RealMachine::add_network_boot() {
+    for (const auto& candidate : bootable_) {
+        if (candidate.kind != BootFrom::net)
+            continue;
+        auto* function = pci_->at(candidate.slot);
+        std::uint8_t ids[4] = {};
+        function->read_config(0, ids);
+        function->add_rom(TRY(boot::virtio_net_rom(load_le<std::uint16_t>(ids),
+                                                   load_le<std::uint16_t>(Bytes(ids).subspan(2)))));
+    }
+    return {};
 }
 
 Result<void> RealMachine::add_vmmci() {
@@ -327,10 +395,12 @@ Result<CpuState> RealMachine::load() {
     std::vector<MemoryMapRow> rows;
     for (const auto& entry : boot::memory_map(memory_))
         rows.push_back({entry.start, entry.size, entry.type});
-    add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot.boot_order);
+    add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot_order(boot.from, bootable_));
     // Firmware places BARs and tables itself; a kernel that is entered directly finds them placed.
     if (loaded.kind == boot::ImageKind::firmware) {
         acpi::add_firmware_files(*fw_cfg_, spec_.vcpus);
+        if (boots_from_net(boot.from, bootable_))
+            TRY(add_network_boot());
     } else {
         TRY(acpi::install(memory_, spec_.vcpus));
         std::scoped_lock guard(bus_.lock());
@@ -342,9 +412,9 @@ Result<CpuState> RealMachine::load() {
 Result<void> RealMachine::make_vcpus(const CpuState& first) {
     for (unsigned i = 0; i < spec_.vcpus; ++i) {
         auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus);
-        vcpus_.push_back(TRY(backend_->create_vcpu(i, model, bus_)));
+        vcpus_.add(TRY(backend_->create_vcpu(i, model, bus_)));
     }
-    return vcpus_[0]->set_state(first);
+    return vcpus_.vcpu(0).set_state(first);
 }
 
 void RealMachine::connect_console() {
@@ -375,47 +445,20 @@ void RealMachine::log_firmware(Bytes text) {
     }
 }
 
-// vCPU threads take no signals; the backend opens its own kick.
 Result<void> RealMachine::start() {
-    if (!threads_.empty())
-        return fail(ErrorKind::internal, "machine {}: started twice", spec_.name);
-    sigset_t all, before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error_number = 0;
-    try {
-        for (unsigned i = 0; i < vcpus_.size(); ++i)
-            threads_.emplace_back([this, i] { run_vcpu(i); });
-    } catch (const std::system_error& error) {
-        error_number = error.code().value();
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (error_number == 0)
-        return {};
-    stop_vcpus();
-    return fail_errno(error_number, "machine {}: a thread for each of {} vcpus", spec_.name,
-                      vcpus_.size());
+    if (auto started = vcpus_.start(); !started)
+        return std::unexpected(
+            std::move(started).error().in(fmt::format("machine {}", spec_.name)));
+    return {};
 }
 
-void RealMachine::run_vcpu(unsigned index) {
-    ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index).c_str());
-    while (!stopping_) {
-        auto exit = vcpus_[index]->run();
-        switch (exit.reason) {
-        case Exit::Reason::kicked:
-            break;
-        case Exit::Reason::shutdown:
-            end({.how = MachineEnd::How::reset});
-            return;
-        case Exit::Reason::halted:
-            exit.text = "halted, and nothing could wake it";
-            [[fallthrough]];
-        case Exit::Reason::failed:
-            end({.how = MachineEnd::How::failed,
-                 .text = fmt::format("vcpu {}: {}", index, exit.text)});
-            return;
-        }
-    }
+// A vCPU's last word.
+void RealMachine::vcpu_over(unsigned index, Exit exit) {
+    if (exit.reason == Exit::Reason::shutdown)
+        return end({.how = MachineEnd::How::reset});
+    if (exit.reason == Exit::Reason::halted)
+        exit.text = "halted, and nothing could wake it";
+    end({.how = MachineEnd::How::failed, .text = fmt::format("vcpu {}: {}", index, exit.text)});
 }
 
 void RealMachine::end(MachineEnd how) {
@@ -427,26 +470,15 @@ void RealMachine::end(MachineEnd how) {
             how.how = MachineEnd::How::power_off;
         end_ = std::move(how);
     }
-    stopping_ = true;
-    for (auto& vcpu : vcpus_)
-        vcpu->kick();
+    vcpus_.end_soon();
     wakeup_.wake();
-}
-
-void RealMachine::stop_vcpus() {
-    stopping_ = true;
-    for (auto& vcpu : vcpus_)
-        vcpu->kick();
-    for (auto& thread : threads_)
-        thread.join();
-    threads_.clear();
 }
 
 // ended_ may destroy this machine: nothing follows it.
 void RealMachine::woken() {
     if (!ended_)
         return;
-    stop_vcpus();
+    vcpus_.stop();
     MachineEnd how;
     {
         std::scoped_lock guard(end_mutex_);
@@ -457,9 +489,64 @@ void RealMachine::woken() {
     std::exchange(ended_, nullptr)(std::move(how));
 }
 
+// Once per boot, whatever the guest did.
+void RealMachine::log_nonsense() const {
+    auto accesses = bus_.counters();
+    auto malformed = malformed_requests();
+    if (malformed != 0 || accesses.unclaimed_reads != 0 || accesses.unclaimed_writes != 0)
+        log::info("machine",
+                  "{}: its guest made {} malformed requests, {} reads and {} writes where "
+                  "nothing is",
+                  spec_.name, malformed, accesses.unclaimed_reads, accesses.unclaimed_writes);
+}
+
 RealMachine::~RealMachine() {
-    stop_vcpus();
+    vcpus_.stop();
+    log_nonsense();
     console_.on_input({}, {});
+}
+
+void RealMachine::pause(std::function<void()> still) {
+    if (!vcpus_.park())
+        return; // the machine ends: ended_ comes
+    still_ = std::move(still);
+    if (!paused_.exchange(true)) {
+        console_.hold_input(true);
+        std::scoped_lock guard(bus_.lock());
+        clock_->pause();
+        for (auto* transport : transports_)
+            transport->pause();
+        backend_->hold_timers();
+    }
+    still_timer_.start(std::chrono::milliseconds(0), std::chrono::milliseconds(1));
+}
+
+void RealMachine::look_whether_still() {
+    {
+        std::scoped_lock guard(bus_.lock());
+        if (!std::ranges::all_of(transports_, [](auto* one) { return one->device().still(); }))
+            return;
+    }
+    still_timer_.stop();
+    if (auto still = std::exchange(still_, nullptr))
+        still();
+}
+
+void RealMachine::unpause() {
+    if (!paused_.exchange(false))
+        return;
+    still_timer_.stop();
+    still_ = nullptr;
+    {
+        std::scoped_lock guard(bus_.lock());
+        backend_->release_timers();
+        for (auto* transport : transports_)
+            transport->resume();
+        clock_->resume();
+    }
+    vcpus_.unpark();
+    console_.hold_input(false);
+    ask_to_sync_clock();
 }
 
 // REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.
@@ -486,15 +573,19 @@ bool RealMachine::power_button_pending() const {
     return acpi_pm_->power_button_pending();
 }
 
+std::uint64_t RealMachine::malformed_requests() const {
+    std::scoped_lock guard(bus_.lock());
+    std::uint64_t sum = 0;
+    for (const auto* transport : transports_)
+        sum += transport->malformed_requests();
+    return sum;
+}
+
 MachineCounters RealMachine::counters() const {
     MachineCounters sum;
     auto accesses = bus_.counters();
     sum.unclaimed_accesses = accesses.unclaimed_reads + accesses.unclaimed_writes;
-    {
-        std::scoped_lock guard(bus_.lock());
-        for (const auto* transport : transports_)
-            sum.malformed_requests += transport->malformed_requests();
-    }
+    sum.malformed_requests = malformed_requests();
     for (const auto& range : memory_.ranges())
         sum.resident_bytes += resident_bytes(range);
     return sum;

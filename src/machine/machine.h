@@ -40,6 +40,15 @@ struct NicSpec {
     Mac mac;
 };
 
+// A CD-ROM drive.
+struct CdromSpec {
+    int fd = -1;            // the medium, opened by the parent, stays the caller's; -1 = none
+    bool tray_open = false; // the guest left it so
+};
+
+// What firmware starts from.
+enum class BootFrom : std::uint8_t { any, disk, cdrom, net };
+
 // How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
 // OpenBSD ELF (plain or gzip'd), else a firmware image.
 struct BootSpec {
@@ -47,9 +56,9 @@ struct BootSpec {
     std::string image_name; // for errors; empty = the VM's name
     int initrd_fd = -1;     // -1 = none
     std::string command_line;
-    std::optional<Mac> boot_mac; // BOOTMAC: the installer starts by itself
-    std::uint32_t howto = 0;     // OpenBSD RB_* flags, without the good-seed bit
-    std::string boot_order;      // fw_cfg "bootorder", empty = firmware's own order
+    std::optional<Mac> boot_mac;   // BOOTMAC: the installer starts by itself
+    std::uint32_t howto = 0;       // OpenBSD RB_* flags, without the good-seed bit
+    BootFrom from = BootFrom::any; // for firmware
 };
 
 struct MachineSpec {
@@ -60,6 +69,7 @@ struct MachineSpec {
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
+    std::optional<CdromSpec> cdrom;
     bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
 };
 
@@ -92,11 +102,26 @@ public:
                                                   std::function<void(MachineEnd)> ended);
     virtual ~Machine() = default; // stops the vCPUs, drains I/O
     virtual Result<void> start() = 0;
+    // Forces every vCPU out of the guest and stops devices and guest clock where they are. still
+    // is called once, on the loop thread, when requests that were with the disks are through:
+    // nothing changes the guest any more until unpause(). Not called when the machine ends
+    // instead, or after unpause(). May be called for a machine that is not started.
+    virtual void pause(std::function<void()> still) = 0;
+    // Lets the guest go on, and asks it to look at the host's clock.
+    virtual void unpause() = 0;
+    virtual bool paused() const = 0;
     // ACPI's button, pressed once. False: the guest has not enabled it, and nothing happens.
     virtual bool press_power_button() = 0;
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
+
+    // Puts another medium into the CD-ROM drive, or takes it out (-1); fd stays the caller's.
+    // unsupported when the machine has no drive, busy when the guest has locked the tray over a
+    // medium and force is not given: it is asked to let go then. Loop thread.
+    virtual Result<void> change_medium(int fd, bool force) = 0;
+    // How the guest left the tray of the drive.
+    virtual bool tray_open() const = 0;
 
     // Asks the guest to end by itself, through vmmci(4); false when nobody in it listens. From
     // then on a reset counts as power_off, and so does a guest that has not answered within three
@@ -126,6 +151,8 @@ public:
     virtual void on_input(std::function<std::size_t(Bytes)> take,
                           std::function<void()> line_break) = 0;
     virtual void input_space() = 0;
+    // While held, input waits as it does when the device has no room.
+    virtual void hold_input(bool hold) = 0;
 
     virtual std::uint64_t output_bytes() const = 0;
 };

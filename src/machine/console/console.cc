@@ -74,6 +74,7 @@ public:
     void on_input(std::function<std::size_t(Bytes)> take,
                   std::function<void()> line_break) override;
     void input_space() override;
+    void hold_input(bool hold) override;
     std::uint64_t output_bytes() const override;
 
     // For clients.
@@ -103,6 +104,7 @@ private:
     std::deque<std::vector<std::uint8_t>> input_; // not taken yet; an empty piece is a BREAK
     std::function<std::size_t(Bytes)> take_;
     std::function<void()> line_break_;
+    bool input_held_ = false;
     Timer hangup_timer_;
 };
 
@@ -314,6 +316,7 @@ void RealConsole::on_input(std::function<std::size_t(Bytes)> take,
     line_break_ = std::move(line_break);
     if (!take_)
         input_.clear();
+    input_held_ = false;
     space_again_ = true;
     wake();
 }
@@ -321,6 +324,11 @@ void RealConsole::on_input(std::function<std::size_t(Bytes)> take,
 void RealConsole::input_space() {
     space_again_ = true;
     wake();
+}
+
+void RealConsole::hold_input(bool hold) {
+    input_held_ = hold;
+    input_space();
 }
 
 void RealConsole::take_input(Client& from, ConsoleFrame kind, Bytes data) {
@@ -333,7 +341,7 @@ void RealConsole::take_input(Client& from, ConsoleFrame kind, Bytes data) {
 }
 
 void RealConsole::deliver_input() {
-    while (take_ && !input_.empty()) {
+    while (take_ && !input_held_ && !input_.empty()) {
         auto& piece = input_.front();
         if (piece.empty()) {
             if (line_break_)

@@ -49,6 +49,11 @@ struct CpuidLeaf {
     std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
+// Which processor a guest is shown: the host's, or one that many hosts can offer: the levels of
+// the x86-64 psABI, and what protects a kernel (SMEP, SMAP, UMIP, speculation controls) where
+// the host has it. baseline is the first level.
+enum class CpuKind : std::uint8_t { host, baseline, v2, v3 };
+
 // What the guest is told about its processor: CPUID leaves, already intersected with
 // what the backend can do.
 struct CpuModel {
@@ -73,6 +78,11 @@ struct Exit {
     std::string text;
 };
 
+// How often a vCPU came out of the guest, and for what.
+struct ExitCounters {
+    std::uint64_t ports = 0, memory = 0, unknown_msrs = 0, kicks = 0, others = 0;
+};
+
 class Vcpu {
 public:
     virtual ~Vcpu() = default;
@@ -83,6 +93,10 @@ public:
     // Only while not running.
     virtual Result<void> set_state(const CpuState& state) = 0;
     virtual Result<CpuState> state() = 0;
+    // The guest stood still for a while: its watchdogs are told, where the backend has a way to.
+    virtual void stood_still() {}
+    // Any thread.
+    virtual ExitCounters exits() const { return {}; }
 };
 
 class Backend {
@@ -96,6 +110,9 @@ public:
     virtual void ram_written(Gpa start, std::uint64_t length) = 0;
     // In-kernel controllers; null without Capabilities::kernel_interrupts.
     virtual Interrupts* interrupts() = 0;
+    // Holds the backend's own timers and lets them go on; no vCPU runs meanwhile. Loop thread.
+    virtual void hold_timers() {}
+    virtual void release_timers() {}
     virtual Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const CpuModel& model,
                                                       Bus& bus) = 0;
     // A doorbell that needs no exit to user space: a write of `size` bytes to the address
@@ -109,6 +126,9 @@ Result<std::unique_ptr<Backend>> create_kvm_backend(Fd kvm);
 
 // The policy of CPUID (cpu/model.cc): the backend's leaves with the OpenBSD VMM signature at
 // 0x40000000 and KVM's at 0x40000100, APIC ids, invariant TSC, leaf 0x15.
-CpuModel make_cpu_model(const Capabilities& capabilities, unsigned index, unsigned count);
+CpuModel make_cpu_model(const Capabilities& capabilities, unsigned index, unsigned count,
+                        CpuKind kind = CpuKind::host);
+// unsupported, with the names of the features, when the backend lacks some of a level.
+Result<void> check_cpu_kind(const Capabilities& capabilities, CpuKind kind);
 
 } // namespace vmhost::machine

@@ -11,6 +11,13 @@
 //  - on Intel leaf 0x15 with a crystal of 1 GHz: OpenBSD takes the crystal for the
 //    clock of the local APIC timer, and KVM's runs at 1 GHz.
 // Features whose MSRs a guest then reads without a safety net are hidden.
+//
+// A level instead of the host's processor is a table of the bits that may stay; leaves
+// that are not in it are dropped, but those that describe caches, names and sizes.
+//
+// What the state of XSAVE does not have room for is not announced: KVM lists AMX also
+// where it does not let a process have the tiles, and the sizes in leaf 0xd are made
+// anew from the components that remain (Intel SDM vol. 1, 13.2).
 #include "machine/cpu/cpu.h"
 
 #include <algorithm>
@@ -65,6 +72,72 @@ constexpr Clear cleared[] = {
 constexpr std::uint32_t dropped[] = {
     5, 9, 0xa, 0x12, 0x14, 0x1f, 0x23, 0x8000000a, 0x8000001b, 0x8000001f, 0x80000022, 0x80000026};
 
+// The levels of the x86-64 psABI (section 3.1.1): what each adds.
+struct LevelBit {
+    CpuKind from;
+    std::uint32_t leaf;
+    Register in;
+    unsigned number;
+    const char* name;
+};
+constexpr std::uint32_t extended = 0x80000001;
+constexpr LevelBit level_bits[] = {
+    {CpuKind::baseline, 1, Register::edx, 0, "fpu"},
+    {CpuKind::baseline, 1, Register::edx, 8, "cx8"},
+    {CpuKind::baseline, 1, Register::edx, 15, "cmov"},
+    {CpuKind::baseline, 1, Register::edx, 23, "mmx"},
+    {CpuKind::baseline, 1, Register::edx, 24, "fxsr"},
+    {CpuKind::baseline, 1, Register::edx, 25, "sse"},
+    {CpuKind::baseline, 1, Register::edx, 26, "sse2"},
+    {CpuKind::baseline, extended, Register::edx, 11, "syscall"},
+    {CpuKind::v2, 1, Register::ecx, 0, "sse3"},
+    {CpuKind::v2, 1, Register::ecx, 9, "ssse3"},
+    {CpuKind::v2, 1, Register::ecx, 13, "cx16"},
+    {CpuKind::v2, 1, Register::ecx, 19, "sse4.1"},
+    {CpuKind::v2, 1, Register::ecx, 20, "sse4.2"},
+    {CpuKind::v2, 1, Register::ecx, 23, "popcnt"},
+    {CpuKind::v2, extended, Register::ecx, 0, "lahf"},
+    {CpuKind::v3, 1, Register::ecx, 12, "fma"},
+    {CpuKind::v3, 1, Register::ecx, 22, "movbe"},
+    {CpuKind::v3, 1, Register::ecx, 26, "xsave"},
+    {CpuKind::v3, 1, Register::ecx, 28, "avx"},
+    {CpuKind::v3, 1, Register::ecx, 29, "f16c"},
+    {CpuKind::v3, 7, Register::ebx, 3, "bmi1"},
+    {CpuKind::v3, 7, Register::ebx, 5, "avx2"},
+    {CpuKind::v3, 7, Register::ebx, 8, "bmi2"},
+    {CpuKind::v3, extended, Register::ecx, 5, "lzcnt"},
+};
+
+// Bits that no level names and that every level keeps where the host has them: the
+// system's part of a processor, and what protects a kernel.
+struct Kept {
+    std::uint32_t leaf;
+    Register in;
+    std::uint32_t bits;
+};
+constexpr Kept kept[] = {
+    // VME DE PSE TSC MSR PAE MCE APIC SEP MTRR PGE MCA PAT PSE36 CLFSH HTT
+    {1, Register::edx,
+     bit(1) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(9) | bit(11) | bit(12) |
+         bit(13) | bit(14) | bit(16) | bit(17) | bit(19) | bit(28)},
+    {1, Register::ecx, x2apic | tsc_deadline | hypervisor},
+    {7, Register::ebx, bit(7) | bit(20)}, // SMEP SMAP
+    {7, Register::ecx, bit(2)},           // UMIP
+    // MD_CLEAR SPEC_CTRL STIBP L1D_FLUSH SSBD
+    {7, Register::edx, bit(10) | bit(26) | bit(27) | bit(28) | bit(31)},
+    // leaf 1's once more, NX RDTSCP LM
+    {extended, Register::edx, 0x0183f3ff | bit(20) | bit(27) | bit(29)},
+    {extended, Register::ecx, bit(1) | bit(4) | bit(22)}, // CmpLegacy, CR8, topology
+};
+// Leaves that say nothing of features.
+constexpr std::uint32_t descriptive[] = {
+    0, 2, 4, 6, 0xb, 0x80000000, 0x80000002, 0x80000003, 0x80000004, 0x80000005, 0x80000006,
+    0x80000007, 0x80000008, 0x8000001d, 0x8000001e};
+
+// XCR0's components.
+constexpr std::uint32_t state_x87_sse = 3, state_avx = 4, state_avx512 = 0xe0, state_pkru = 0x200,
+                        state_amx = 0x60000;
+
 std::uint32_t& part(CpuidLeaf& leaf, Register in) {
     switch (in) {
     case Register::eax:
@@ -117,6 +190,8 @@ public:
             features.ecx &= ~(x2apic | tsc_deadline);
         features.ecx |= hypervisor;
     }
+    void keep_level(CpuKind kind);
+    void fit_to_xsave();
     void set_topology();
     void set_hypervisor(std::uint32_t offered);
     void set_tsc_frequency(std::uint64_t tsc_khz);
@@ -138,6 +213,107 @@ private:
     unsigned core_bits_; // bits of an APIC id that number the cores
     std::vector<CpuidLeaf> leaves_;
 };
+
+// Only what the level has; the leaves that are left out read as zero.
+void Builder::keep_level(CpuKind kind) {
+    if (kind == CpuKind::host)
+        return;
+    for (auto& leaf : leaves_) {
+        std::uint32_t masks[4] = {};
+        auto keep = [&](std::uint32_t number, Register in, std::uint32_t bits) {
+            if (leaf.leaf == number && leaf.subleaf == 0)
+                masks[static_cast<unsigned>(in)] |= bits;
+        };
+        for (const auto& one : level_bits)
+            if (one.from <= kind)
+                keep(one.leaf, one.in, bit(one.number));
+        for (const auto& one : kept)
+            keep(one.leaf, one.in, one.bits);
+        // IBPB IBRS STIBP, their preferences, SSBD and its kin; the sizes stay.
+        if (leaf.leaf == 0x80000008)
+            leaf.ebx &= bit(12) | bit(14) | bit(15) | bit(16) | bit(17) | bit(18) | bit(19) |
+                        bit(24) | bit(25) | bit(26);
+        if (leaf.leaf == 1 || leaf.leaf == 7 || leaf.leaf == extended) {
+            if (leaf.leaf == 7)
+                leaf.eax = 0; // no further subleaf
+            else
+                masks[static_cast<unsigned>(Register::ebx)] = ~0U; // brand and APIC id
+            leaf.ebx &= masks[static_cast<unsigned>(Register::ebx)];
+            leaf.ecx &= masks[static_cast<unsigned>(Register::ecx)];
+            leaf.edx &= masks[static_cast<unsigned>(Register::edx)];
+        }
+    }
+    std::erase_if(leaves_, [kind](const CpuidLeaf& leaf) {
+        if (leaf.leaf == 1 || leaf.leaf == extended)
+            return false;
+        if (leaf.leaf == 7)
+            return leaf.subleaf != 0;
+        if (leaf.leaf == 0xd)
+            return kind < CpuKind::v3 || leaf.subleaf > 2;
+        return std::ranges::find(descriptive, leaf.leaf) == std::end(descriptive);
+    });
+    if (auto* xsave = find(0xd)) {
+        xsave->eax &= state_x87_sse | state_avx;
+        xsave->edx = 0;
+    }
+    if (auto* xsave = find(0xd, 1); xsave != nullptr && xsave->subleaf == 1) {
+        xsave->eax &= 7; // XSAVEOPT XSAVEC XGETBV1
+        xsave->ebx = xsave->ecx = xsave->edx = 0;
+    }
+}
+
+// Features whose registers XSAVE cannot hold here go, then the sizes are made anew.
+void Builder::fit_to_xsave() {
+    auto* whole = find(0xd);
+    const std::uint32_t components = whole == nullptr ? 0 : whole->eax;
+    auto& features = get(1);
+    auto* more = find(7);
+    if ((components & state_avx) == 0) {
+        features.ecx &= ~(bit(12) | bit(28) | bit(29)); // FMA AVX F16C
+        if (more != nullptr) {
+            more->ebx &= ~bit(5);             // AVX2
+            more->ecx &= ~(bit(9) | bit(10)); // VAES VPCLMULQDQ
+        }
+    }
+    if (more != nullptr) {
+        if ((components & state_avx512) != state_avx512) {
+            // F DQ IFMA PF ER CD BW VL; VBMI VBMI2 VNNI BITALG VPOPCNTDQ; 4VNNIW 4FMAPS
+            // VP2INTERSECT FP16
+            more->ebx &= ~(bit(16) | bit(17) | bit(21) | bit(26) | bit(27) | bit(28) | bit(30) |
+                           bit(31));
+            more->ecx &= ~(bit(1) | bit(6) | bit(11) | bit(12) | bit(14));
+            more->edx &= ~(bit(2) | bit(3) | bit(8) | bit(23));
+        }
+        if ((components & state_pkru) == 0)
+            more->ecx &= ~(bit(3) | bit(4)); // PKU OSPKE
+        if ((components & state_amx) != state_amx)
+            more->edx &= ~(bit(22) | bit(24) | bit(25)); // AMX: BF16 TILE INT8
+    }
+    if ((components & state_amx) != state_amx) {
+        remove(0x1d);
+        remove(0x1e);
+        if (auto* sub = find(7, 1); sub != nullptr && sub->subleaf == 1) {
+            sub->eax &= ~bit(21); // AMX-FP16
+            sub->edx &= ~bit(8);  // AMX-COMPLEX
+        }
+        if (auto* sub = find(0xd, 1); sub != nullptr && sub->subleaf == 1)
+            sub->eax &= ~bit(4); // XFD
+    }
+    if (whole == nullptr)
+        return;
+    std::erase_if(leaves_, [components](const CpuidLeaf& leaf) {
+        // Supervisor states (bit 0 of ECX) are not in XCR0.
+        return leaf.leaf == 0xd && leaf.subleaf >= 2 && leaf.subleaf < 32 &&
+               (leaf.ecx & 1) == 0 && (components >> leaf.subleaf & 1) == 0;
+    });
+    std::uint32_t size_bytes = 576; // legacy area and header
+    for (const auto& leaf : leaves_)
+        if (leaf.leaf == 0xd && leaf.subleaf >= 2 && (leaf.ecx & 1) == 0)
+            size_bytes = std::max(size_bytes, leaf.ebx + leaf.eax);
+    whole = find(0xd);
+    whole->ebx = 576; // at reset XCR0 is x87 alone; KVM follows what the guest enables
+    whole->ecx = size_bytes;
+}
 
 // Deterministic cache parameters: levels 1 and 2 belong to one core, the rest to the package.
 void Builder::set_cache_sharing(std::uint32_t number, bool intel) {
@@ -185,10 +361,10 @@ void Builder::set_topology() {
     if (!is_amd())
         return;
     constexpr std::uint32_t cores_are_cores = bit(1); // CmpLegacy
-    auto& extended = get(0x80000001);
-    extended.ecx &= ~cores_are_cores;
+    auto& more = get(extended);
+    more.ecx &= ~cores_are_cores;
     if (count_ > 1)
-        extended.ecx |= cores_are_cores;
+        more.ecx |= cores_are_cores;
     if (auto* sizes = find(0x80000008))
         sizes->ecx = (count_ - 1) | core_bits_ << 12;
     if (auto* unit = find(0x8000001e)) {
@@ -234,7 +410,24 @@ void Builder::set_tsc_frequency(std::uint64_t tsc_khz) {
 
 } // namespace
 
-CpuModel make_cpu_model(const Capabilities& capabilities, unsigned index, unsigned count) {
+Result<void> check_cpu_kind(const Capabilities& capabilities, CpuKind kind) {
+    Builder builder(capabilities, 0, 1);
+    std::string missing;
+    for (const auto& wanted : level_bits) {
+        if (kind == CpuKind::host || wanted.from > kind)
+            continue;
+        auto* leaf = builder.find(wanted.leaf);
+        if (leaf == nullptr || (part(*leaf, wanted.in) & bit(wanted.number)) == 0)
+            missing += fmt::format("{}{}", missing.empty() ? "" : ", ", wanted.name);
+    }
+    if (missing.empty())
+        return {};
+    return fail(ErrorKind::unsupported, "this host's processor, as its KVM offers it, lacks {}",
+                missing);
+}
+
+CpuModel make_cpu_model(const Capabilities& capabilities, unsigned index, unsigned count,
+                        CpuKind kind) {
     std::uint32_t offered = 0; // the backend's paravirtual features
     for (const auto& leaf : capabilities.cpuid)
         if (leaf.leaf == 0x40000001)
@@ -242,6 +435,8 @@ CpuModel make_cpu_model(const Capabilities& capabilities, unsigned index, unsign
 
     Builder builder(capabilities, index, count);
     builder.clear_features(capabilities.kernel_interrupts);
+    builder.keep_level(kind);
+    builder.fit_to_xsave();
     builder.set_topology();
     builder.set_tsc_frequency(capabilities.tsc_khz);
     builder.set_hypervisor(offered);

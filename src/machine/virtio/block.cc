@@ -62,7 +62,7 @@ bool Block::quiescent() const {
 }
 
 bool Block::notify(std::uint16_t) {
-    if (requests_ == nullptr)
+    if (requests_ == nullptr || paused_)
         return false;
     bool more = take_requests();
     io_->commit();
@@ -165,7 +165,7 @@ void Block::finish(Request& request, Result<void> result) {
     }
     if (requests_ == nullptr)
         return;
-    if (throttled_) {
+    if (throttled_ && !paused_) {
         if (take_requests())
             again_.wake();
         io_->commit();

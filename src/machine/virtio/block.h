@@ -38,6 +38,9 @@ public:
     bool notify(std::uint16_t queue) override;
     void reset() override { requests_ = nullptr; }
     bool quiescent() const override;
+    void pause() override { paused_ = true; }
+    void resume() override { paused_ = false; }
+    bool still() const override { return outstanding_ == 0; }
     std::uint64_t malformed_requests() const override { return malformed_; }
 
     struct Counters {
@@ -71,6 +74,7 @@ private:
     Queue* requests_ = nullptr;
     bool write_through_ = false; // the driver does not flush: every write is made stable
     bool throttled_ = false;     // the pool is full: completions go on taking requests
+    bool paused_ = false;        // no request is taken
     unsigned outstanding_ = 0;
     std::uint64_t malformed_ = 0;
     Counters counters_;

@@ -72,8 +72,15 @@ void Net::watch(bool readable, bool writable) {
     watch_.set(readable, writable);
 }
 
+void Net::pause() {
+    paused_ = true;
+    watch(false, false);
+}
+
 void Net::ready(Watch::Ready now) {
     std::scoped_lock guard(lock_);
+    if (paused_)
+        return;
     if (now.hangup) { // the interface was deleted
         watch(false, false);
         note_failure("the tap is gone", ENODEV);

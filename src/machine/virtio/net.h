@@ -41,6 +41,8 @@ public:
     void activate(std::uint64_t driver_features, std::vector<Queue*> queues) override;
     bool notify(std::uint16_t queue) override;
     void reset() override { receive_ = transmit_ = nullptr; }
+    void pause() override; // frames wait in the tap, which drops what it cannot hold
+    void resume() override { paused_ = false; }
     std::uint64_t malformed_requests() const override { return malformed_; }
 
     // As the guest sees the directions.
@@ -67,6 +69,7 @@ private:
     Queue* receive_ = nullptr;
     Queue* transmit_ = nullptr;
     bool watch_readable_ = false, watch_writable_ = false;
+    bool paused_ = false;
     std::vector<iovec> vectors_; // kept for its memory
     std::uint64_t malformed_ = 0;
     Counters counters_;

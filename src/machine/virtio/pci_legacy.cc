@@ -100,8 +100,10 @@ std::uint32_t PciTransport::read_legacy_register(std::uint64_t offset) {
 
 void PciTransport::write_legacy(std::uint64_t offset, Bytes data) {
     auto header = msix_enabled() ? header_bytes_msix : header_bytes;
-    if (offset >= header || data.size() != width_of(offset))
-        return; // the configuration is read-only
+    if (offset >= header)
+        return device_->write_config(offset - header, data);
+    if (data.size() != width_of(offset))
+        return;
     std::uint8_t raw[4] = {};
     std::ranges::copy(data, raw);
     auto value = load_le<std::uint32_t>(Bytes(raw));
@@ -151,10 +153,8 @@ void PciTransport::write_queue_page(std::uint32_t page) {
     slot->addresses.available = slot->addresses.descriptors + 16 * size;
     auto end = slot->addresses.available + 6 + 2 * size;
     slot->addresses.used = (end + ring_alignment - 1) & ~(ring_alignment - 1);
-    if (!slot->queue.enable(slot->addresses))
-        log::debug("virtio", "{}: queue {} at page {:#x} is outside memory", name(), queue_select_,
-                   page);
-    else if (active_)
+    enable_queue(*slot);
+    if (slot->queue.enabled() && active_)
         activate();
 }
 

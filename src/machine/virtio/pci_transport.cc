@@ -25,6 +25,8 @@ std::uint16_t transitional_device(DeviceType type) {
         return 0x1000;
     case DeviceType::block:
         return 0x1001;
+    case DeviceType::scsi:
+        return 0x1004;
     case DeviceType::rng:
         break;
     }
@@ -45,6 +47,7 @@ PciFunction::Identity identity_of(DeviceType type, Interface interface) {
         identity.base_class = 0x02; // network, Ethernet
         break;
     case DeviceType::block:
+    case DeviceType::scsi:
         identity.base_class = 0x01; // mass storage, SCSI
         break;
     case DeviceType::rng:
@@ -194,6 +197,8 @@ void PciTransport::write_bar(std::uint64_t offset, Bytes data) {
         std::array<std::uint8_t, 8> value{};
         std::ranges::copy(data, value.begin());
         write_common(offset, load_le<std::uint64_t>(value), data.size());
+    } else if (offset >= device_offset && offset < notify_offset) {
+        device_->write_config(offset - device_offset, data);
     } else if (offset >= notify_offset) {
         auto index = (offset - notify_offset) / notify_multiplier;
         if (index >= slots_.size() || offset % notify_multiplier != 0 || data.size() != 2)
@@ -265,6 +270,10 @@ void PciTransport::deliver(std::uint16_t index) {
     auto& slot = *slots_[index];
     if (!active_ || !slot.queue.enabled() || !bus_master())
         return;
+    if (paused_) {
+        slot.kicked = true;
+        return;
+    }
     if (device_->notify(index)) {
         slot.kicked = true;
         wakeup_.wake();
@@ -276,6 +285,17 @@ void PciTransport::deliver_kicked() {
     for (std::uint16_t index = 0; index < slots_.size(); ++index)
         if (std::exchange(slots_[index]->kicked, false))
             deliver(index);
+}
+
+void PciTransport::pause() {
+    paused_ = true;
+    device_->pause();
+}
+
+void PciTransport::resume() {
+    paused_ = false;
+    device_->resume();
+    kick_all();
 }
 
 void PciTransport::kick_all() {
@@ -292,7 +312,7 @@ void PciTransport::interrupt(std::uint16_t vector) {
 }
 
 std::uint64_t PciTransport::malformed_requests() const {
-    auto total = device_->malformed_requests();
+    auto total = device_->malformed_requests() + refused_queues_;
     for (const auto& slot : slots_)
         total += slot->queue.malformed();
     return total;

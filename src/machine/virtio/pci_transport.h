@@ -54,7 +54,11 @@ public:
     void write_config(unsigned offset, Bytes data) override;
 
     VirtioDevice& device() { return *device_; }
-    // Bad chains and bad requests of this device, under the device lock.
+    // Doorbells wait until resume(). Loop thread, under the device lock.
+    void pause();
+    void resume();
+    // Bad chains and bad requests of this device, and queues that could not be enabled; under the
+    // device lock.
     std::uint64_t malformed_requests() const;
 
 private:
@@ -141,6 +145,7 @@ private:
     std::uint64_t read_common(std::uint64_t offset, std::size_t size) const;
     void write_common(std::uint64_t offset, std::uint64_t value, std::size_t size);
     void write_driver_features(std::uint32_t value);
+    void enable_queue(Slot& slot);
     void write_queue_address(std::uint64_t offset, std::uint32_t value);
     void write_status(std::uint8_t value);
     std::uint8_t visible_status() const;
@@ -169,11 +174,13 @@ private:
     std::uint64_t driver_features_ = 0;
     bool beyond_features_ = false; // the driver set a bit above 63
     bool active_ = false;          // the device has its queues
+    bool paused_ = false;          // the machine stands still
     std::uint16_t queue_select_ = 0;
     std::uint16_t config_vector_ = no_vector;
     std::uint8_t status_ = 0;
     std::uint8_t status_before_reset_ = 0;
     std::uint8_t isr_ = 0;
+    std::uint64_t refused_queues_ = 0;
 };
 
 } // namespace vmhost::machine::virtio

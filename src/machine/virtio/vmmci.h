@@ -56,6 +56,11 @@ public:
         : Vmmci(std::move(name), clock, std::move(hooks), Timeouts{}) {}
     ~Vmmci() override;
 
+    // For requests from now on.
+    void set_timeouts(std::uint64_t answer_ns, std::uint64_t finish_ns) {
+        timeouts_.answer_ns = answer_ns;
+        timeouts_.finish_ns = finish_ns;
+    }
     // False when nobody in the guest listens: no driver, or, for sync_clock, one that never said
     // it understands that, or one that has been asked to stop. The same request while it is
     // pending is the same request: its time does not start again.

@@ -153,3 +153,12 @@ TEST_CASE("limits of counts") {
     CHECK(bad(repeat("", "[switch.s{}]\n", limits::max_switches, "")).empty());
     CHECK_FALSE(bad(repeat("", "[switch.s{}]\n", limits::max_switches + 1, "")).empty());
 }
+
+TEST_CASE("a boot from CD-ROM needs a drive, and what lies in it is written by nobody") {
+    CHECK(bad("[vm.a]\nboot_device = \"cdrom\"") ==
+          "t.toml:2:15: vm.a.boot_device: needs a drive: \"cdrom\" is missing in [vm.a] at line 1");
+    CHECK(bad("[vm.a]\nboot_device = \"cdrom\"\ncdrom = \"\"").empty());
+    CHECK(bad("[vm.a]\ncdrom = \"a.iso\"\n[vm.b]\ncdrom = \"a.iso\"").empty());
+    CHECK_THAT(bad("[vm.a]\ncdrom = \"a.iso\"\n[vm.b]\ndisk = [{ path = \"a.iso\" }]"),
+               Catch::Contains("only read-only disks can be shared"));
+}

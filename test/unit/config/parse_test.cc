@@ -56,6 +56,7 @@ command_line = "console=ttyS0"
 boot_flags = ["ask_name", "config"]
 boot_device = "net"
 disk = [{ path = "a.img", format = "raw", size = "10G", read_only = true, serial = "S1" }]
+cdrom = "install.iso"
 interface = [{ switch = "lan", lladdr = "02:00:00:00:00:01", ipv4 = "10.9.8.77" }]
 [vm.a.install]
 hostname = "puffy"
@@ -120,6 +121,7 @@ file = "/etc/a.conf"
     CHECK(vm.disks[0].size_bytes == 10 * GiB);
     CHECK(vm.disks[0].read_only);
     CHECK(vm.disks[0].serial == "S1");
+    CHECK(vm.cdrom == "install.iso");
     REQUIRE(vm.interfaces.size() == 1);
     CHECK(vm.interfaces[0].switch_name == "lan");
     CHECK(vm.interfaces[0].lladdr.text() == "02:00:00:00:00:01");

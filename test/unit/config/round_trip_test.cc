@@ -72,6 +72,8 @@ private:
                                    : std::vector<std::string>{};
         }
         vm.boot_device = static_cast<BootDevice>(number(0, 3));
+        if (coin() || vm.boot_device == BootDevice::cdrom)
+            vm.cdrom = coin() ? fmt::format("{}-{}.iso", text(), index) : "";
         for (unsigned i = number(0, 3); i > 0; --i) {
             Disk disk;
             disk.path = fmt::format("{}-{}-{}", text(), index, i);

@@ -131,3 +131,35 @@ TEST_CASE("the fake clock runs deadlines at their own times") {
     CHECK(clock.pending() == 0);
     CHECK(clock.wall_seconds() == 1'700'000'003);
 }
+
+TEST_CASE("a paused clock stands still, and its deadlines come as much later") {
+    Rig rig;
+    bool ran = false;
+    std::uint64_t at = 0, before = 0;
+    {
+        std::scoped_lock guard(rig.bus.lock());
+        before = rig.clock->now_ns();
+        rig.clock->schedule(before + 20 * ms, [&] {
+            ran = true;
+            at = rig.clock->now_ns();
+            rig.loop.stop();
+        });
+        rig.clock->pause();
+        rig.clock->pause(); // twice is once
+        before = rig.clock->now_ns();
+        rig.clock->schedule(before, [] {}); // due at once, but not now
+    }
+    Timer wait(rig.loop, [&] { rig.loop.stop(); });
+    wait.start(std::chrono::milliseconds(60));
+    rig.loop.run();
+    CHECK_FALSE(ran);
+    {
+        std::scoped_lock guard(rig.bus.lock());
+        CHECK(rig.clock->now_ns() == before);
+        rig.clock->resume();
+        rig.clock->resume();
+    }
+    rig.loop.run();
+    CHECK(ran);
+    CHECK(at >= before + 15 * ms); // not counting what was paused, which is more
+}

@@ -3,36 +3,14 @@
 #include <catch2/catch.hpp>
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
 #include <thread>
 
-#include "machine/console/frames.h"
-#include "machine/machine.h"
+#include "rig.h"
 
 using namespace vmhost;
-using namespace vmhost::machine;
-using namespace std::chrono_literals;
+using namespace vmhost::test;
 
 namespace {
-
-Fd file_of(Bytes bytes) {
-    Fd file(::memfd_create("test", MFD_CLOEXEC));
-    REQUIRE(::write(file.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
-    return file;
-}
-
-Fd firmware(std::initializer_list<int> code) {
-    std::vector<std::uint8_t> image(64 * KiB, 0x90);
-    auto at = image.begin();
-    for (int one : code)
-        *at++ = static_cast<std::uint8_t>(one);
-    image[0xfff0] = 0xe9; // jmp to offset 0
-    image[0xfff1] = 0x0d;
-    image[0xfff2] = 0x00;
-    return file_of(image);
-}
 
 std::size_t threads() {
     std::size_t count = 0;
@@ -42,89 +20,6 @@ std::size_t threads() {
     ::closedir(tasks);
     return count;
 }
-
-struct Rig {
-    Fd kvm{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
-    Fd image;
-    Loop loop;
-    std::unique_ptr<Console> console = Console::create(loop);
-    Fd client;
-    ConsoleFrameReader frames;
-    std::string output;
-    MachineSpec spec;
-    std::unique_ptr<Machine> machine;
-    std::vector<MachineEnd> ends;
-    bool timed_out = false;
-
-    Rig() {
-        auto [ours, theirs] = socket_pair(SOCK_STREAM).value();
-        REQUIRE(console->attach(std::move(theirs), true));
-        client = std::move(ours);
-        spec.name = "test";
-        spec.memory_bytes = 8 * MiB;
-        spec.kvm_fd = kvm.get();
-        spec.debug_exit = true;
-    }
-    void build() {
-        auto made = Machine::build(loop, spec, *console, [this](MachineEnd end) {
-            ends.push_back(std::move(end));
-            loop.stop();
-        });
-        if (!made)
-            FAIL(made.error().message());
-        machine = *std::move(made);
-    }
-    void run(std::initializer_list<int> code) {
-        image = firmware(code);
-        spec.boot.image_fd = image.get();
-        build();
-        REQUIRE(machine->start());
-    }
-    Error refuse() {
-        auto made = Machine::build(loop, spec, *console, {});
-        REQUIRE_FALSE(made);
-        return made.error();
-    }
-    void read_console() {
-        std::uint8_t buffer[4096];
-        for (;;) {
-            auto count = ::recv(client.get(), buffer, sizeof buffer, MSG_DONTWAIT);
-            if (count <= 0)
-                return;
-            REQUIRE(frames.feed(Bytes(buffer, static_cast<std::size_t>(count)),
-                                [this](ConsoleFrame kind, Bytes data) {
-                                    if (kind == ConsoleFrame::data)
-                                        output += as_text(data);
-                                }));
-        }
-    }
-    void type(std::string_view text) {
-        auto frame = encode_console_frame(ConsoleFrame::data, as_bytes(text));
-        REQUIRE(::send(client.get(), frame.data(), frame.size(), 0) ==
-                static_cast<ssize_t>(frame.size()));
-    }
-    // Until the machine ends, or text appears on the console.
-    void wait(std::string_view text = {}) {
-        Timer guard(loop, [this] { timed_out = true; });
-        guard.start(20s);
-        while (ends.empty() && !timed_out) {
-            loop.run_once(true);
-            read_console();
-            if (!text.empty() && output.find(text) != std::string::npos)
-                break;
-        }
-        for (unsigned turn = 0; turn < 10; ++turn) {
-            loop.run_once(false); // the rest of the output, and no second end
-            read_console();
-        }
-        CHECK_FALSE(timed_out);
-    }
-    MachineEnd end() {
-        wait();
-        REQUIRE(ends.size() == 1);
-        return ends[0];
-    }
-};
 
 } // namespace
 
@@ -435,5 +330,103 @@ TEST_CASE("a machine is built and started quickly", "[.][time]") {
         rig.ends.clear();
         fmt::print("build {} us, run {} us, destroy {} us\n", (built - start) / 1us,
                    (ended - built) / 1us, (gone - ended) / 1us);
+    }
+}
+
+namespace {
+// Prints dots without end; ends with code 1 when something is typed.
+constexpr std::initializer_list<int> dots = {
+    0xba, 0xf8, 0x03, 0xb0, '.', 0xee, // out 0x3f8, '.'
+    0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf2,
+    0xb0, 0x01, 0xe6, 0xf4, 0xeb, 0xfe,
+};
+
+void pause(Rig& rig) {
+    bool still = false;
+    rig.machine->pause([&] { still = true; });
+    while (!still && rig.ends.empty())
+        rig.loop.run_once(true);
+    CHECK(rig.machine->paused());
+}
+
+void turn(Loop& loop, std::chrono::milliseconds duration) {
+    bool over = false;
+    Timer timer(loop, [&] { over = true; });
+    timer.start(duration);
+    while (!over)
+        loop.run_once(true);
+}
+} // namespace
+
+TEST_CASE("a paused guest does nothing, and goes on where it was") {
+    Rig rig;
+    rig.spec.vcpus = GENERATE(1U, 3U); // those that have not been woken are parked too
+    rig.run(dots);
+    rig.wait(".");
+    pause(rig);
+    auto before = rig.console->output_bytes();
+    rig.type("x"); // waits with the console
+    turn(rig.loop, 50ms);
+    CHECK(rig.console->output_bytes() == before);
+    pause(rig); // twice is once
+    CHECK(rig.ends.empty());
+    rig.machine->unpause();
+    CHECK_FALSE(rig.machine->paused());
+    rig.machine->unpause();
+    CHECK(rig.end().code == 1);
+    CHECK(rig.console->output_bytes() >= before);
+}
+
+TEST_CASE("a machine is paused and let go many times") {
+    Rig rig;
+    rig.run(dots);
+    for (unsigned i = 0; i < 50; ++i) {
+        pause(rig);
+        auto before = rig.console->output_bytes();
+        rig.machine->unpause();
+        while (rig.console->output_bytes() == before)
+            rig.loop.run_once(false);
+    }
+    rig.type("x");
+    CHECK(rig.end().code == 1);
+}
+
+TEST_CASE("a paused machine can be taken down, and be paused before its start") {
+    Rig rig;
+    SECTION("paused") {
+        rig.run(dots);
+        pause(rig);
+    }
+    SECTION("about to be still") {
+        rig.run(dots);
+        rig.machine->pause([] { FAIL("the machine was destroyed"); });
+    }
+    SECTION("before the start") {
+        rig.image = firmware(dots);
+        rig.spec.boot.image_fd = rig.image.get();
+        rig.build();
+        pause(rig);
+        REQUIRE(rig.machine->start());
+        turn(rig.loop, 30ms);
+        CHECK(rig.console->output_bytes() == 0);
+        rig.machine->unpause();
+        rig.wait(".");
+    }
+    rig.machine.reset();
+    CHECK(rig.ends.empty());
+    CHECK(threads() <= 5); // no vCPU is left, only the pool
+}
+
+TEST_CASE("a machine that ends while it is to be paused tells of its end") {
+    for (unsigned round = 0; round < 20; ++round) {
+        Rig rig;
+        rig.run({0xb0, 0x07, 0xe6, 0xf4, 0xeb, 0xfe}); // out 0xf4, 7
+        bool still = false;
+        rig.machine->pause([&] { still = true; });
+        while (!still && rig.ends.empty())
+            rig.loop.run_once(true);
+        if (still)
+            rig.machine->unpause();
+        CHECK(rig.end().code == 7);
     }
 }

@@ -167,3 +167,112 @@ TEST_CASE("a backend that offers nothing still gets a processor") {
     CHECK(find(model, 0)->eax >= 1);
     CHECK(find(model, 1)->ecx == 1U << 31);
 }
+
+namespace {
+// The state components of a processor with AVX-512 and AMX, as leaf 0xd has them.
+Capabilities with_states(std::uint64_t components) {
+    auto offered = generous("GenuineIntel");
+    std::erase_if(offered.cpuid, [](const CpuidLeaf& leaf) { return leaf.leaf == 0xd; });
+    auto add = [&](std::uint32_t sub, std::uint32_t size, std::uint32_t offset) {
+        offered.cpuid.push_back(
+            {.leaf = 0xd, .subleaf = sub, .has_subleaf = true, .eax = size, .ebx = offset});
+    };
+    offered.cpuid.push_back({.leaf = 0xd,
+                             .has_subleaf = true,
+                             .eax = static_cast<std::uint32_t>(components),
+                             .ebx = 11008,
+                             .ecx = 11008});
+    add(1, all, 0);
+    add(2, 256, 576);
+    add(5, 64, 1088);
+    add(6, 512, 1152);
+    add(7, 1024, 1664);
+    add(9, 8, 2688);
+    add(17, 64, 2752);
+    add(18, 8192, 2816);
+    for (std::uint32_t leaf : {0x1dU, 0x1eU})
+        offered.cpuid.push_back({.leaf = leaf, .eax = all, .ebx = all, .ecx = all, .edx = all});
+    return offered;
+}
+} // namespace
+
+TEST_CASE("what XSAVE has no room for is not announced, and its sizes fit") {
+    auto whole = make_cpu_model(with_states(0x602e7), 0, 1);
+    CHECK(find(whole, 0xd)->ecx == 2816 + 8192);
+    CHECK((find(whole, 7)->edx >> 24 & 1) == 1);
+    CHECK(find(whole, 0x1d) != nullptr);
+
+    // As KVM has it for a process that may not use the tiles.
+    auto no_tiles = make_cpu_model(with_states(0x2e7), 0, 1);
+    CHECK(find(no_tiles, 0xd)->ecx == 2688 + 8);
+    for (unsigned amx : {22U, 24U, 25U})
+        CHECK((find(no_tiles, 7)->edx >> amx & 1) == 0);
+    CHECK((find(no_tiles, 7)->ebx >> 16 & 1) == 1); // AVX-512 stays
+    CHECK((find(no_tiles, 0xd, 1)->eax >> 4 & 1) == 0);
+    CHECK(find(no_tiles, 0x1d) == nullptr);
+    CHECK(find(no_tiles, 0x1e) == nullptr);
+    CHECK(find(no_tiles, 0xd, 18) == nullptr);
+
+    auto only_avx = make_cpu_model(with_states(7), 0, 1);
+    CHECK(find(only_avx, 0xd)->ecx == 832);
+    CHECK((find(only_avx, 7)->ebx >> 16 & 1) == 0);
+    CHECK((find(only_avx, 7)->ecx >> 3 & 1) == 0); // PKU
+    CHECK((find(only_avx, 7)->ebx >> 5 & 1) == 1);
+
+    auto legacy = make_cpu_model(with_states(3), 0, 1);
+    CHECK(find(legacy, 0xd)->ecx == 576);
+    CHECK((find(legacy, 1)->ecx >> 28 & 1) == 0);
+    CHECK((find(legacy, 7)->ebx >> 5 & 1) == 0);
+}
+
+TEST_CASE("levels have what the psABI names and nothing that the next one adds") {
+    auto offered = with_states(0x602e7);
+    auto baseline = make_cpu_model(offered, 0, 2, CpuKind::baseline);
+    CHECK((find(baseline, 1)->edx >> 26 & 1) == 1); // SSE2
+    CHECK((find(baseline, 1)->ecx & 1) == 0);       // SSE3
+    CHECK((find(baseline, 1)->ecx >> 31) == 1);     // a hypervisor all the same
+    CHECK((find(baseline, 1)->ecx >> 21 & 1) == 1); // x2APIC
+    CHECK((find(baseline, 1)->ecx >> 26 & 1) == 0); // XSAVE
+    CHECK((find(baseline, 7)->ebx >> 20 & 1) == 1); // SMAP protects
+    CHECK((find(baseline, 7)->ebx >> 5 & 1) == 0);  // AVX2
+    CHECK((find(baseline, 0x80000001)->edx >> 20 & 1) == 1);
+    CHECK((find(baseline, 0x80000001)->edx >> 31 & 1) == 0); // 3DNow!
+    CHECK(find(baseline, 0xd) == nullptr);
+    CHECK(find(baseline, 0xb, 1)->ebx == 2);
+    CHECK(find(baseline, 0x40000100) != nullptr);
+
+    auto v2 = make_cpu_model(offered, 0, 1, CpuKind::v2);
+    CHECK((find(v2, 1)->ecx >> 20 & 1) == 1); // SSE4.2
+    CHECK((find(v2, 1)->ecx >> 25 & 1) == 0); // AES is of no level
+    CHECK((find(v2, 1)->ecx >> 28 & 1) == 0); // AVX
+    CHECK((find(v2, 0x80000001)->ecx & 1) == 1);
+    CHECK(find(v2, 0xd) == nullptr);
+
+    auto v3 = make_cpu_model(offered, 0, 1, CpuKind::v3);
+    CHECK((find(v3, 7)->ebx >> 5 & 1) == 1);
+    CHECK((find(v3, 7)->ebx >> 16 & 1) == 0);
+    CHECK(find(v3, 7)->eax == 0);
+    CHECK(find(v3, 7, 1) == nullptr);
+    CHECK(find(v3, 0xd)->eax == 7);
+    CHECK(find(v3, 0xd)->ecx == 832);
+    CHECK(find(v3, 0xd, 9) == nullptr);
+    CHECK(find(v3, 0x1d) == nullptr);
+}
+
+TEST_CASE("a host that lacks a level says what it lacks") {
+    auto offered = with_states(0x602e7);
+    for (auto kind : {CpuKind::host, CpuKind::baseline, CpuKind::v2, CpuKind::v3})
+        CHECK(check_cpu_kind(offered, kind));
+    for (auto& leaf : offered.cpuid) {
+        if (leaf.leaf == 7)
+            leaf.ebx &= ~(1U << 5);
+        if (leaf.leaf == 1)
+            leaf.ecx &= ~(1U << 28);
+    }
+    CHECK(check_cpu_kind(offered, CpuKind::v2));
+    auto refused = check_cpu_kind(offered, CpuKind::v3);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().kind() == ErrorKind::unsupported);
+    CHECK(refused.error().text().find("lacks avx, avx2") != std::string::npos);
+    CHECK_FALSE(check_cpu_kind({}, CpuKind::baseline));
+}

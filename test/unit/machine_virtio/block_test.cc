@@ -464,3 +464,35 @@ TEST_CASE("a request that changes while it is served stays inside the disk") {
     CHECK(fine > 0);
     CHECK(g.transport->malformed_requests() == 0);
 }
+
+TEST_CASE("paused, requests in flight come to their end and no other is begun") {
+    BlockGuest g;
+    g.start();
+    g.gate->close();
+    std::vector<Submitted> sent;
+    for (std::uint8_t i = 0; i < 4; ++i)
+        sent.push_back(
+            g.queue().chain().readable(header(type_out, i)).readable(512, i).writable(1).submit());
+    g.notify();
+    g.settle([&] { return g.gate->inside > 0; });
+    {
+        std::scoped_lock guard(g.bus.lock());
+        g.transport->pause();
+        CHECK_FALSE(g.block->still());
+    }
+    auto late = g.queue().chain().readable(header(type_in, 0)).writable(512).writable(1).submit();
+    g.notify();
+    g.gate->open();
+    g.settle([&] { return g.block->still(); });
+    for (unsigned i = 0; i < 4; ++i)
+        CHECK(g.wait_used().length == 1);
+    g.turn();
+    CHECK(g.queue().used_index() == 4); // the late one waits
+    CHECK(g.queue().contents(late.buffers[2])[0] == 0xaa);
+    {
+        std::scoped_lock guard(g.bus.lock());
+        g.transport->resume();
+    }
+    CHECK(g.wait_used().length == 513);
+    CHECK(g.queue().contents(late.buffers[1]) == std::vector<std::uint8_t>(512, 0));
+}

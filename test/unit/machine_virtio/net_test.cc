@@ -307,6 +307,35 @@ TEST_CASE("a reset stops both directions, a new driver gets both") {
     CHECK(g.host_receives() == frame(60, 3));
 }
 
+TEST_CASE("paused, frames wait in both directions, and then come in order") {
+    NetGuest g;
+    g.start();
+    std::vector<Submitted> buffers;
+    for (unsigned i = 0; i < 32; ++i)
+        buffers.push_back(g.offer_buffer());
+    g.host_sends(frame(100, 1));
+    CHECK(g.guest_receives(buffers).back() == 1);
+    {
+        std::scoped_lock guard(g.bus.lock());
+        g.transport->pause();
+    }
+    auto received = g.queue(rx).used_index();
+    auto sent = g.queue(tx).used_index();
+    for (std::uint8_t mark = 2; mark <= 4; ++mark)
+        g.host_sends(frame(100, mark));
+    g.guest_sends(frame(100, 9));
+    g.turn();
+    CHECK(g.queue(rx).used_index() == received);
+    CHECK(g.queue(tx).used_index() == sent);
+    {
+        std::scoped_lock guard(g.bus.lock());
+        g.transport->resume();
+    }
+    for (std::uint8_t mark = 2; mark <= 4; ++mark)
+        CHECK(g.guest_receives(buffers).back() == mark);
+    CHECK(g.host_receives().back() == 9);
+}
+
 TEST_CASE("a thousand frames each way, in order") {
     NetGuest g;
     g.start();

@@ -51,6 +51,8 @@ public:
     void unmap(Gpa start) override;
     void ram_written(Gpa, std::uint64_t) override {} // the processor snoops
     Interrupts* interrupts() override { return this; }
+    void hold_timers() override;
+    void release_timers() override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned index, const CpuModel& model,
                                               Bus& bus) override;
     Result<void> bind_doorbell(Space space, std::uint64_t address, unsigned size,
@@ -66,12 +68,15 @@ private:
     Result<void> create_interrupt_controllers();
     Result<void> set_trigger_modes();
     Result<void> read_capabilities();
+    std::uint64_t read_tsc_khz();
 
     Fd kvm_, vm_;
     Features features_;
     std::size_t run_bytes_; // of the area shared with each vCPU
     Capabilities capabilities_;
+    Fd first_vcpu_; // made before it is asked for, to read the TSC's frequency
     std::map<Gpa, std::uint32_t> slots_; // by start of range
+    std::optional<kvm_pit_state2> held_timer_; // while the 8254 is stopped: what it goes on with
 };
 
 class KvmVcpu final : public Vcpu {
@@ -84,6 +89,8 @@ public:
     void kick() override;
     Result<void> set_state(const CpuState& state) override;
     Result<CpuState> state() override;
+    void stood_still() override;
+    ExitCounters exits() const override;
 
 private:
     KvmVcpu(Fd vcpu, kvm_run* shared, std::size_t run_bytes, Bus& bus)
@@ -102,7 +109,12 @@ private:
     Bus& bus_;
     std::atomic<bool> kicked_{false};
     std::atomic<pid_t> running_thread_{0}; // inside run(), or 0
-    std::uint64_t unknown_msrs_ = 0;
+    // Written by the vCPU's thread alone.
+    using Counter = std::atomic<std::uint64_t>;
+    static void count(Counter& counter) {
+        counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+    Counter ports_{0}, memory_{0}, unknown_msrs_{0}, kicks_{0}, others_{0};
 };
 
 // The real-time signal that pulls a vCPU thread out of the kernel; its handler does nothing.

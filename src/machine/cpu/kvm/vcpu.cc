@@ -111,8 +111,8 @@ Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(Fd vcpu, std::size_t run_bytes,
 }
 
 KvmVcpu::~KvmVcpu() {
-    if (unknown_msrs_ != 0)
-        log::debug("machine", "kvm: {} accesses to unknown MSRs", unknown_msrs_);
+    if (auto unknown = unknown_msrs_.load(); unknown != 0)
+        log::debug("machine", "kvm: {} accesses to unknown MSRs", unknown);
     ::munmap(shared_, run_bytes_);
 }
 
@@ -197,6 +197,20 @@ Result<CpuState> KvmVcpu::state() {
     return state;
 }
 
+// Sets the flag in the guest's kvmclock page by which Linux forgives its soft lockups. A guest
+// that does not use that clock has no such page.
+void KvmVcpu::stood_still() {
+    (void)::ioctl(vcpu_.get(), KVM_KVMCLOCK_CTRL, 0);
+}
+
+ExitCounters KvmVcpu::exits() const {
+    return {.ports = ports_.load(std::memory_order_relaxed),
+            .memory = memory_.load(std::memory_order_relaxed),
+            .unknown_msrs = unknown_msrs_.load(std::memory_order_relaxed),
+            .kicks = kicks_.load(std::memory_order_relaxed),
+            .others = others_.load(std::memory_order_relaxed)};
+}
+
 void KvmVcpu::kick() {
     kicked_.store(true);
     std::atomic_ref(shared_->immediate_exit).store(1);
@@ -216,6 +230,7 @@ Exit KvmVcpu::run() {
         if (::ioctl(vcpu_.get(), KVM_RUN, 0) == 0) {
             exit = handle_exit();
         } else if (errno == EINTR) {
+            count(kicks_);
             std::atomic_ref(shared_->immediate_exit).store(0);
             if (kicked_.exchange(false))
                 exit = Exit{Exit::Reason::kicked, {}};
@@ -230,20 +245,23 @@ Exit KvmVcpu::run() {
 std::optional<Exit> KvmVcpu::handle_exit() {
     switch (shared_->exit_reason) {
     case KVM_EXIT_IO:
+        count(ports_);
         do_port();
         return std::nullopt;
     case KVM_EXIT_MMIO:
+        count(memory_);
         do_memory();
         return std::nullopt;
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
+        count(others_);
         return std::nullopt;
     case KVM_EXIT_X86_RDMSR:
         shared_->msr.data = 0;
         [[fallthrough]];
     case KVM_EXIT_X86_WRMSR:
         shared_->msr.error = 0;
-        ++unknown_msrs_;
+        count(unknown_msrs_);
         return std::nullopt;
     case KVM_EXIT_SHUTDOWN:
         return Exit{Exit::Reason::shutdown, {}};

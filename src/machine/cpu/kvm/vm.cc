@@ -138,9 +138,41 @@ Result<void> KvmVm::read_capabilities() {
         capabilities_.cpuid.push_back(leaf);
     }
     capabilities_.kernel_interrupts = true;
-    int khz = ::ioctl(vm_.get(), KVM_GET_TSC_KHZ, 0); // of the VM since Linux 5.18
-    capabilities_.tsc_khz = khz > 0 ? static_cast<std::uint64_t>(khz) : 0;
+    capabilities_.tsc_khz = read_tsc_khz();
     return {};
+}
+
+// Of the VM since Linux 5.18; before, a vCPU must be asked, and there is one sooner or later.
+std::uint64_t KvmVm::read_tsc_khz() {
+    int khz = ::ioctl(vm_.get(), KVM_GET_TSC_KHZ, 0);
+    if (khz <= 0) {
+        first_vcpu_ = Fd(::ioctl(vm_.get(), KVM_CREATE_VCPU, 0UL));
+        khz = first_vcpu_ ? ::ioctl(first_vcpu_.get(), KVM_GET_TSC_KHZ, 0) : 0;
+    }
+    return khz > 0 ? static_cast<std::uint64_t>(khz) : 0;
+}
+
+// The 8254 alone runs by itself: KVM would save up its ticks and deliver them all at once.
+// A channel 0 in no known mode has no timer; the mode's return starts a full period. The local
+// APICs' timers are one-shots that come late, as they do after a sleep.
+void KvmVm::hold_timers() {
+    kvm_pit_state2 state{};
+    if (held_timer_ || ::ioctl(vm_.get(), KVM_GET_PIT2, &state) < 0)
+        return;
+    held_timer_ = state;
+    state.channels[0].mode = 0xff;
+    if (::ioctl(vm_.get(), KVM_SET_PIT2, &state) < 0)
+        log::warning("machine", "kvm: hold the timer: {}",
+                     Error::system(errno, "KVM_SET_PIT2").text());
+}
+
+void KvmVm::release_timers() {
+    if (!held_timer_)
+        return;
+    if (::ioctl(vm_.get(), KVM_SET_PIT2, &*held_timer_) < 0)
+        log::warning("machine", "kvm: release the timer: {}",
+                     Error::system(errno, "KVM_SET_PIT2").text());
+    held_timer_.reset();
 }
 
 Result<void> KvmVm::map(const GuestMemory::Range& range, bool read_only) {
@@ -178,7 +210,9 @@ void KvmVm::unmap(Gpa start) {
 }
 
 Result<std::unique_ptr<Vcpu>> KvmVm::create_vcpu(unsigned index, const CpuModel& model, Bus& bus) {
-    int number = ::ioctl(vm_.get(), KVM_CREATE_VCPU, static_cast<unsigned long>(index));
+    int number = index == 0 && first_vcpu_
+                     ? first_vcpu_.release()
+                     : ::ioctl(vm_.get(), KVM_CREATE_VCPU, static_cast<unsigned long>(index));
     if (number < 0)
         return fail_errno(errno, "kvm: KVM_CREATE_VCPU {}", index);
     auto made = KvmVcpu::create(Fd(number), run_bytes_, model, bus);
