@@ -11,6 +11,7 @@
 #include "disk/disk.h"
 #include "host/files.h"
 #include "ipc/messages.h"
+#include "machine/machine.h"
 
 namespace vmhost::host {
 
@@ -27,6 +28,19 @@ std::uint32_t howto_of(const std::vector<std::string>& flags) {
                  : flag == "config"      ? 0x400u
                                          : 0u;
     return howto;
+}
+
+ipc::VmLimit limit_of(const std::optional<config::Limit>& limit) {
+    if (!limit)
+        return {};
+    return {limit->bytes.value_or(0), limit->operations.value_or(0),
+            static_cast<std::uint64_t>(limit->burst.count())};
+}
+
+// Of each interface: one for each processor, as far as they go round.
+unsigned queue_pairs(const config::Vm& vm) {
+    auto share = limits::max_tap_queues / std::max<std::size_t>(vm.interfaces.size(), 1);
+    return std::min({vm.vcpus, limits::max_queue_pairs, static_cast<unsigned>(share)});
 }
 
 Result<Fd> open_kvm() {
@@ -133,6 +147,7 @@ Result<Guest::Opened> Guest::open_everything() {
     setup.memory_bytes = vm_.memory_bytes;
     setup.vcpus = vm_.vcpus;
     setup.debug_exit = context_.debug_exit;
+    setup.transitional = vm_.virtio == config::VirtioFlavour::transitional;
     setup.command_line = vm_.command_line;
     setup.howto = howto_of(vm_.boot_flags);
 
@@ -149,15 +164,17 @@ Result<Guest::Opened> Guest::open_everything() {
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
     for (const auto& disk : vm_.disks)
-        setup.disks.push_back(
-            {TRY(blamed(open_disk(disk), disk.place)), disk.read_only, disk.serial});
+        setup.disks.push_back({TRY(blamed(open_disk(disk), disk.place)), disk.read_only,
+                               disk.serial, limit_of(disk.limit)});
     if (vm_.boot_device == config::BootDevice::cdrom)
         return std::unexpected(blame(
             Error(ErrorKind::unsupported, "boot_device = \"cdrom\": there is no CD-ROM drive yet"),
             vm_.place));
-    // SeaBIOS's path of the first disk; slots are as machine.cc hands them out.
-    if (vm_.boot_device == config::BootDevice::disk && !vm_.disks.empty())
-        setup.boot_order = fmt::format("/pci@i0cf8/*@{:x}\nHALT", 2 + vm_.interfaces.size()) + '\0';
+    // SeaBIOS's path of the first disk, which is never a further function of its slot.
+    if (vm_.boot_device == config::BootDevice::disk && !vm_.disks.empty()) {
+        auto place = machine::place_of_disk(0, vm_.interfaces.size(), vm_.disks.size());
+        setup.boot_order = fmt::format("/pci@i0cf8/*@{:x}\nHALT", place.slot) + '\0';
+    }
     for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
         const auto& interface = vm_.interfaces[i];
         const auto* wanted = model_.find_switch(interface.switch_name);
@@ -166,9 +183,16 @@ Result<Guest::Opened> Guest::open_everything() {
         tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
         tap.bridge = wanted->interface;
         tap.mtu = wanted->mtu;
-        auto fd = TRY(blamed(context_.network->make_tap(tap), interface.place));
+        tap.several_queues = queue_pairs(vm_) > 1;
+        auto& nic = setup.nics.emplace_back();
+        nic.taps.push_back(TRY(blamed(context_.network->make_tap(tap), interface.place)));
         taps_.push_back(tap.name);
-        setup.nics.push_back({std::move(fd), interface.lladdr});
+        while (nic.taps.size() < queue_pairs(vm_))
+            nic.taps.push_back(
+                TRY(blamed(context_.network->add_tap_queue(tap.name), interface.place)));
+        nic.mac = interface.lladdr;
+        nic.mtu = static_cast<std::uint16_t>(wanted->mtu);
+        nic.limit = limit_of(interface.limit);
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }

@@ -37,22 +37,36 @@ struct Begin {
 
 // ---- parent → vm ----------------------------------------------------------
 
+// Of a disk, or of each direction of an interface; zero = no limit.
+struct VmLimit {
+    std::uint64_t bytes_per_s = 0;
+    std::uint64_t operations_per_s = 0;
+    std::uint64_t burst_ms = 0;
+    template <class A>
+    void fields(A& a) {
+        a(bytes_per_s, operations_per_s, burst_ms);
+    }
+};
+
 struct VmDisk {
     Fd image; // opened, locked
     bool read_only = false;
     std::string serial;
+    VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial);
+        a(image, read_only, serial, limit);
     }
 };
 
 struct VmNic {
-    Fd tap;
+    std::vector<Fd> taps; // the queues of one tap
     Mac mac;
+    std::uint16_t mtu = 1500;
+    VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(tap, mac);
+        a(taps, mac, mtu, limit);
     }
 };
 
@@ -72,10 +86,11 @@ struct VmSetup {
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
     bool debug_exit = false;
+    bool transitional = false; // virtio devices that drivers of version 0.9 understand too
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_order, howto, disks, nics, debug_exit);
+          boot_order, howto, disks, nics, debug_exit, transitional);
     }
 };
 

@@ -137,7 +137,7 @@ public:
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
-    Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device, PciPlace place = {});
     Result<void> add_vmmci();
     Result<CpuState> load();
     Result<void> make_vcpus(const CpuState& first);
@@ -245,17 +245,26 @@ Result<void> RealMachine::make_pci_devices() {
     TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
         const auto& nic = spec_.nics[i];
-        auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
-                                              nic.mac, loop_, bus_.lock()));
-        TRY(add_function(std::move(device)));
+        auto device = TRY(virtio::Net::create({.name = fmt::format("{}-nic{}", spec_.name, i),
+                                               .taps = nic.tap_fds,
+                                               .mac = nic.mac,
+                                               .mtu = nic.mtu,
+                                               .limit = nic.limit},
+                                              loop_, bus_.lock(), *clock_));
+        TRY(add_function(std::move(device),
+                         place_of_nic(i, spec_.nics.size(), spec_.disks.size())));
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
         auto file = TRY(duplicate(disk.fd, name));
         images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
-        TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
-                                                         bus_.lock())));
+        auto device = std::make_unique<virtio::Block>(
+            virtio::Block::Settings{
+                .name = name, .serial = disk.serial, .queues = spec_.vcpus, .limit = disk.limit},
+            *images_.back(), loop_, bus_.lock(), *clock_);
+        TRY(add_function(std::move(device),
+                         place_of_disk(i, spec_.nics.size(), spec_.disks.size())));
     }
     return add_vmmci();
 }
@@ -268,20 +277,23 @@ Result<void> RealMachine::add_vmmci() {
              .text = acked ? "the guest did not come to its end" : "the guest did not answer"});
     };
     auto made = std::make_unique<virtio::Vmmci>(spec_.name + "-vmmci", *clock_, std::move(hooks));
-    made->set_interrupt(
-        static_cast<std::uint8_t>(pci_lines[transports_.size() % pci_lines.size()]));
     vmmci_ = made.get();
-    TRY(pci_->add(std::move(made)));
+    auto slot = TRY(pci_->add(std::move(made)));
+    vmmci_->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     return {};
 }
 
-Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device) {
-    auto transport = std::make_unique<virtio::PciTransport>(std::move(device), memory_, loop_,
-                                                            bus_.lock(), backend_.get());
-    const auto slot = static_cast<unsigned>(transports_.size()) + 1; // behind the host bridge
-    transport->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
+// In the next slot, or as a further function of one.
+Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device,
+                                       PciPlace place) {
+    using Interface = virtio::PciTransport::Interface;
+    auto transport = std::make_unique<virtio::PciTransport>(
+        std::move(device), memory_, loop_, bus_.lock(), backend_.get(),
+        spec_.transitional ? Interface::transitional : Interface::modern);
     auto* added = transport.get();
-    TRY(pci_->add(std::move(transport)));
+    auto slot = place.function == 0 ? TRY(pci_->add(std::move(transport)))
+                                    : TRY(pci_->add_beside(place.slot, std::move(transport)));
+    added->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     transports_.push_back(added);
     return {};
 }

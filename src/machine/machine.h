@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "loop/loop.h"
+#include "machine/throttle.h"
 
 namespace vmhost::machine {
 
@@ -23,11 +24,16 @@ struct DiskSpec {
     int fd = -1; // raw image, opened and locked by the parent; stays the caller's
     bool read_only = false;
     std::string serial; // at most 20 bytes
+    IoLimit limit;
 };
 
 struct NicSpec {
-    int tap_fd = -1; // opened with IFF_NO_PI | IFF_VNET_HDR, non-blocking; stays the caller's
+    // The queues of one tap, 1 to limits::max_queue_pairs, opened with IFF_NO_PI | IFF_VNET_HDR,
+    // non-blocking; they stay the caller's.
+    std::vector<int> tap_fds;
     Mac mac;
+    std::uint16_t mtu = 1500;
+    IoLimit limit; // of each direction
 };
 
 // How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
@@ -50,8 +56,18 @@ struct MachineSpec {
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
-    bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
+    bool debug_exit = false;   // test device: a write of n to port 0xf4 ends the machine with n
+    bool transitional = false; // virtio devices also speak version 0.9
 };
+
+// Where a device is on PCI bus 0. Each NIC and each disk of a machine has a slot of its own, NICs
+// first; when there are more of them than slots, eight NICs or eight disks share one, in order.
+struct PciPlace {
+    unsigned slot = 0, function = 0;
+    bool operator==(const PciPlace&) const = default;
+};
+PciPlace place_of_nic(std::size_t index, std::size_t nics, std::size_t disks);
+PciPlace place_of_disk(std::size_t index, std::size_t nics, std::size_t disks);
 
 // How a guest's run ended.
 struct MachineEnd {

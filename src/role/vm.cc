@@ -24,6 +24,10 @@ std::string in_words(const machine::MachineEnd& end) {
     return {};
 }
 
+machine::IoLimit limit_of(const ipc::VmLimit& limit) {
+    return {limit.bytes_per_s, limit.operations_per_s, limit.burst_ms};
+}
+
 class GuestProcess {
 public:
     int run(const std::string& uid, const std::string& gid) {
@@ -56,10 +60,18 @@ private:
         spec_.boot.howto = setup_.howto;
         spec_.boot.boot_order = setup_.boot_order;
         for (const auto& disk : setup_.disks)
-            spec_.disks.push_back({disk.image.get(), disk.read_only, disk.serial});
-        for (const auto& nic : setup_.nics)
-            spec_.nics.push_back({nic.tap.get(), nic.mac});
+            spec_.disks.push_back(
+                {disk.image.get(), disk.read_only, disk.serial, limit_of(disk.limit)});
+        for (const auto& nic : setup_.nics) {
+            auto& spec = spec_.nics.emplace_back();
+            for (const auto& tap : nic.taps)
+                spec.tap_fds.push_back(tap.get());
+            spec.mac = nic.mac;
+            spec.mtu = nic.mtu;
+            spec.limit = limit_of(nic.limit);
+        }
         spec_.debug_exit = setup_.debug_exit;
+        spec_.transitional = setup_.transitional;
     }
 
     Result<void> build() {

@@ -194,6 +194,8 @@ void PciTransport::write_bar(std::uint64_t offset, Bytes data) {
         std::array<std::uint8_t, 8> value{};
         std::ranges::copy(data, value.begin());
         write_common(offset, load_le<std::uint64_t>(value), data.size());
+    } else if (offset >= device_offset && offset < notify_offset) {
+        device_->write_config(offset - device_offset, data);
     } else if (offset >= notify_offset) {
         auto index = (offset - notify_offset) / notify_multiplier;
         if (index >= slots_.size() || offset % notify_multiplier != 0 || data.size() != 2)
