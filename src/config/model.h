@@ -23,7 +23,7 @@ struct Where : Place {
 
 enum class Accel : std::uint8_t { automatic, kvm, soft };
 enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
-enum class ImageFormat : std::uint8_t { automatic, raw, qcow2 };
+enum class ImageFormat : std::uint8_t { automatic, raw, qcow2, zst };
 enum class VirtioFlavour : std::uint8_t { modern, transitional };
 
 // "user", "user:group", ":group" or a number, as written; resolved by host/.
@@ -101,7 +101,8 @@ struct Disk {
     ImageFormat format = ImageFormat::automatic;
     std::optional<std::uint64_t> size_bytes; // created sparse with this size when missing
     bool read_only = false;
-    std::string serial; // default: VM name and index, at most 20 bytes
+    std::string serial;            // default: VM name and index, at most 20 bytes
+    std::vector<std::string> base; // the files below it, nearest first, as written
     std::optional<Limit> limit;
     bool operator==(const Disk&) const = default;
 };
@@ -146,6 +147,8 @@ struct Vm {
     BootDevice boot_device = BootDevice::automatic;
     VirtioFlavour virtio = VirtioFlavour::modern;
     std::vector<Disk> disks;
+    std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
+    Where cdrom_place;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;

@@ -7,6 +7,7 @@
 // Loop thread of the parent.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -33,6 +34,15 @@ struct GuestContext {
     bool debug_exit = false;
 };
 
+// What a start has for once, until the guest's first reset. The files are a client's.
+struct StartOnce {
+    config::BootDevice boot_device = config::BootDevice::automatic; // = as configured
+    std::optional<Fd> kernel;
+    std::string kernel_name;
+    std::optional<Fd> cdrom; // stays in the drive until the VM ends
+    bool anything() const { return kernel || boot_device != config::BootDevice::automatic; }
+};
+
 class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
@@ -43,7 +53,9 @@ public:
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
     // with the reason why it does not (nothing is left behind then).
-    void start(Done done);
+    void start(Done done, StartOnce once = {});
+    // Another medium (a client's file) into the CD-ROM drive of the running guest, or none.
+    void change_medium(std::optional<Fd> medium, bool force, Done done);
     // Ends the guest; ended is called when its process is gone. A second call only waits too.
     Result<void> stop(std::function<void()> ended);
     // Holds the guest where it is; done is called once nothing of it moves any more. Only of a
@@ -76,8 +88,11 @@ public:
 
 private:
     struct Opened; // descriptors on their way to the VM process
-    Result<Opened> open_everything();
-    Result<Fd> open_disk(const config::Disk& disk);
+    Result<Opened> open_everything(StartOnce once);
+    Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
+    Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
+    void ask_process(ipc::Frame request, Done done);
+    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
     Result<Fd> open_boot_file(const std::string& path, const char* what);
     std::string path_of(const std::string& path) const;
     Result<void> add_waiter(std::function<void()> ended);
@@ -99,6 +114,7 @@ private:
     bool stop_requested_ = false;
     std::optional<Error> start_error_;
     std::vector<std::function<void()>> waiting_;
+    std::deque<Done> asked_; // of the process, in order
     std::vector<std::string> taps_;
     std::unique_ptr<RoleChild> process_;
     Timer kill_timer_; // for a process that does not end when told to

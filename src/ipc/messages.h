@@ -48,14 +48,28 @@ struct VmLimit {
     }
 };
 
+// A file below a disk's image: opened, locked for reading.
+struct VmDiskBase {
+    Fd file;
+    std::string path;
+    std::optional<std::uint8_t> format; // disk::Format; none = as the file above says
+    template <class A>
+    void fields(A& a) {
+        a(file, path, format);
+    }
+};
+
 struct VmDisk {
     Fd image; // opened, locked
     bool read_only = false;
     std::string serial;
+    std::uint8_t format = 0; // disk::Format
+    std::string path;
+    std::vector<VmDiskBase> bases; // as configured, nearest first
     VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial, limit);
+        a(image, read_only, serial, format, path, bases, limit);
     }
 };
 
@@ -70,6 +84,26 @@ struct VmNic {
     }
 };
 
+struct VmCdrom {
+    std::optional<Fd> medium; // opened, locked for reading; none = the drive is empty
+    template <class A>
+    void fields(A& a) {
+        a(medium);
+    }
+};
+
+// What differs until the guest's first reset.
+struct VmBootOnce {
+    std::optional<Fd> image; // instead of image, initrd and command line
+    std::string image_name;
+    std::optional<Mac> boot_mac;
+    std::uint8_t boot_from = 0;
+    template <class A>
+    void fields(A& a) {
+        a(image, image_name, boot_mac, boot_from);
+    }
+};
+
 struct VmSetup {
     static constexpr std::uint16_t type = 16;
     std::string name;
@@ -81,16 +115,18 @@ struct VmSetup {
     std::optional<Fd> initrd;
     std::string command_line;
     std::optional<Mac> boot_mac;
-    std::string boot_order; // for firmware, as fw_cfg's "bootorder"
+    std::uint8_t boot_from = 0; // for firmware: machine::BootFrom
     std::uint32_t howto = 0;
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
+    std::optional<VmCdrom> cdrom;
+    std::optional<VmBootOnce> once;
     bool debug_exit = false;
     bool transitional = false; // virtio devices that drivers of version 0.9 understand too
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_order, howto, disks, nics, debug_exit, transitional);
+          boot_from, howto, disks, nics, cdrom, once, debug_exit, transitional);
     }
 };
 
@@ -126,6 +162,17 @@ struct VmAttachConsole {
     }
 };
 
+// Another medium into the CD-ROM drive, or none; VmAnswer answers.
+struct VmChangeMedium {
+    static constexpr std::uint16_t type = 24;
+    std::optional<Fd> medium;
+    bool force = false; // although the guest has locked the tray
+    template <class A>
+    void fields(A& a) {
+        a(medium, force);
+    }
+};
+
 // ---- vm → parent ----------------------------------------------------------
 
 // The guest rebooted in place.
@@ -143,6 +190,18 @@ struct VmEnded {
     template <class A>
     void fields(A& a) {
         a(how, code, text);
+    }
+};
+
+// To the requests that ask for one, in their order.
+struct VmAnswer {
+    static constexpr std::uint16_t type = 40;
+    bool done = true;
+    std::uint8_t kind = 0; // ErrorKind, and why it was not done
+    std::string text;
+    template <class A>
+    void fields(A& a) {
+        a(done, kind, text);
     }
 };
 
@@ -171,9 +230,10 @@ struct ControlRequest {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
     std::string json;
+    std::vector<Fd> fds; // the client's, in the order in which the request names them
     template <class A>
     void fields(A& a) {
-        a(client, uid, gid, json);
+        a(client, uid, gid, json, fds);
     }
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "disk/disk.h"
 #include "loop/loop.h"
 #include "machine/throttle.h"
 
@@ -20,10 +21,19 @@ namespace vmhost::machine {
 
 class Console;
 
+// All files are opened and locked by the parent; descriptors stay the caller's.
 struct DiskSpec {
-    int fd = -1; // raw image, opened and locked by the parent; stays the caller's
+    struct Base {
+        int fd = -1;
+        std::optional<disk::Format> format; // none = as the file above says
+        std::string path;
+    };
+    int fd = -1;
     bool read_only = false;
     std::string serial; // at most 20 bytes
+    disk::Format format = disk::Format::raw;
+    std::string path;        // bases are named relative to it; also for errors
+    std::vector<Base> bases; // the files below that the configuration names, nearest first
     IoLimit limit;
 };
 
@@ -36,6 +46,15 @@ struct NicSpec {
     IoLimit limit; // of each direction
 };
 
+// A CD-ROM drive.
+struct CdromSpec {
+    int fd = -1;            // the medium, opened by the parent, stays the caller's; -1 = none
+    bool tray_open = false; // the guest left it so
+};
+
+// What firmware starts from.
+enum class BootFrom : std::uint8_t { any, disk, cdrom, net };
+
 // How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
 // OpenBSD ELF (plain or gzip'd), else a firmware image.
 struct BootSpec {
@@ -43,9 +62,9 @@ struct BootSpec {
     std::string image_name; // for errors; empty = the VM's name
     int initrd_fd = -1;     // -1 = none
     std::string command_line;
-    std::optional<Mac> boot_mac; // BOOTMAC: the installer starts by itself
-    std::uint32_t howto = 0;     // OpenBSD RB_* flags, without the good-seed bit
-    std::string boot_order;      // fw_cfg "bootorder", empty = firmware's own order
+    std::optional<Mac> boot_mac;   // BOOTMAC: the installer starts by itself
+    std::uint32_t howto = 0;       // OpenBSD RB_* flags, without the good-seed bit
+    BootFrom from = BootFrom::any; // for firmware
 };
 
 struct MachineSpec {
@@ -56,18 +75,10 @@ struct MachineSpec {
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
+    std::optional<CdromSpec> cdrom;
     bool debug_exit = false;   // test device: a write of n to port 0xf4 ends the machine with n
     bool transitional = false; // virtio devices also speak version 0.9
 };
-
-// Where a device is on PCI bus 0. Each NIC and each disk of a machine has a slot of its own, NICs
-// first; when there are more of them than slots, eight NICs or eight disks share one, in order.
-struct PciPlace {
-    unsigned slot = 0, function = 0;
-    bool operator==(const PciPlace&) const = default;
-};
-PciPlace place_of_nic(std::size_t index, std::size_t nics, std::size_t disks);
-PciPlace place_of_disk(std::size_t index, std::size_t nics, std::size_t disks);
 
 // How a guest's run ended.
 struct MachineEnd {
@@ -111,6 +122,13 @@ public:
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
+
+    // Puts another medium into the CD-ROM drive, or takes it out (-1); fd stays the caller's.
+    // unsupported when the machine has no drive, busy when the guest has locked the tray over a
+    // medium and force is not given: it is asked to let go then. Loop thread.
+    virtual Result<void> change_medium(int fd, bool force) = 0;
+    // How the guest left the tray of the drive.
+    virtual bool tray_open() const = 0;
 
     // Asks the guest to end by itself, through vmmci(4); false when nobody in it listens. From
     // then on a reset counts as power_off, and so does a guest that has not answered within three

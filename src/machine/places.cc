@@ -1,7 +1,8 @@
 // Slots of the PCI bus for a machine's devices: host bridge, entropy, NICs, disks, then the rest,
 // which is vmd's order: OpenBSD numbers its devices by it.
+#include "machine/places.h"
+
 #include "machine/irq.h"
-#include "machine/machine.h"
 
 namespace vmhost::machine {
 

@@ -47,6 +47,32 @@ private:
         return {};
     }
 
+    void describe(const ipc::VmDisk& disk) {
+        auto& spec = spec_.disks.emplace_back();
+        spec.fd = disk.image.get();
+        spec.read_only = disk.read_only;
+        spec.serial = disk.serial;
+        spec.format = static_cast<disk::Format>(disk.format);
+        spec.path = disk.path;
+        spec.limit = limit_of(disk.limit);
+        for (const auto& base : disk.bases) {
+            auto& file = spec.bases.emplace_back();
+            file.fd = base.file.get();
+            file.path = base.path;
+            if (base.format)
+                file.format = static_cast<disk::Format>(*base.format);
+        }
+    }
+
+    void describe(const ipc::VmNic& nic) {
+        auto& spec = spec_.nics.emplace_back();
+        for (const auto& tap : nic.taps)
+            spec.tap_fds.push_back(tap.get());
+        spec.mac = nic.mac;
+        spec.mtu = nic.mtu;
+        spec.limit = limit_of(nic.limit);
+    }
+
     void describe() {
         spec_.name = setup_.name;
         spec_.memory_bytes = setup_.memory_bytes;
@@ -58,20 +84,50 @@ private:
         spec_.boot.command_line = setup_.command_line;
         spec_.boot.boot_mac = setup_.boot_mac;
         spec_.boot.howto = setup_.howto;
-        spec_.boot.boot_order = setup_.boot_order;
+        spec_.boot.from = static_cast<machine::BootFrom>(setup_.boot_from);
         for (const auto& disk : setup_.disks)
-            spec_.disks.push_back(
-                {disk.image.get(), disk.read_only, disk.serial, limit_of(disk.limit)});
-        for (const auto& nic : setup_.nics) {
-            auto& spec = spec_.nics.emplace_back();
-            for (const auto& tap : nic.taps)
-                spec.tap_fds.push_back(tap.get());
-            spec.mac = nic.mac;
-            spec.mtu = nic.mtu;
-            spec.limit = limit_of(nic.limit);
-        }
+            describe(disk);
+        for (const auto& nic : setup_.nics)
+            describe(nic);
+        if (setup_.cdrom)
+            spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
         spec_.transitional = setup_.transitional;
+        if (setup_.once)
+            boot_once(*setup_.once);
+    }
+
+    // Another way to start, until the guest's first reset.
+    void boot_once(const ipc::VmBootOnce& once) {
+        afterwards_ = spec_.boot;
+        spec_.boot.from = static_cast<machine::BootFrom>(once.boot_from);
+        spec_.boot.boot_mac = once.boot_mac;
+        if (once.image) {
+            spec_.boot.image_fd = once.image->get();
+            spec_.boot.image_name = once.image_name;
+            spec_.boot.initrd_fd = -1;
+            spec_.boot.command_line.clear();
+        }
+    }
+
+    // The machine's own copy of the descriptor lives with the medium; ours is for the next reset.
+    Result<void> change_medium(ipc::VmChangeMedium change) {
+        if (!machine_)
+            return fail(ErrorKind::busy, "it reboots: try again");
+        TRY(machine_->change_medium(change.medium ? change.medium->get() : -1, change.force));
+        setup_.cdrom->medium = std::move(change.medium);
+        spec_.cdrom->fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1;
+        return {};
+    }
+
+    void answer(const Result<void>& result) {
+        ipc::VmAnswer message;
+        message.done = result.has_value();
+        if (!result) {
+            message.kind = static_cast<std::uint8_t>(result.error().kind());
+            message.text = result.error().text();
+        }
+        parent_->send(std::move(message));
     }
 
     Result<void> build() {
@@ -102,6 +158,8 @@ private:
     }
 
     void act_on_end() {
+        if (spec_.cdrom && machine_)
+            spec_.cdrom->tray_open = machine_->tray_open(); // a reboot does not close it
         machine_.reset();
         if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot()) {
             if (restarts_too_quickly()) {
@@ -120,7 +178,13 @@ private:
     }
 
     // A guest that was booted to install must not come back to the installer.
-    bool end_of_one_shot_boot() const { return setup_.boot_mac.has_value(); }
+    bool end_of_one_shot_boot() {
+        if (auto normal = std::exchange(afterwards_, std::nullopt)) {
+            spec_.boot = std::move(*normal);
+            return false; // what the file says comes now
+        }
+        return setup_.boot_mac.has_value();
+    }
 
     bool restarts_too_quickly() {
         bool quick = loop_.now_ms() - started_ms_ < limits::quick_restart_ms;
@@ -140,6 +204,8 @@ private:
             machine_.reset();
             after_end_.stop();
             finish(machine::MachineEnd::How::power_off, "terminated");
+        } else if (frame.type == ipc::VmChangeMedium::type) {
+            answer(change_medium(TRY(ipc::decode<ipc::VmChangeMedium>(std::move(frame)))));
         } else if (frame.type == ipc::VmPause::type) {
             pause();
         } else if (frame.type == ipc::VmUnpause::type) {
@@ -156,6 +222,7 @@ private:
     Loop loop_;
     ipc::VmSetup setup_;
     machine::MachineSpec spec_;
+    std::optional<machine::BootSpec> afterwards_; // what replaces a boot for once
     std::unique_ptr<machine::Console> console_;
     std::unique_ptr<machine::Machine> machine_;
     machine::MachineEnd end_;

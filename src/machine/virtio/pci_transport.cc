@@ -25,6 +25,8 @@ std::uint16_t transitional_device(DeviceType type) {
         return 0x1000;
     case DeviceType::block:
         return 0x1001;
+    case DeviceType::scsi:
+        return 0x1004;
     case DeviceType::rng:
         break;
     }
@@ -45,6 +47,7 @@ PciFunction::Identity identity_of(DeviceType type, Interface interface) {
         identity.base_class = 0x02; // network, Ethernet
         break;
     case DeviceType::block:
+    case DeviceType::scsi:
         identity.base_class = 0x01; // mass storage, SCSI
         break;
     case DeviceType::rng:

@@ -1,11 +1,12 @@
 // Where NICs and disks are on the PCI bus.
 #include <catch2/catch.hpp>
 
-#include <set>
-#include <tuple>
+#include <algorithm>
+#include <vector>
 
+#include "base/base.h"
 #include "machine/irq.h"
-#include "machine/machine.h"
+#include "machine/places.h"
 
 using namespace vmhost;
 using namespace vmhost::machine;
