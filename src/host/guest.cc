@@ -11,6 +11,7 @@
 #include "host/disks.h"
 #include "host/files.h"
 #include "ipc/messages.h"
+#include "machine/machine.h"
 
 namespace vmhost::host {
 
