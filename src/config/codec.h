@@ -94,15 +94,15 @@ Json Size<min, max>::write(std::uint64_t value) {
     return text.back() >= '0' && text.back() <= '9' ? Json(value) : Json(text);
 }
 
-// With a unit; at least min_ms, in whole steps of step_ms.
+// With a unit; at least min_ms and at most max_ms, in whole steps of step_ms.
 std::optional<std::chrono::milliseconds> read_duration(const Spot& spot, std::int64_t min_ms,
-                                                       std::int64_t step_ms);
-template <std::int64_t min_ms, std::int64_t step_ms>
+                                                       std::int64_t step_ms, std::int64_t max_ms);
+template <std::int64_t min_ms, std::int64_t step_ms, std::int64_t max_ms = limits::max_duration_ms>
 struct Duration {
     static std::string type() { return "duration"; }
     static void read(const Spot& spot, std::chrono::milliseconds& out) {
         spot.note(&out);
-        if (auto duration = read_duration(spot, min_ms, step_ms))
+        if (auto duration = read_duration(spot, min_ms, step_ms, max_ms))
             out = *duration;
     }
     static Json write(std::chrono::milliseconds value) { return format_duration(value); }

@@ -24,6 +24,7 @@ struct Where : Place {
 enum class Accel : std::uint8_t { automatic, kvm, soft };
 enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
 enum class ImageFormat : std::uint8_t { automatic, raw, qcow2, zst };
+enum class VirtioFlavour : std::uint8_t { modern, transitional };
 
 // "user", "user:group", ":group" or a number, as written; resolved by host/.
 struct Owner {
@@ -86,6 +87,14 @@ struct Install {
     bool operator==(const Install&) const = default;
 };
 
+// What a disk, or one direction of an interface, may do each second.
+struct Limit {
+    std::optional<std::uint64_t> bytes;
+    std::optional<unsigned> operations;
+    std::chrono::milliseconds burst{100}; // so much of it is saved up while nothing is done
+    bool operator==(const Limit&) const = default;
+};
+
 struct Disk {
     Where place;
     std::string path; // as written
@@ -94,6 +103,7 @@ struct Disk {
     bool read_only = false;
     std::string serial;            // default: VM name and index, at most 20 bytes
     std::vector<std::string> base; // the files below it, nearest first, as written
+    std::optional<Limit> limit;
     bool operator==(const Disk&) const = default;
 };
 
@@ -102,6 +112,7 @@ struct Interface {
     std::string switch_name;
     Mac lladdr;               // given, or derived from host, VM and index: always set
     std::optional<Ipv4> ipv4; // given, or derived inside the switch's subnet when it has one
+    std::optional<Limit> limit;
     bool operator==(const Interface&) const = default;
 };
 
@@ -134,6 +145,7 @@ struct Vm {
     std::string command_line;            // Linux and PVH
     std::vector<std::string> boot_flags; // OpenBSD: "ask_name", "single_user", "config"
     BootDevice boot_device = BootDevice::automatic;
+    VirtioFlavour virtio = VirtioFlavour::modern;
     std::vector<Disk> disks;
     std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
     Where cdrom_place;

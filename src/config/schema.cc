@@ -61,6 +61,9 @@ constexpr Word format_words[] = {{"auto", static_cast<int>(ImageFormat::automati
                                  {"qcow2", static_cast<int>(ImageFormat::qcow2)},
                                  {"zst", static_cast<int>(ImageFormat::zst)}};
 
+constexpr Word virtio_words[] = {{"modern", static_cast<int>(VirtioFlavour::modern)},
+                                 {"transitional", static_cast<int>(VirtioFlavour::transitional)}};
+
 constexpr TextRule address_rule{"IPv4 address", "an IPv4 address such as \"10.9.8.1\"", nullptr};
 constexpr TextRule prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10.9.8.1/24\"", nullptr};
 constexpr TextRule mac_rule{"MAC", "an Ethernet address such as \"fe:e1:bb:d1:00:01\"", nullptr};
@@ -169,6 +172,18 @@ constexpr Section install_section = section<Install>("install", install_rows);
 
 // [vm.NAME]
 
+using LimitBytes = Size<limits::min_limit_bytes, limits::max_limit_bytes>;
+using LimitOperations = Count<1, limits::max_limit_operations>;
+constexpr Row limit_rows[] = {
+    row<&Limit::bytes, Optional<LimitBytes>>("bytes", "none", "bytes per second"),
+    row<&Limit::operations, Optional<LimitOperations>>("operations", "none",
+                                                       "operations per second"),
+    row<&Limit::burst, Duration<0, 1, limits::max_limit_burst_ms>>(
+        "burst", "", "how long the full rate is saved up while nothing is done"),
+};
+constexpr Section disk_limit_section = section<Limit>("vm.NAME.disk.limit", limit_rows);
+constexpr Section interface_limit_section = section<Limit>("vm.NAME.interface.limit", limit_rows);
+
 using Bases = OneOrMore<Text<path_rule>, limits::max_image_layers - 1>;
 constexpr Row disk_rows[] = {
     row<&Disk::path, Text<path_rule>>("path", "required", "the image"),
@@ -178,6 +193,7 @@ constexpr Row disk_rows[] = {
     row<&Disk::read_only, Flag>("read_only", "", "refuse writes of the guest"),
     row<&Disk::serial, Text<serial_rule>>("serial", "VM's name, cut to 17 bytes, and the index",
                                           "serial number that the guest sees"),
+    row<&Disk::limit, Table<disk_limit_section>>("limit", "none", "what the guest may ask of it"),
     row<&Disk::base, Bases>("base", "none", "the files below a qcow2 image, nearest first"),
 };
 constexpr Section disk_section = section<Disk>("vm.NAME.disk", disk_rows);
@@ -189,6 +205,8 @@ constexpr Row interface_rows[] = {
                                       "Ethernet address of the guest"),
     row<&Interface::ipv4, Optional<Address>>("ipv4", "derived when the switch has ipv4",
                                              "address that the guest gets by DHCP"),
+    row<&Interface::limit, Table<interface_limit_section>>("limit", "none",
+                                                           "what passes in each direction"),
 };
 constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
 
@@ -225,6 +243,8 @@ constexpr Row vm_rows[] = {
     row<&Vm::boot_flags, BootFlags>("boot_flags", "", "flags for an OpenBSD kernel"),
     row<&Vm::boot_device, Choice<boot_device_words>>("boot_device", "in the order of the firmware",
                                                      "the device that the firmware starts from"),
+    row<&Vm::virtio, Choice<virtio_words>>("virtio", "",
+                                           "generation of the devices that the guest sees"),
     row<&Vm::disks, Tables<disk_section, limits::max_disks>>("disk", "none", "disks, in order"),
     row<&Vm::cdrom, Optional<Text<optional_path_rule>>>(
         "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),

@@ -30,6 +30,19 @@ std::uint32_t howto_of(const std::vector<std::string>& flags) {
     return howto;
 }
 
+ipc::VmLimit limit_of(const std::optional<config::Limit>& limit) {
+    if (!limit)
+        return {};
+    return {limit->bytes.value_or(0), limit->operations.value_or(0),
+            static_cast<std::uint64_t>(limit->burst.count())};
+}
+
+// Of each interface: one for each processor, as far as they go round.
+unsigned queue_pairs(const config::Vm& vm) {
+    auto share = limits::max_tap_queues / std::max<std::size_t>(vm.interfaces.size(), 1);
+    return std::min({vm.vcpus, limits::max_queue_pairs, static_cast<unsigned>(share)});
+}
+
 Result<Fd> open_kvm() {
     Fd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
     if (kvm)
@@ -156,6 +169,7 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
     setup.memory_bytes = vm_.memory_bytes;
     setup.vcpus = vm_.vcpus;
     setup.debug_exit = context_.debug_exit;
+    setup.transitional = vm_.virtio == config::VirtioFlavour::transitional;
     setup.command_line = vm_.command_line;
     setup.howto = howto_of(vm_.boot_flags);
 
@@ -172,8 +186,10 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
     setup.state = std::exchange(restore_from_, std::nullopt);
-    for (const auto& disk : vm_.disks)
+    for (const auto& disk : vm_.disks) {
         setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
+        setup.disks.back().limit = limit_of(disk.limit);
+    }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
     if (once.anything())
@@ -186,13 +202,22 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
         tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
         tap.bridge = wanted->interface;
         tap.mtu = wanted->mtu;
-        auto fd = TRY(blamed(context_.network->make_tap(tap), interface.place));
+        tap.several_queues = queue_pairs(vm_) > 1;
+        auto& nic = setup.nics.emplace_back();
+        nic.taps.push_back(TRY(blamed(context_.network->make_tap(tap), interface.place)));
         taps_.push_back(tap.name);
-        setup.nics.push_back({std::move(fd), interface.lladdr});
+        while (nic.taps.size() < queue_pairs(vm_))
+            nic.taps.push_back(
+                TRY(blamed(context_.network->add_tap_queue(tap.name), interface.place)));
+        nic.mac = interface.lladdr;
+        nic.mtu = static_cast<std::uint16_t>(wanted->mtu);
+        nic.limit = limit_of(interface.limit);
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 3 + setup.nics.size(); // KVM, boot image and initrd at most
+    std::size_t files = 4; // KVM, boot image, initrd and medium at most
+    for (const auto& nic : setup.nics)
+        files += nic.taps.size();
     for (const auto& disk : setup.disks)
         files += 1 + disk.bases.size();
     if (files > limits::max_frame_fds)

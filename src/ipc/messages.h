@@ -37,6 +37,17 @@ struct Begin {
 
 // ---- parent → vm ----------------------------------------------------------
 
+// Of a disk, or of each direction of an interface; zero = no limit.
+struct VmLimit {
+    std::uint64_t bytes_per_s = 0;
+    std::uint64_t operations_per_s = 0;
+    std::uint64_t burst_ms = 0;
+    template <class A>
+    void fields(A& a) {
+        a(bytes_per_s, operations_per_s, burst_ms);
+    }
+};
+
 // A file below a disk's image: opened, locked for reading.
 struct VmDiskBase {
     Fd file;
@@ -55,18 +66,21 @@ struct VmDisk {
     std::uint8_t format = 0; // disk::Format
     std::string path;
     std::vector<VmDiskBase> bases; // as configured, nearest first
+    VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial, format, path, bases);
+        a(image, read_only, serial, format, path, bases, limit);
     }
 };
 
 struct VmNic {
-    Fd tap;
+    std::vector<Fd> taps; // the queues of one tap
     Mac mac;
+    std::uint16_t mtu = 1500;
+    VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(tap, mac);
+        a(taps, mac, mtu, limit);
     }
 };
 
@@ -108,11 +122,12 @@ struct VmSetup {
     std::optional<VmCdrom> cdrom;
     std::optional<VmBootOnce> once;
     bool debug_exit = false;
-    std::optional<Fd> state; // a saved guest to go on with instead of booting
+    std::optional<Fd> state;   // a saved guest to go on with instead of booting
+    bool transitional = false; // virtio devices that drivers of version 0.9 understand too
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_from, howto, disks, nics, cdrom, once, debug_exit, state);
+          boot_from, howto, disks, nics, cdrom, once, debug_exit, transitional, state);
     }
 };
 

@@ -42,6 +42,7 @@
 #include "machine/layout.h"
 #include "machine/loop_clock.h"
 #include "machine/pci.h"
+#include "machine/places.h"
 #include "machine/snapshot/saver.h"
 #include "machine/vcpu_threads.h"
 #include "machine/virtio/block.h"
@@ -58,6 +59,7 @@ namespace {
 constexpr std::uint64_t com0_port = 0x3f8, keyboard_data_port = 0x60, keyboard_command_port = 0x64,
                         cmos_port = 0x70, pci_port = 0xcf8;
 constexpr unsigned com0_gsi = 4;
+constexpr unsigned pci_places = 8 * pci_slots; // eight functions each
 
 Result<Fd> duplicate(int number, std::string_view what) {
     int copy = ::fcntl(number, F_DUPFD_CLOEXEC, 0);
@@ -144,7 +146,8 @@ public:
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
-    Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<unsigned> add_function(std::unique_ptr<virtio::VirtioDevice> device,
+                                  PciPlace place = {});
     Result<void> add_cdrom();
     Result<void> add_vmmci();
     Result<void> add_network_boot();
@@ -161,7 +164,6 @@ private:
     std::vector<Part> parts();
     Result<std::vector<Section>> take_state();
     void connect_console();
-    unsigned last_slot() const { return static_cast<unsigned>(transports_.size()); }
     void log_firmware(Bytes text);
 
     void vcpu_over(unsigned index, Exit exit);
@@ -285,18 +287,27 @@ Result<void> RealMachine::make_pci_devices() {
     TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
         const auto& nic = spec_.nics[i];
-        auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
-                                              nic.mac, loop_, bus_.lock()));
-        TRY(add_function(std::move(device)));
-        bootable_.push_back({.kind = BootFrom::net, .slot = last_slot()});
+        auto device = TRY(virtio::Net::create({.name = fmt::format("{}-nic{}", spec_.name, i),
+                                               .taps = nic.tap_fds,
+                                               .mac = nic.mac,
+                                               .mtu = nic.mtu,
+                                               .limit = nic.limit},
+                                              loop_, bus_.lock(), *clock_));
+        auto place = place_of_nic(i, spec_.nics.size(), spec_.disks.size());
+        TRY(add_function(std::move(device), place));
+        bootable_.push_back({BootFrom::net, place.slot, place.function});
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
         images_.push_back(TRY(open_image(disk, name)));
-        TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
-                                                         bus_.lock())));
-        bootable_.push_back({.kind = BootFrom::disk, .slot = last_slot()});
+        auto device = std::make_unique<virtio::Block>(
+            virtio::Block::Settings{
+                .name = name, .serial = disk.serial, .queues = spec_.vcpus, .limit = disk.limit},
+            *images_.back(), loop_, bus_.lock(), *clock_);
+        auto place = place_of_disk(i, spec_.nics.size(), spec_.disks.size());
+        TRY(add_function(std::move(device), place));
+        bootable_.push_back({BootFrom::disk, place.slot, place.function});
     }
     if (spec_.cdrom)
         TRY(add_cdrom());
@@ -307,8 +318,8 @@ Result<void> RealMachine::add_cdrom() {
     auto made = std::make_unique<virtio::Scsi>(spec_.name + "-scsi", spec_.name + "-cd", loop_,
                                                bus_.lock());
     scsi_ = made.get();
-    TRY(add_function(std::move(made)));
-    bootable_.push_back({.kind = BootFrom::cdrom, .slot = last_slot()});
+    auto slot = TRY(add_function(std::move(made)));
+    bootable_.push_back({.kind = BootFrom::cdrom, .slot = slot});
     if (spec_.cdrom->fd >= 0)
         TRY(change_medium(spec_.cdrom->fd, true));
     std::scoped_lock guard(bus_.lock());
@@ -339,7 +350,7 @@ Result<void> RealMachine::add_network_boot() {
     for (const auto& candidate : bootable_) {
         if (candidate.kind != BootFrom::net)
             continue;
-        auto* function = pci_->at(candidate.slot);
+        auto* function = pci_->at(candidate.slot, candidate.function);
         std::uint8_t ids[4] = {};
         function->read_config(0, ids);
         function->add_rom(TRY(boot::virtio_net_rom(load_le<std::uint16_t>(ids),
@@ -356,22 +367,25 @@ Result<void> RealMachine::add_vmmci() {
              .text = acked ? "the guest did not come to its end" : "the guest did not answer"});
     };
     auto made = std::make_unique<virtio::Vmmci>(spec_.name + "-vmmci", *clock_, std::move(hooks));
-    made->set_interrupt(
-        static_cast<std::uint8_t>(pci_lines[transports_.size() % pci_lines.size()]));
     vmmci_ = made.get();
-    TRY(pci_->add(std::move(made)));
+    auto slot = TRY(pci_->add(std::move(made)));
+    vmmci_->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     return {};
 }
 
-Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device) {
-    auto transport = std::make_unique<virtio::PciTransport>(std::move(device), memory_, loop_,
-                                                            bus_.lock(), backend_.get());
-    const auto slot = static_cast<unsigned>(transports_.size()) + 1; // behind the host bridge
-    transport->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
+// In the next slot, or as a further function of one. The slot.
+Result<unsigned> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device,
+                                           PciPlace place) {
+    using Interface = virtio::PciTransport::Interface;
+    auto transport = std::make_unique<virtio::PciTransport>(
+        std::move(device), memory_, loop_, bus_.lock(), backend_.get(),
+        spec_.transitional ? Interface::transitional : Interface::modern);
     auto* added = transport.get();
-    TRY(pci_->add(std::move(transport)));
+    auto slot = place.function == 0 ? TRY(pci_->add(std::move(transport)))
+                                    : TRY(pci_->add_beside(place.slot, std::move(transport)));
+    added->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     transports_.push_back(added);
-    return {};
+    return slot;
 }
 
 std::optional<boot::Duid> duid_of(disk::Image& image) {
@@ -630,9 +644,9 @@ std::vector<Part> RealMachine::parts() {
     add("keyboard", keyboard_);
     add("fw-cfg", *fw_cfg_);
     add("pci-host", *pci_);
-    for (std::uint16_t slot = 0; slot < pci_slots; ++slot)
-        if (auto* function = pci_->at(slot))
-            add("pci", *function, slot);
+    for (std::uint16_t place = 0; place < pci_places; ++place)
+        if (auto* function = pci_->at(place / 8, place % 8))
+            add("pci", *function, place);
     return all;
 }
 
@@ -651,13 +665,13 @@ MachineIdentity RealMachine::identity() {
         identity.disks.push_back(
             {images_[i]->size_bytes(), spec_.disks[i].read_only, spec_.disks[i].serial});
     for (const auto& nic : spec_.nics)
-        identity.nics.push_back({nic.mac});
-    for (std::uint16_t slot = 0; slot < pci_slots; ++slot)
-        if (auto* function = pci_->at(slot)) {
+        identity.nics.push_back({nic.mac, nic.mtu});
+    for (std::uint16_t place = 0; place < pci_places; ++place)
+        if (auto* function = pci_->at(place / 8, place % 8)) {
             std::string_view name = function->name();
             if (name.starts_with(spec_.name + "-"))
                 name.remove_prefix(spec_.name.size() + 1);
-            identity.functions.push_back({slot, function->vendor_and_device(), std::string(name)});
+            identity.functions.push_back({place, function->vendor_and_device(), std::string(name)});
         }
     identity.clock_ns = clock_->now_ns();
     identity.wall_us = clock_->wall_us();

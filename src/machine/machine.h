@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "disk/disk.h"
 #include "loop/loop.h"
+#include "machine/throttle.h"
 
 namespace vmhost::machine {
 
@@ -33,11 +34,16 @@ struct DiskSpec {
     disk::Format format = disk::Format::raw;
     std::string path;        // bases are named relative to it; also for errors
     std::vector<Base> bases; // the files below that the configuration names, nearest first
+    IoLimit limit;
 };
 
 struct NicSpec {
-    int tap_fd = -1; // opened with IFF_NO_PI | IFF_VNET_HDR, non-blocking; stays the caller's
+    // The queues of one tap, 1 to limits::max_queue_pairs, opened with IFF_NO_PI | IFF_VNET_HDR,
+    // non-blocking; they stay the caller's.
+    std::vector<int> tap_fds;
     Mac mac;
+    std::uint16_t mtu = 1500;
+    IoLimit limit; // of each direction
 };
 
 // A CD-ROM drive.
@@ -70,8 +76,9 @@ struct MachineSpec {
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
     std::optional<CdromSpec> cdrom;
-    int state_fd = -1;       // a saved machine to go on with instead of booting; -1 = boots
-    bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
+    int state_fd = -1;         // a saved machine to go on with instead of booting; -1 = boots
+    bool debug_exit = false;   // test device: a write of n to port 0xf4 ends the machine with n
+    bool transitional = false; // virtio devices also speak version 0.9
 };
 
 // How a guest's run ended.

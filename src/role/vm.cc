@@ -24,6 +24,10 @@ std::string in_words(const machine::MachineEnd& end) {
     return {};
 }
 
+machine::IoLimit limit_of(const ipc::VmLimit& limit) {
+    return {limit.bytes_per_s, limit.operations_per_s, limit.burst_ms};
+}
+
 class GuestProcess {
 public:
     int run(const std::string& uid, const std::string& gid) {
@@ -50,6 +54,7 @@ private:
         spec.serial = disk.serial;
         spec.format = static_cast<disk::Format>(disk.format);
         spec.path = disk.path;
+        spec.limit = limit_of(disk.limit);
         for (const auto& base : disk.bases) {
             auto& file = spec.bases.emplace_back();
             file.fd = base.file.get();
@@ -57,6 +62,15 @@ private:
             if (base.format)
                 file.format = static_cast<disk::Format>(*base.format);
         }
+    }
+
+    void describe(const ipc::VmNic& nic) {
+        auto& spec = spec_.nics.emplace_back();
+        for (const auto& tap : nic.taps)
+            spec.tap_fds.push_back(tap.get());
+        spec.mac = nic.mac;
+        spec.mtu = nic.mtu;
+        spec.limit = limit_of(nic.limit);
     }
 
     void describe() {
@@ -74,11 +88,12 @@ private:
         for (const auto& disk : setup_.disks)
             describe(disk);
         for (const auto& nic : setup_.nics)
-            spec_.nics.push_back({nic.tap.get(), nic.mac});
+            describe(nic);
         if (setup_.cdrom)
             spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
         spec_.state_fd = setup_.state ? setup_.state->get() : -1;
+        spec_.transitional = setup_.transitional;
         if (setup_.once)
             boot_once(*setup_.once);
     }

@@ -64,30 +64,39 @@ Result<void> check_nics(const MachineIdentity& saved, const MachineIdentity& her
         if (saved.nics[i].mac != here.nics[i].mac)
             return fail(ErrorKind::invalid, "interface {}: lladdr {} in the saved machine, {} here",
                         i, saved.nics[i].mac.text(), here.nics[i].mac.text());
+    for (std::size_t i = 0; i < saved.nics.size(); ++i)
+        if (saved.nics[i].mtu != here.nics[i].mtu)
+            return fail(ErrorKind::invalid, "interface {}: MTU {} in the saved machine, {} here", i,
+                        saved.nics[i].mtu, here.nics[i].mtu);
     return {};
 }
 
+std::string slot_of(const MachineIdentity::Function& function) {
+    return function.place % 8 == 0 ? std::to_string(function.place / 8)
+                                   : fmt::format("{}.{}", function.place / 8, function.place % 8);
+}
+
 Result<void> check_functions(const MachineIdentity& saved, const MachineIdentity& here) {
-    auto find = [](const std::vector<MachineIdentity::Function>& in, std::uint16_t slot) {
-        return std::ranges::find(in, slot, &MachineIdentity::Function::slot);
+    auto find = [](const std::vector<MachineIdentity::Function>& in, std::uint16_t place) {
+        return std::ranges::find(in, place, &MachineIdentity::Function::place);
     };
     for (const auto& there : saved.functions) {
-        auto ours = find(here.functions, there.slot);
+        auto ours = find(here.functions, there.place);
         if (ours == here.functions.end())
             return fail(ErrorKind::invalid, "PCI slot {}: {} in the saved machine, nothing here",
-                        there.slot, printable(there.name));
+                        slot_of(there), printable(there.name));
         if (ours->vendor_and_device != there.vendor_and_device)
             return fail(ErrorKind::invalid,
                         "PCI slot {}: {} ({:04x}:{:04x}) in the saved machine, {} ({:04x}:{:04x}) "
                         "here",
-                        there.slot, printable(there.name), there.vendor_and_device & 0xffff,
+                        slot_of(there), printable(there.name), there.vendor_and_device & 0xffff,
                         there.vendor_and_device >> 16, printable(ours->name),
                         ours->vendor_and_device & 0xffff, ours->vendor_and_device >> 16);
     }
     for (const auto& ours : here.functions)
-        if (find(saved.functions, ours.slot) == saved.functions.end())
+        if (find(saved.functions, ours.place) == saved.functions.end())
             return fail(ErrorKind::invalid, "PCI slot {}: nothing in the saved machine, {} here",
-                        ours.slot, printable(ours.name));
+                        slot_of(ours), printable(ours.name));
     return {};
 }
 
@@ -99,7 +108,7 @@ void MachineIdentity::Disk::state(StateArchive& archive) {
 }
 
 void MachineIdentity::Function::state(StateArchive& archive) {
-    archive(slot, vendor_and_device);
+    archive(place, vendor_and_device);
     archive.text(name, 255, "device name");
 }
 

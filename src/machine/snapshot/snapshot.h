@@ -41,10 +41,11 @@ struct MachineIdentity {
     };
     struct Nic {
         Mac mac;
-        void state(StateArchive& archive) { archive(mac); }
+        std::uint16_t mtu = 1500;
+        void state(StateArchive& archive) { archive(mac, mtu); }
     };
-    struct Function { // of the PCI bus
-        std::uint16_t slot = 0;
+    struct Function {            // of the PCI bus
+        std::uint16_t place = 0; // slot * 8 + function
         std::uint32_t vendor_and_device = 0;
         std::string name; // without the machine's: "nic0"
         void state(StateArchive& archive);

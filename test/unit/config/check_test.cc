@@ -141,7 +141,7 @@ TEST_CASE("limits of counts") {
     const auto disk = "{{ path = \"d{}\" }},";
     CHECK(bad(repeat("[vm.a]\ndisk = [", disk, limits::max_disks, "]")).empty());
     CHECK(bad(repeat("[vm.a]\ndisk = [", disk, limits::max_disks + 1, "]")) ==
-          "t.toml:2:8: vm.a.disk: there may be at most 14 of them, here are 15");
+          "t.toml:2:8: vm.a.disk: there may be at most 16 of them, here are 17");
     const auto nic = "{{ switch = \"lan\" }},";
     CHECK(bad(repeat(lan + "[vm.a]\ninterface = [", nic, limits::max_interfaces, "]")).empty());
     CHECK_FALSE(

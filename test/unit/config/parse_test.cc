@@ -384,3 +384,30 @@ TEST_CASE("300 VMs: how long it takes", "[.time]") {
     std::printf("300 VMs: parse %.2f ms, print %.2f ms (%zu bytes)\n", ms(parsed - start).count(),
                 ms(printed - parsed).count(), size);
 }
+
+TEST_CASE("rate limits and the flavour of virtio") {
+    auto model =
+        good("[switch.s]\n[vm.a]\nvirtio = \"transitional\"\n"
+             "disk = [{ path = \"x\", limit = { bytes = \"50M\", operations = 500, burst = "
+             "\"2s\" } }, { path = \"y\" }]\n"
+             "interface = [{ switch = \"s\", limit = { operations = 1 } }]");
+    const auto& vm = model.vms[0];
+    CHECK(vm.virtio == VirtioFlavour::transitional);
+    REQUIRE(vm.disks[0].limit);
+    CHECK(vm.disks[0].limit->bytes == 50 * MiB);
+    CHECK(vm.disks[0].limit->operations == 500);
+    CHECK(vm.disks[0].limit->burst == std::chrono::seconds(2));
+    CHECK_FALSE(vm.disks[1].limit);
+    REQUIRE(vm.interfaces[0].limit);
+    CHECK_FALSE(vm.interfaces[0].limit->bytes);
+    CHECK(vm.interfaces[0].limit->burst == std::chrono::milliseconds(100));
+    CHECK(good(print(model)).vms == model.vms);
+    CHECK(good("[vm.a]").vms[0].virtio == VirtioFlavour::modern);
+    for (auto limit : {"bytes = \"512K\"", "bytes = \"2T\"", "bytes = 0", "operations = 0",
+                       "operations = 100000001", "burst = \"61s\"", "burst = 3", "rate = 1"}) {
+        INFO(limit);
+        CHECK_FALSE(bad(fmt::format("[vm.a]\ndisk = [{{ path = \"x\", limit = {{ {} }} }}]", limit))
+                        .empty());
+    }
+    CHECK_FALSE(bad("[vm.a]\nvirtio = \"legacy\"").empty());
+}

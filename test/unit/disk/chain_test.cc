@@ -132,6 +132,7 @@ TEST_CASE("an image has the files below it that the configuration names, and no 
     };
     using Catch::Contains;
     const Named top{in("top.qcow2"), Format::qcow2};
+    std::filesystem::create_directory(in("x"));
     auto image = open({top, {in("mid.qcow2")}, {in("x/../base.raw")}});
     REQUIRE(image);
     CHECK(at(**image, 5005) == 7);

@@ -244,7 +244,8 @@ TEST_CASE("state: a disk of another size is refused, and so are requests in flig
     };
     auto small = open("a.raw", MiB), large = open("b.raw", 2 * MiB);
     auto add = [](Guest& guest, disk::Image& image) {
-        guest.add(std::make_unique<Block>("vm-disk0", image, "s", guest.loop, guest.bus.lock()));
+        guest.add(std::make_unique<Block>(Block::Settings{.name = "vm-disk0", .serial = "s"}, image,
+                                          guest.loop, guest.bus.lock(), guest.clock));
     };
     Guest before, other;
     add(before, *small);
