@@ -227,6 +227,10 @@ void check_vm(const Vm& vm, Findings& findings) {
                           fmt::format("vm.{}: vmctl(8) takes a name of digits only for a number: "
                                       "add a letter",
                                       printable(vm.name, 70)));
+    if (vm.memory_limit_bytes && *vm.memory_limit_bytes < vm.memory_bytes)
+        findings.complain(findings.place_of(&vm.memory_limit_bytes, vm.place), ErrorKind::invalid,
+                          fmt::format("{}: is less than the guest's memory, which it includes",
+                                      vm_path(vm, "memory_limit")));
     if (!vm.boot.empty() || findings.given(&vm.boot))
         return;
     auto needs_boot = [&](const void* field, std::string_view key) {

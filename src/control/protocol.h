@@ -9,7 +9,7 @@
 //
 // | verb    | fields                    | replies                                   |
 // |---------|---------------------------|-------------------------------------------|
-// | status  | vm (optional)             | vms: [ … ]                                |
+// | status  | vm, counters (optional)   | vms: [ … ]                                |
 // | start   | vm                        | id                                        |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |

@@ -21,6 +21,9 @@ public:
         return caller.uid == 0;
     }
     void start(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
+    void pause(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
+    Result<void> unpause(std::string_view) override { return {}; }
+    void count(std::function<void()> done) override { done(); }
     Result<void> stop(std::string_view, bool, std::function<void()> ended) override {
         if (ended)
             ended_ = std::move(ended);

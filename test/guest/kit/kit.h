@@ -9,6 +9,9 @@
 
 void guest(void);
 
+// As the file has it; empty without one.
+const char* command_line(void);
+
 // Ends the machine with a code through the debug-exit port 0xf4 (QEMU: isa-debug-exit,
 // whose exit status is 2 * code + 1).
 _Noreturn void finish(uint8_t code);

@@ -67,8 +67,8 @@ TEST_CASE("every key has a type, a default and help") {
         tables.insert(key.table);
     }
     CHECK(tables == std::set<std::string>{"host", "host.start", "control", "install", "switch.NAME",
-                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.disk",
-                                          "vm.NAME.interface", "vm.NAME.install"});
+                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.console_log",
+                                          "vm.NAME.disk", "vm.NAME.interface", "vm.NAME.install"});
 }
 
 TEST_CASE("defaults in the schema are those of an empty table") {
