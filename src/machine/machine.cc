@@ -149,6 +149,8 @@ private:
     void end(MachineEnd how);
     void woken();
     void look_whether_still();
+    std::uint64_t malformed_requests() const;
+    void log_nonsense() const;
 
     Loop& loop_;
     const MachineSpec spec_;
@@ -439,8 +441,20 @@ void RealMachine::woken() {
     std::exchange(ended_, nullptr)(std::move(how));
 }
 
+// Once per boot, whatever the guest did.
+void RealMachine::log_nonsense() const {
+    auto accesses = bus_.counters();
+    auto malformed = malformed_requests();
+    if (malformed != 0 || accesses.unclaimed_reads != 0 || accesses.unclaimed_writes != 0)
+        log::info("machine",
+                  "{}: its guest made {} malformed requests, {} reads and {} writes where "
+                  "nothing is",
+                  spec_.name, malformed, accesses.unclaimed_reads, accesses.unclaimed_writes);
+}
+
 RealMachine::~RealMachine() {
     vcpus_.stop();
+    log_nonsense();
     console_.on_input({}, {});
 }
 
@@ -509,6 +523,14 @@ bool RealMachine::power_button_pending() const {
     return acpi_pm_->power_button_pending();
 }
 
+std::uint64_t RealMachine::malformed_requests() const {
+    std::scoped_lock guard(bus_.lock());
+    std::uint64_t sum = 0;
+    for (const auto* transport : transports_)
+        sum += transport->malformed_requests();
+    return sum;
+}
+
 MachineCounters RealMachine::counters() const {
     MachineCounters sum;
     for (std::size_t i = 0; i < vcpus_.count(); ++i) {
@@ -520,11 +542,7 @@ MachineCounters RealMachine::counters() const {
     }
     auto accesses = bus_.counters();
     sum.unclaimed_accesses = accesses.unclaimed_reads + accesses.unclaimed_writes;
-    {
-        std::scoped_lock guard(bus_.lock());
-        for (const auto* transport : transports_)
-            sum.malformed_requests += transport->malformed_requests();
-    }
+    sum.malformed_requests = malformed_requests();
     for (const auto& range : memory_.ranges())
         sum.resident_bytes += resident_bytes(range);
     return sum;

@@ -151,10 +151,8 @@ void PciTransport::write_queue_page(std::uint32_t page) {
     slot->addresses.available = slot->addresses.descriptors + 16 * size;
     auto end = slot->addresses.available + 6 + 2 * size;
     slot->addresses.used = (end + ring_alignment - 1) & ~(ring_alignment - 1);
-    if (!slot->queue.enable(slot->addresses))
-        log::debug("virtio", "{}: queue {} at page {:#x} is outside memory", name(), queue_select_,
-                   page);
-    else if (active_)
+    enable_queue(*slot);
+    if (slot->queue.enabled() && active_)
         activate();
 }
 

@@ -174,15 +174,20 @@ void PciTransport::write_common(std::uint64_t offset, std::uint64_t value, std::
         break;
     case queue_enable:
         // Too late once the driver runs; a queue that cannot be enabled reads back as zero.
-        if (slot && value == 1 && !(status_ & driver_ok) && !slot->queue.enabled() &&
-            !slot->queue.enable(slot->addresses))
-            log::debug("virtio", "{}: queue {} has rings outside memory or misaligned", name(),
-                       queue_select_);
+        if (slot && value == 1 && !(status_ & driver_ok) && !slot->queue.enabled())
+            enable_queue(*slot);
         break;
     default:
         write_queue_address(offset, static_cast<std::uint32_t>(value));
         break;
     }
+}
+
+// The guest can try this in a loop: the first time is logged, all are counted.
+void PciTransport::enable_queue(Slot& slot) {
+    if (!slot.queue.enable(slot.addresses) && refused_queues_++ == 0)
+        log::debug("virtio", "{}: queue {} has rings outside memory or misaligned", name(),
+                   queue_select_);
 }
 
 void PciTransport::write_queue_address(std::uint64_t offset, std::uint32_t value) {

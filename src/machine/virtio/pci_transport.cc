@@ -307,7 +307,7 @@ void PciTransport::interrupt(std::uint16_t vector) {
 }
 
 std::uint64_t PciTransport::malformed_requests() const {
-    auto total = device_->malformed_requests();
+    auto total = device_->malformed_requests() + refused_queues_;
     for (const auto& slot : slots_)
         total += slot->queue.malformed();
     return total;

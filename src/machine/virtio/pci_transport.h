@@ -57,7 +57,8 @@ public:
     // Doorbells wait until resume(). Loop thread, under the device lock.
     void pause();
     void resume();
-    // Bad chains and bad requests of this device, under the device lock.
+    // Bad chains and bad requests of this device, and queues that could not be enabled; under the
+    // device lock.
     std::uint64_t malformed_requests() const;
 
 private:
@@ -144,6 +145,7 @@ private:
     std::uint64_t read_common(std::uint64_t offset, std::size_t size) const;
     void write_common(std::uint64_t offset, std::uint64_t value, std::size_t size);
     void write_driver_features(std::uint32_t value);
+    void enable_queue(Slot& slot);
     void write_queue_address(std::uint64_t offset, std::uint32_t value);
     void write_status(std::uint8_t value);
     std::uint8_t visible_status() const;
@@ -178,6 +180,7 @@ private:
     std::uint8_t status_ = 0;
     std::uint8_t status_before_reset_ = 0;
     std::uint8_t isr_ = 0;
+    std::uint64_t refused_queues_ = 0;
 };
 
 } // namespace vmhost::machine::virtio

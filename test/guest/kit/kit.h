@@ -12,6 +12,10 @@ void guest(void);
 // As the file has it; empty without one.
 const char* command_line(void);
 
+// What stands before guest(): the serial line and the interrupt controllers as the kit needs
+// them. For guests that have spoilt them.
+void kit_setup(void);
+
 // Ends the machine with a code through the debug-exit port 0xf4 (QEMU: isa-debug-exit,
 // whose exit status is 2 * code + 1).
 _Noreturn void finish(uint8_t code);
@@ -70,6 +74,9 @@ static inline void wait_for_interrupt(void) {
 void irq_on(unsigned line, void (*handler)(void* context), void* context);
 // The same for a PCI line, which is level-triggered.
 void irq_on_level(unsigned line, void (*handler)(void* context), void* context);
+
+// Where the next exception goes on, once, instead of failing the guest; 0 = nowhere.
+extern volatile uint32_t exception_resume;
 
 // The 8254's channel 0 on line 0, 100 Hz from timer_start() on.
 enum { ticks_per_second = 100 };

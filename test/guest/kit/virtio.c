@@ -81,9 +81,17 @@ void virtio_reset(struct virtio* device) {
 }
 
 void virtio_open(struct virtio* device, unsigned type, uint32_t wanted) {
+    virtio_attach(device, pci_find(0x1af4, (uint16_t)(0x1040 + type), 0));
+    virtio_start(device, wanted);
+}
+
+void virtio_attach(struct virtio* device, unsigned slot) {
     memset(device, 0, sizeof *device);
-    device->slot = pci_find(0x1af4, (uint16_t)(0x1040 + type), 0);
+    device->slot = slot;
     find_capabilities(device);
+}
+
+void virtio_start(struct virtio* device, uint32_t wanted) {
     virtio_reset(device);
     add_status(device, acknowledge);
     add_status(device, driver);

@@ -45,6 +45,9 @@ struct queue {
 // Finds the first device of a type, resets it and negotiates: version 1 and those of
 // `wanted` that it has. The interrupt handler counts.
 void virtio_open(struct virtio* device, unsigned type, uint32_t wanted);
+// The same in two steps, for the function in a slot: find its registers; reset and negotiate.
+void virtio_attach(struct virtio* device, unsigned slot);
+void virtio_start(struct virtio* device, uint32_t wanted);
 void virtio_queue(struct virtio* device, struct queue* queue, uint16_t index);
 void virtio_go(struct virtio* device); // DRIVER_OK
 void virtio_reset(struct virtio* device);

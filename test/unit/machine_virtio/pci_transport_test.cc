@@ -1,7 +1,9 @@
 // The PCI transport as a guest sees it: capabilities, registers, status, doorbells, interrupts.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <array>
+#include <unistd.h>
 
 #include "guest.h"
 #include "machine/virtio/rng.h"
@@ -277,6 +279,30 @@ TEST_CASE("every register with every kind of queue_select and width") {
         g.set_status(0);
     }
     g.start();
+}
+
+// A guest that tried in a loop filled the log with a line for each.
+TEST_CASE("queues with rings outside memory are counted, and logged once") {
+    ProbeGuest g;
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    Fd reader(ends[0]), writer(ends[1]), terminal(::dup(STDERR_FILENO));
+    log::set_level("virtio", log::Level::debug);
+    ::dup2(writer.get(), STDERR_FILENO);
+    auto before = g.transport->malformed_requests();
+    g.set_status(1);
+    g.set_status(3);
+    for (int turn = 0; turn < 20; ++turn) {
+        g.set_address(32, 0xfffff000);
+        g.write<std::uint16_t>(28, 1);
+    }
+    ::dup2(terminal.get(), STDERR_FILENO);
+    log::set_level("virtio", log::Level::info);
+    CHECK(g.transport->malformed_requests() - before == 20);
+    std::array<char, 4096> text{};
+    auto count = ::read(reader.get(), text.data(), text.size());
+    REQUIRE(count > 0);
+    CHECK(std::count(text.begin(), text.end(), '\n') == 1);
 }
 
 TEST_CASE("queue sizes are validated") {
