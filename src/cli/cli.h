@@ -27,6 +27,11 @@ struct Command {
         unpause,
         console,
         wait,
+        cdrom,
+        create,
+        image_check,
+        image_info,
+        image_compress,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -39,10 +44,17 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;    // start -c
-    bool read_only = false; // console -r
+    bool attach = false;     // start -c
+    std::string boot_device; // start -B
+    std::string kernel;      // start -b
+    std::string iso;         // start -r; cdrom: the path, or "eject"
+    bool read_only = false;  // console -r
     bool keep_going = false;
     bool debug_exit = false;
+    // Of images.
+    std::string image, target, base, source, size;
+    bool repair = false;
+    int level = 3;
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
@@ -54,7 +66,10 @@ std::optional<config::Model> load_config(const Command& command);
 // vmhost config check and config show. Exit status.
 int run_config(const Command& command);
 
-// The verbs of vmctl. Exit status.
+// vmctl create, and vmhost image. Exit status.
+int run_image(const Command& command);
+
+// The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);
 
 } // namespace vmhost::cli

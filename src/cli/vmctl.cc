@@ -1,7 +1,10 @@
 // The verbs of vmctl(8): requests to the daemon, and what is printed of its
 // replies: messages to standard error, tables and JSON to standard output.
+#include <cerrno>
 #include <cstdio>
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -77,8 +80,58 @@ int console(control::Client& client, const std::string& vm, bool read_only) {
     return attach_console(std::move(*answer->fd), read_only);
 }
 
+// With our caller's rights; the daemon gets the descriptor and never the path.
+Result<Fd> open_for_daemon(const std::string& path) {
+    Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    struct stat about {};
+    if (!file || ::fstat(file.get(), &about) < 0)
+        return fail_errno(errno, "{}", printable(path));
+    if (!S_ISREG(about.st_mode))
+        return fail(ErrorKind::invalid, "{}: not a regular file", printable(path));
+    return file;
+}
+
+// A request with files: each name of "descriptors" with the path that it is opened from.
+Result<json> ask_with_files(control::Client& client, json request,
+                            const std::vector<std::pair<const char*, std::string>>& files) {
+    std::vector<Fd> fds;
+    auto names = json::array();
+    for (const auto& [name, path] : files) {
+        fds.push_back(TRY(open_for_daemon(path)));
+        names.push_back(name);
+    }
+    if (!fds.empty())
+        request["descriptors"] = std::move(names);
+    return json::parse(TRY(client.request(compact(request), {}, std::move(fds))).json, nullptr,
+                       false);
+}
+
+int cdrom(control::Client& client, const Command& command) {
+    std::vector<std::pair<const char*, std::string>> files;
+    if (command.iso != "eject")
+        files.emplace_back("cdrom", command.iso);
+    auto reply = ask_with_files(
+        client, {{"verb", "cdrom"}, {"vm", command.vm}, {"force", command.force}}, files);
+    if (!reply)
+        return complain(std::move(reply).error().in("cdrom command failed"));
+    std::fprintf(stderr, "vmctl: %s vm %u\n",
+                 files.empty() ? "ejected the CD-ROM of" : "changed the CD-ROM of",
+                 (*reply)["id"].get<unsigned>());
+    return 0;
+}
+
 int start(control::Client& client, const Command& command) {
-    auto reply = ask(client, {{"verb", "start"}, {"vm", command.vm}});
+    std::vector<std::pair<const char*, std::string>> files;
+    if (!command.kernel.empty())
+        files.emplace_back("kernel", command.kernel);
+    if (!command.iso.empty())
+        files.emplace_back("cdrom", command.iso);
+    auto reply = ask_with_files(client,
+                                {{"verb", "start"},
+                                 {"vm", command.vm},
+                                 {"boot_device", command.boot_device},
+                                 {"kernel_name", command.kernel}},
+                                files);
     if (!reply)
         return complain(std::move(reply).error().in("start vm command failed"));
     if (command.attach)
@@ -167,6 +220,8 @@ int run_vmctl(const Command& command) {
         return hold(*client, command, "unpause");
     case Command::Verb::wait:
         return wait(*client, command);
+    case Command::Verb::cdrom:
+        return cdrom(*client, command);
     case Command::Verb::console:
         return console(*client, command.vm, command.read_only);
     default:

@@ -68,6 +68,7 @@ void fill_switch(const Model& model, Switch& sw, const Findings& findings) {
 
 void fill_vm(Vm& vm, const Findings& findings) {
     vm.boot_place = findings.place_of(&vm.boot, vm.place);
+    vm.cdrom_place = findings.place_of(&vm.cdrom, vm.place);
     for (std::size_t i = 0; i < vm.disks.size(); ++i)
         if (vm.disks[i].serial.empty())
             vm.disks[i].serial = fmt::format("{}-{}", vm.name.substr(0, 17), i);

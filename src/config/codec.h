@@ -196,6 +196,26 @@ struct List {
     }
 };
 
+// One, or an array of them. None is written as nothing.
+template <class Codec, std::size_t max>
+struct OneOrMore : List<Codec, max> {
+    static std::string type() { return fmt::format("{0} or array of {0}", Codec::type()); }
+    template <class Value>
+    static void read(const Spot& spot, std::vector<Value>& out) {
+        if (spot.node.is_array())
+            return List<Codec, max>::read(spot, out);
+        out.resize(1);
+        Codec::read(spot, out.front());
+        spot.note(&out);
+    }
+    template <class Value>
+    static Json write(const std::vector<Value>& values) {
+        if (values.size() > 1)
+            return List<Codec, max>::write(values);
+        return values.empty() ? Json(nullptr) : Codec::write(values.front());
+    }
+};
+
 template <const Section& section>
 struct Table {
     static constexpr const Section* inner = &section;

@@ -26,7 +26,7 @@ enum class Accel : std::uint8_t { automatic, kvm, soft };
 enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
 enum class Cpu : std::uint8_t { host, baseline, v2, v3 }; // as machine::CpuKind
 enum class Restart : std::uint8_t { never, on_failure, always };
-enum class ImageFormat : std::uint8_t { automatic, raw, qcow2 };
+enum class ImageFormat : std::uint8_t { automatic, raw, qcow2, zst };
 
 // "user", "user:group", ":group" or a number, as written; resolved by host/.
 struct Owner {
@@ -96,7 +96,8 @@ struct Disk {
     ImageFormat format = ImageFormat::automatic;
     std::optional<std::uint64_t> size_bytes; // created sparse with this size when missing
     bool read_only = false;
-    std::string serial; // default: VM name and index, at most 20 bytes
+    std::string serial;            // default: VM name and index, at most 20 bytes
+    std::vector<std::string> base; // the files below it, nearest first, as written
     bool operator==(const Disk&) const = default;
 };
 
@@ -156,6 +157,8 @@ struct Vm {
     Restart restart = Restart::never;
     ConsoleLog console_log;
     std::vector<Disk> disks;
+    std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
+    Where cdrom_place;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;

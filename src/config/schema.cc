@@ -63,8 +63,10 @@ constexpr Word restart_words[] = {{"never", static_cast<int>(Restart::never)},
 constexpr Word boot_device_words[] = {{"disk", static_cast<int>(BootDevice::disk)},
                                       {"cdrom", static_cast<int>(BootDevice::cdrom)},
                                       {"net", static_cast<int>(BootDevice::net)}};
-constexpr Word format_words[] = {{"raw", static_cast<int>(ImageFormat::raw)},
-                                 {"qcow2", static_cast<int>(ImageFormat::qcow2)}};
+constexpr Word format_words[] = {{"auto", static_cast<int>(ImageFormat::automatic)},
+                                 {"raw", static_cast<int>(ImageFormat::raw)},
+                                 {"qcow2", static_cast<int>(ImageFormat::qcow2)},
+                                 {"zst", static_cast<int>(ImageFormat::zst)}};
 
 constexpr TextRule address_rule{"IPv4 address", "an IPv4 address such as \"10.9.8.1\"", nullptr};
 constexpr TextRule prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10.9.8.1/24\"", nullptr};
@@ -176,15 +178,16 @@ constexpr Section install_section = section<Install>("install", install_rows);
 
 // [vm.NAME]
 
+using Bases = OneOrMore<Text<path_rule>, limits::max_image_layers - 1>;
 constexpr Row disk_rows[] = {
     row<&Disk::path, Text<path_rule>>("path", "required", "the image"),
-    row<&Disk::format, Choice<format_words>>("format", "seen from the image or its name",
-                                             "format of the image"),
+    row<&Disk::format, Choice<format_words>>("format", "", "format of the image"),
     row<&Disk::size_bytes, Optional<DiskSize>>("size", "the image must exist",
                                                "size of the image when it has to be made"),
     row<&Disk::read_only, Flag>("read_only", "", "refuse writes of the guest"),
     row<&Disk::serial, Text<serial_rule>>("serial", "VM's name, cut to 17 bytes, and the index",
                                           "serial number that the guest sees"),
+    row<&Disk::base, Bases>("base", "none", "the files below a qcow2 image, nearest first"),
 };
 constexpr Section disk_section = section<Disk>("vm.NAME.disk", disk_rows);
 
@@ -278,6 +281,8 @@ constexpr Row vm_rows[] = {
     row<&Vm::console_log, ConsoleLogSetting>("console_log", "none",
                                              "what the guest says on its console, in a file"),
     row<&Vm::disks, Tables<disk_section, limits::max_disks>>("disk", "none", "disks, in order"),
+    row<&Vm::cdrom, Optional<Text<optional_path_rule>>>(
+        "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
     row<&Vm::install, Table<vm_install_section>>("install", "none",

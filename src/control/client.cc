@@ -55,22 +55,48 @@ Result<std::pair<std::vector<std::uint8_t>, std::vector<Fd>>> receive(int socket
     return std::pair{std::move(bytes), std::move(fds)};
 }
 
-} // namespace
-
-Result<Client::Answer> Client::request(const std::string& json,
-                                       const std::function<void(const std::string&)>& take) {
-    ipc::Frame request;
-    request.type = request_type;
-    request.payload.assign(json.begin(), json.end());
-    auto bytes = ipc::frame_bytes(request);
+Result<void> send_all(int socket, Bytes bytes, const std::vector<Fd>& fds) {
+    alignas(cmsghdr) char ancillary[CMSG_SPACE(sizeof(int) * max_request_fds)] = {};
+    if (fds.size() > max_request_fds)
+        return fail(ErrorKind::limit, "a request with {} descriptors", fds.size());
     for (std::size_t sent = 0; sent < bytes.size();) {
-        auto count = ::send(socket_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+        iovec vector{const_cast<std::uint8_t*>(bytes.data()) + sent, bytes.size() - sent};
+        msghdr message{};
+        message.msg_iov = &vector;
+        message.msg_iovlen = 1;
+        if (sent == 0 && !fds.empty()) { // with the first byte
+            message.msg_control = ancillary;
+            message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+            auto* header = CMSG_FIRSTHDR(&message);
+            header->cmsg_level = SOL_SOCKET;
+            header->cmsg_type = SCM_RIGHTS;
+            header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+            for (std::size_t i = 0; i < fds.size(); ++i) {
+                int number = fds[i].get();
+                std::memcpy(CMSG_DATA(header) + i * sizeof(int), &number, sizeof(int));
+            }
+        }
+        auto count = ::sendmsg(socket, &message, MSG_NOSIGNAL);
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
             return fail_errno(errno, "write to the daemon");
         sent += static_cast<std::size_t>(count);
     }
+    return {};
+}
+
+} // namespace
+
+Result<Client::Answer> Client::request(const std::string& json,
+                                       const std::function<void(const std::string&)>& take,
+                                       std::vector<Fd> fds) {
+    ipc::Frame request;
+    request.type = request_type;
+    request.payload.assign(json.begin(), json.end());
+    request.fds = std::move(fds); // frame_bytes counts them
+    auto bytes = ipc::frame_bytes(request);
+    TRY(send_all(socket_.get(), bytes, request.fds));
     for (;;) {
         while (!ready_.empty()) {
             auto frame = std::move(ready_.front());

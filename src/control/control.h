@@ -20,6 +20,9 @@
 
 namespace vmhost::control {
 
+// Descriptors with one request: a start has a kernel and a CD-ROM image.
+inline constexpr std::size_t max_request_fds = 2;
+
 struct Caller {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
@@ -34,7 +37,8 @@ class Server {
 public:
     using ClientId = std::uint64_t;
     struct Events {
-        std::function<void(ClientId, Caller, std::string json)> request;
+        // The descriptors are the client's: nothing is known of them.
+        std::function<void(ClientId, Caller, std::string json, std::vector<Fd> fds)> request;
         std::function<void(ClientId)> gone;
     };
     Server(Loop& loop, Fd listener, Events events);
@@ -76,6 +80,14 @@ struct VmRow {
     bool answer_served = false;
 };
 
+// What a start has for once, until the guest's first reset; the files stay with the VM.
+struct StartOnce {
+    std::string boot_device; // "disk", "cdrom", "net"; empty = as the VM is configured
+    std::optional<Fd> kernel;
+    std::string kernel_name;
+    std::optional<Fd> cdrom;
+};
+
 // What the verbs act on. VMs are named by name or number.
 class Operations {
 public:
@@ -85,7 +97,11 @@ public:
     virtual void count(std::function<void()> done) = 0;
     virtual Result<VmRow> find(std::string_view vm) = 0;
     virtual bool may_control(const Caller& caller, std::string_view vm) = 0;
-    virtual void start(std::string_view vm, std::function<void(Result<void>)> done) = 0;
+    virtual void start(std::string_view vm, StartOnce once,
+                       std::function<void(Result<void>)> done) = 0;
+    // Into the drive of a running VM, or out of it.
+    virtual void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
+                               std::function<void(Result<void>)> done) = 0;
     virtual Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) = 0;
     virtual void pause(std::string_view vm, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> unpause(std::string_view vm) = 0;
@@ -102,9 +118,10 @@ struct Reply {
 class Verbs {
 public:
     explicit Verbs(Operations& operations) : operations_(operations) {}
-    // The object outlives replies that come later. json is the client's, unchecked. reply is called
-    // once or more, the last time with last.
-    void handle(const Caller& caller, std::string_view json, std::function<void(Reply)> reply);
+    // The object outlives replies that come later. json and fds are the client's, unchecked. reply is
+    // called once or more, the last time with last.
+    void handle(const Caller& caller, std::string_view json, std::vector<Fd> fds,
+                std::function<void(Reply)> reply);
 
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
@@ -125,7 +142,8 @@ public:
         std::optional<Fd> fd;
     };
     Result<Answer> request(const std::string& json,
-                           const std::function<void(const std::string&)>& take = {});
+                           const std::function<void(const std::string&)>& take = {},
+                           std::vector<Fd> fds = {});
 
 private:
     explicit Client(Fd socket) : socket_(std::move(socket)) {}

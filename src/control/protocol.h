@@ -7,14 +7,18 @@
 // Every reply is an object with "ok"; a refusal has "kind" (base/error.h) and
 // "error", a text for people. One request at a time per connection.
 //
+// A request may carry descriptors of files that the client opened with its own rights;
+// "descriptors" names them in their order, each once: "kernel", "cdrom".
+//
 // | verb    | fields                    | replies                                   |
 // |---------|---------------------------|-------------------------------------------|
 // | status  | vm, counters (optional)   | vms: [ … ]                                |
-// | start   | vm                        | id                                        |
+// | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom" | id |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |
 // | unpause | vm                        | id                                        |
 // | wait    | vm                        | event terminated, id                      |
+// | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
 #pragma once
 

@@ -105,7 +105,7 @@ void Server::accept_clients() {
             loop_, std::move(socket),
             [this, id](ipc::Frame frame) { took_frame(id, std::move(frame)); },
             [this, id](std::optional<Error>) { drop(id); },
-            ipc::FrameLimits{limits::max_control_request_bytes, 0});
+            ipc::FrameLimits{limits::max_control_request_bytes, max_request_fds});
         auto peer = client->channel->peer();
         if (!peer)
             continue;
@@ -138,7 +138,7 @@ void Server::took_frame(ClientId id, ipc::Frame frame) {
         return;
     }
     client.busy = true;
-    events_.request(id, client.caller, std::string(as_text(frame.payload)));
+    events_.request(id, client.caller, std::string(as_text(frame.payload)), std::move(frame.fds));
 }
 
 void Server::drop(ClientId id) {

@@ -49,7 +49,19 @@ json row_of(const VmRow& row) {
 struct Request {
     std::string verb, vm;
     bool force = false, wait = false, read_only = false, counters = false;
+    std::string boot_device, kernel_name;
+    std::vector<std::string> descriptors;
 };
+
+Result<std::vector<std::string>> texts_of(const json& array) {
+    std::vector<std::string> texts;
+    for (const auto& value : array) {
+        if (!value.is_string())
+            return fail(ErrorKind::invalid, "the request's array is not one of texts");
+        texts.push_back(value);
+    }
+    return texts;
+}
 
 Result<Request> parse(std::string_view text) {
     auto object = json::parse(text, nullptr, false);
@@ -69,12 +81,45 @@ Result<Request> parse(std::string_view text) {
             request.counters = value;
         else if (key == "read_only" && value.is_boolean())
             request.read_only = value;
+        else if (key == "boot_device" && value.is_string())
+            request.boot_device = value;
+        else if (key == "kernel_name" && value.is_string())
+            request.kernel_name = value;
+        else if (key == "descriptors" && value.is_array())
+            request.descriptors = TRY(texts_of(value));
         else
             return fail(ErrorKind::invalid,
                         "the request's field \"{}\" is unknown or has a wrong type",
                         printable(key, 40));
     }
     return request;
+}
+
+// Takes the descriptor of that name out of those that came along.
+std::optional<Fd> take(Request& request, std::vector<Fd>& fds, std::string_view name) {
+    for (std::size_t i = 0; i < request.descriptors.size(); ++i)
+        if (request.descriptors[i] == name && fds[i])
+            return std::move(fds[i]);
+    return std::nullopt;
+}
+
+Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fds) {
+    const auto& names = request.descriptors;
+    if (names.size() != fds.size())
+        return fail(ErrorKind::invalid, "the request names {} descriptors and carries {}",
+                    names.size(), fds.size());
+    for (std::size_t i = 0; i < names.size(); ++i)
+        if ((names[i] != "cdrom" && (names[i] != "kernel" || request.verb != "start")) ||
+            (request.verb != "start" && request.verb != "cdrom") ||
+            std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
+                names.begin() + static_cast<std::ptrdiff_t>(i))
+            return fail(ErrorKind::invalid, "{} takes no descriptor \"{}\"",
+                        printable(request.verb, 40), printable(names[i], 40));
+    const auto& device = request.boot_device;
+    if (!device.empty() && device != "disk" && device != "cdrom" && device != "net")
+        return fail(ErrorKind::invalid, "boot device \"{}\" is none of disk, cdrom and net",
+                    printable(device, 40));
+    return {};
 }
 
 } // namespace
@@ -90,11 +135,16 @@ void Verbs::status(const std::string& vm, const std::function<void(Reply)>& repl
     reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
 }
 
-void Verbs::handle(const Caller& caller, std::string_view text, std::function<void(Reply)> reply) {
+void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> fds,
+                   std::function<void(Reply)> reply) {
     auto refuse = [reply](const Error& error) { reply({refusal(error), true, {}}); };
     auto request = parse(text);
     if (!request) {
         refuse(request.error());
+        return;
+    }
+    if (auto good = check_descriptors(*request, fds); !good) {
+        refuse(good.error());
         return;
     }
     if (request->verb == "status") {
@@ -104,8 +154,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::function<vo
             status(request->vm, reply);
         return;
     }
-    static constexpr std::string_view orders[] = {"start",   "stop", "pause",
-                                                  "unpause", "wait", "console"};
+    static constexpr std::string_view orders[] = {"start", "stop",    "pause", "unpause",
+                                                  "wait",  "console", "cdrom"};
     if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
@@ -133,7 +183,14 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::function<vo
             reply({text_of({{"ok", true}, {"id", id}}), true, {}});
     };
     if (request->verb == "start") {
-        operations_.start(row->name, done);
+        StartOnce once;
+        once.boot_device = request->boot_device;
+        once.kernel = take(*request, fds, "kernel");
+        once.kernel_name = printable(request->kernel_name);
+        once.cdrom = take(*request, fds, "cdrom");
+        operations_.start(row->name, std::move(once), done);
+    } else if (request->verb == "cdrom") {
+        operations_.change_medium(row->name, take(*request, fds, "cdrom"), request->force, done);
     } else if (request->verb == "pause") {
         operations_.pause(row->name, done);
     } else if (request->verb == "unpause") {

@@ -11,9 +11,10 @@ namespace vmhost::host {
 
 namespace {
 
-Fd open_without_links(const std::string& path, int flags) {
+Fd open_without_links(const std::string& path, int flags, mode_t mode = 0) {
     open_how how{};
     how.flags = static_cast<std::uint64_t>(flags);
+    how.mode = mode;
     how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
     return Fd(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
 }
@@ -39,6 +40,32 @@ Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const c
         return fail(ErrorKind::denied,
                     "{} {} must belong to the VM's owner or root and have no second name", what,
                     printable(path));
+    return file;
+}
+
+Result<void> check_file_of_caller(const Fd& file, const char* what) {
+    struct stat about {};
+    const int flags = ::fcntl(file.get(), F_GETFL);
+    if (flags < 0 || ::fstat(file.get(), &about) < 0)
+        return fail_errno(errno, "{}: the descriptor passed", what);
+    if (!S_ISREG(about.st_mode))
+        return fail(ErrorKind::invalid, "{}: not a regular file", what);
+    if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY)
+        return fail(ErrorKind::denied, "{}: not opened for reading", what);
+    return {};
+}
+
+Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what) {
+    constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+    constexpr mode_t mode = 0600;
+    Fd file =
+        owner == 0 ? Fd(::open(path.c_str(), flags, mode)) : open_without_links(path, flags, mode);
+    if (!file && errno == ELOOP && owner != 0)
+        return fail(ErrorKind::denied,
+                    "{} {}: a symbolic link is on the way, and the VM's owner is not root", what,
+                    printable(path));
+    if (!file)
+        return fail_errno(errno, "{} {}: create", what, printable(path));
     return file;
 }
 

@@ -2,15 +2,16 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <fstream>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "host/disks.h"
 #include "host/files.h"
 #include "ipc/messages.h"
+#include "machine/machine.h"
 
 namespace vmhost::host {
 
@@ -40,19 +41,6 @@ Result<Fd> open_kvm() {
     default:
         return fail_errno(errno, "open /dev/kvm");
     }
-}
-
-// A raw disk by mistake would let the guest write over the image's tables.
-Result<void> refuse_qcow2(const Fd& image, const config::Disk& disk) {
-    std::uint8_t magic[4] = {};
-    bool is_qcow2 =
-        ::pread(image.get(), magic, sizeof(magic), 0) == 4 && std::memcmp(magic, "QFI\xfb", 4) == 0;
-    if (disk.format == config::ImageFormat::qcow2 ||
-        (is_qcow2 && disk.format == config::ImageFormat::automatic))
-        return fail(ErrorKind::unsupported,
-                    "disk {} is a qcow2 image: only raw images can be attached yet",
-                    printable(disk.path));
-    return {};
 }
 
 } // namespace
@@ -87,10 +75,12 @@ Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Mo
       restart_timer_(*context.loop,
                      [this] {
                          automatic_ = true;
-                         launch([](Result<void> started) {
-                             if (!started)
-                                 log::error("host", "{}", started.error().message());
-                         });
+                         launch(
+                             [](Result<void> started) {
+                                 if (!started)
+                                     log::error("host", "{}", started.error().message());
+                             },
+                             {});
                      }),
       count_timer_(*context.loop, [this] { end_counting(); }) {}
 
@@ -108,25 +98,60 @@ Result<Fd> Guest::open_boot_file(const std::string& path, const char* what) {
     return open_file_of(owner_.uid, path_of(path), O_RDONLY, what);
 }
 
-Result<Fd> Guest::open_disk(const config::Disk& disk) {
-    auto path = path_of(disk.path);
-    const int mode = disk.read_only ? O_RDONLY : O_RDWR;
-    auto image = open_file_of(owner_.uid, path, mode, "disk");
-    if (!image && image.error().kind() == ErrorKind::not_found && disk.size_bytes &&
-        disk.format != config::ImageFormat::qcow2 && !path.ends_with(".qcow2")) {
-        TRY(disk::create_raw(path, *disk.size_bytes));
-        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(path),
+Result<ipc::VmDisk> Guest::open_disk(const config::Disk& disk) {
+    bool created = false;
+    auto opened = TRY(host::open_disk(disk, owner_.uid, context_.state_directory, created));
+    if (created)
+        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(opened.path),
                     format_size(*disk.size_bytes));
-        image = open_file_of(owner_.uid, path, mode, "disk");
-    }
-    if (!image)
-        return image;
-    TRY(refuse_qcow2(*image, disk));
-    TRY(disk::lock_image(*image, disk.read_only, path));
-    return image;
+    return opened;
 }
 
-Result<ipc::VmSetup> Guest::open_everything() {
+constexpr std::uint8_t from(config::BootDevice device) {
+    return static_cast<std::uint8_t>(device == config::BootDevice::disk ? machine::BootFrom::disk
+                                     : device == config::BootDevice::cdrom
+                                         ? machine::BootFrom::cdrom
+                                     : device == config::BootDevice::net ? machine::BootFrom::net
+                                                                         : machine::BootFrom::any);
+}
+
+// A drive when the file says so, or when there is a medium for this run.
+Result<void> Guest::open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given) {
+    if (!given && !vm_.cdrom)
+        return {};
+    auto& drive = setup.cdrom.emplace();
+    std::string path = "cdrom";
+    if (given) {
+        TRY(check_file_of_caller(*given, "cdrom"));
+        drive.medium = std::move(given);
+    } else if (!vm_.cdrom->empty()) {
+        path = path_of(*vm_.cdrom);
+        drive.medium = TRY(open_boot_file(*vm_.cdrom, "cdrom"));
+    }
+    if (drive.medium)
+        TRY(disk::lock_image(*drive.medium, true, path));
+    return {};
+}
+
+Result<void> Guest::boot_once(ipc::VmSetup& setup, StartOnce once) {
+    if (once.boot_device == config::BootDevice::cdrom && !setup.cdrom)
+        return fail(ErrorKind::invalid, "boot device cdrom: it has no CD-ROM drive");
+    auto device = once.boot_device;
+    if (device == config::BootDevice::automatic)
+        device = vm_.boot_device;
+    auto& boot = setup.once.emplace();
+    boot.boot_from = from(device);
+    if (once.kernel) {
+        TRY(check_file_of_caller(*once.kernel, "kernel"));
+        boot.image = std::move(once.kernel);
+        boot.image_name = once.kernel_name;
+    }
+    if (device == config::BootDevice::net && !vm_.interfaces.empty())
+        boot.boot_mac = vm_.interfaces[0].lladdr;
+    return {};
+}
+
+Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     auto blamed = [this](auto result, const Place& place) {
         if (!result)
             return decltype(result)(std::unexpected(blame(std::move(result).error(), place)));
@@ -156,15 +181,11 @@ Result<ipc::VmSetup> Guest::open_everything() {
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
     for (const auto& disk : vm_.disks)
-        setup.disks.push_back(
-            {TRY(blamed(open_disk(disk), disk.place)), disk.read_only, disk.serial});
-    if (vm_.boot_device == config::BootDevice::cdrom)
-        return std::unexpected(blame(
-            Error(ErrorKind::unsupported, "boot_device = \"cdrom\": there is no CD-ROM drive yet"),
-            vm_.place));
-    // SeaBIOS's path of the first disk; slots are as machine.cc hands them out.
-    if (vm_.boot_device == config::BootDevice::disk && !vm_.disks.empty())
-        setup.boot_order = fmt::format("/pci@i0cf8/*@{:x}\nHALT", 2 + vm_.interfaces.size()) + '\0';
+        setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
+    TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
+    setup.boot_from = from(vm_.boot_device);
+    if (once.anything())
+        TRY(blamed(boot_once(setup, std::move(once)), vm_.place));
     for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
         const auto& interface = vm_.interfaces[i];
         const auto* wanted = model_.find_switch(interface.switch_name);
@@ -179,6 +200,15 @@ Result<ipc::VmSetup> Guest::open_everything() {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
+    std::size_t files = 7 + setup.nics.size(); // KVM, two boot images, initrd, CD-ROM, console
+    for (const auto& disk : setup.disks)
+        files += 1 + disk.bases.size();
+    if (files > limits::max_frame_fds)
+        return std::unexpected(
+            blame(Error(ErrorKind::limit,
+                        fmt::format("{} files and interfaces: at most {} can be handed to a VM",
+                                    files, limits::max_frame_fds)),
+                  vm_.place));
     return setup;
 }
 
@@ -202,6 +232,16 @@ void Guest::took_frame(ipc::Frame&& frame) {
                 std::min(failed->kind, static_cast<std::uint8_t>(ErrorKind::internal)));
             note_ = printable(failed->text, 400);
             start_error_ = blame(Error(kind, note_), vm_.boot.empty() ? vm_.place : vm_.boot_place);
+        }
+        return;
+    case ipc::VmAnswer::type:
+        if (auto answer = ipc::decode<ipc::VmAnswer>(std::move(frame)); answer && !asked_.empty()) {
+            auto done = std::move(asked_.front());
+            asked_.pop_front();
+            auto kind = std::min(answer->kind, static_cast<std::uint8_t>(ErrorKind::internal));
+            done(answer->done ? Result<void>()
+                              : fail(static_cast<ErrorKind>(kind), "vm {}: {}", vm_.name,
+                                     printable(answer->text, 400)));
         }
         return;
     case ipc::VmPaused::type:
@@ -231,6 +271,26 @@ void Guest::took_frame(ipc::Frame&& frame) {
     default:
         log::warning("host", "vm {}: its process sent an unknown message {}", vm_.name, frame.type);
     }
+}
+
+// Answered by VmAnswer, or when the process ends.
+void Guest::ask_process(ipc::Frame request, Done done) {
+    if (!process_ || state_ == GuestState::starting || state_ == GuestState::stopping)
+        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    asked_.push_back(std::move(done));
+    process_->send_frame(std::move(request));
+}
+
+void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
+    if (medium) {
+        auto good = check_file_of_caller(*medium, "cdrom");
+        if (good)
+            good = disk::lock_image(*medium, true, "cdrom");
+        if (!good)
+            return done(
+                std::unexpected(std::move(good).error().in(fmt::format("vm {}", vm_.name))));
+    }
+    ask_process(ipc::encode(ipc::VmChangeMedium{std::move(medium), force}), std::move(done));
 }
 
 Result<Fd> Guest::attach_console(bool want_writer) {

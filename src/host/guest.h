@@ -8,6 +8,7 @@
 // Loop thread of the parent.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -39,6 +40,15 @@ struct GuestContext {
     bool debug_exit = false;
 };
 
+// What a start has for once, until the guest's first reset. The files are a client's.
+struct StartOnce {
+    config::BootDevice boot_device = config::BootDevice::automatic; // = as configured
+    std::optional<Fd> kernel;
+    std::string kernel_name;
+    std::optional<Fd> cdrom; // stays in the drive until the VM ends
+    bool anything() const { return kernel || boot_device != config::BootDevice::automatic; }
+};
+
 class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
@@ -49,7 +59,9 @@ public:
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
     // with the reason why it does not (nothing is left behind then).
-    void start(Done done);
+    void start(Done done, StartOnce once = {});
+    // Another medium (a client's file) into the CD-ROM drive of the running guest, or none.
+    void change_medium(std::optional<Fd> medium, bool force, Done done);
     // orderly asks the guest, and ends it when it does not end in time; busy (EALREADY) when it
     // has been asked already. force ends it now. ended is called when its process is gone.
     enum class Stop : std::uint8_t { orderly, force };
@@ -94,9 +106,12 @@ public:
     bool answer_served = false;
 
 private:
-    Result<ipc::VmSetup> open_everything();
-    Result<Fd> open_disk(const config::Disk& disk);
-    void launch(Done done);
+    Result<ipc::VmSetup> open_everything(StartOnce once);
+    Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
+    Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
+    void ask_process(ipc::Frame request, Done done);
+    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
+    void launch(Done done, StartOnce once);
     Result<void> open_console(ipc::VmSetup& setup);
     Result<void> make_cgroup();
     void keep_last_lines();
@@ -123,6 +138,7 @@ private:
     bool stop_requested_ = false;
     std::optional<Error> start_error_;
     std::vector<std::function<void()>> waiting_;
+    std::deque<Done> asked_; // of the process, in order
     std::vector<std::string> taps_;
     std::unique_ptr<RoleChild> process_;
     Timer kill_timer_; // for a process that does not end when told to

@@ -71,7 +71,7 @@ Result<void> Guest::make_cgroup() {
     return {};
 }
 
-void Guest::start(Done done) {
+void Guest::start(Done done, StartOnce once) {
     if (process_ || starting_) {
         done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
         return;
@@ -79,10 +79,10 @@ void Guest::start(Done done) {
     restart_timer_.stop();
     restarts_.begin_anew();
     automatic_ = false;
-    launch(std::move(done));
+    launch(std::move(done), std::move(once));
 }
 
-void Guest::launch(Done done) {
+void Guest::launch(Done done, StartOnce once) {
     state_ = GuestState::starting;
     starting_ = std::move(done);
     stop_requested_ = failed_ = told_end_ = false;
@@ -95,7 +95,7 @@ void Guest::launch(Done done) {
     counted_ = {};
     lease.reset();
     answer_served = false;
-    auto setup = open_everything();
+    auto setup = open_everything(std::move(once));
     if (!setup) {
         finish_start(std::unexpected(std::move(setup).error()));
         return;
@@ -219,6 +219,8 @@ void Guest::process_ended(const std::string& how) {
         done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
     if (before != GuestState::starting && !stop_requested_)
         restart_if_wanted(failed_);
+    for (auto& done : std::exchange(asked_, {}))
+        done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
     end_counting();
     for (auto& ended : std::exchange(waiting_, {}))
         ended();

@@ -37,13 +37,27 @@ struct Begin {
 
 // ---- parent → vm ----------------------------------------------------------
 
+// A file below a disk's image: opened, locked for reading.
+struct VmDiskBase {
+    Fd file;
+    std::string path;
+    std::optional<std::uint8_t> format; // disk::Format; none = as the file above says
+    template <class A>
+    void fields(A& a) {
+        a(file, path, format);
+    }
+};
+
 struct VmDisk {
     Fd image; // opened, locked
     bool read_only = false;
     std::string serial;
+    std::uint8_t format = 0; // disk::Format
+    std::string path;
+    std::vector<VmDiskBase> bases; // as configured, nearest first
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial);
+        a(image, read_only, serial, format, path, bases);
     }
 };
 
@@ -53,6 +67,26 @@ struct VmNic {
     template <class A>
     void fields(A& a) {
         a(tap, mac);
+    }
+};
+
+struct VmCdrom {
+    std::optional<Fd> medium; // opened, locked for reading; none = the drive is empty
+    template <class A>
+    void fields(A& a) {
+        a(medium);
+    }
+};
+
+// What differs until the guest's first reset.
+struct VmBootOnce {
+    std::optional<Fd> image; // instead of image, initrd and command line
+    std::string image_name;
+    std::optional<Mac> boot_mac;
+    std::uint8_t boot_from = 0;
+    template <class A>
+    void fields(A& a) {
+        a(image, image_name, boot_mac, boot_from);
     }
 };
 
@@ -68,17 +102,19 @@ struct VmSetup {
     std::optional<Fd> initrd;
     std::string command_line;
     std::optional<Mac> boot_mac;
-    std::string boot_order; // for firmware, as fw_cfg's "bootorder"
+    std::uint8_t boot_from = 0; // for firmware: machine::BootFrom
     std::uint32_t howto = 0;
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
     Fd console_ring;                // memory for the console's output, see ipc/shared_ring.h
     std::optional<Fd> console_bell; // eventfd to ring when there is some
+    std::optional<VmCdrom> cdrom;
+    std::optional<VmBootOnce> once;
     bool debug_exit = false;
     template <class A>
     void fields(A& a) {
-        a(name, memory_bytes, vcpus, cpu, console_ring, console_bell, kvm, image, image_name,
-          initrd, command_line, boot_mac, boot_order, howto, disks, nics, debug_exit);
+        a(name, memory_bytes, vcpus, cpu, console_ring, console_bell, kvm, image, image_name, initrd, command_line, boot_mac,
+          boot_from, howto, disks, nics, cdrom, once, debug_exit);
     }
 };
 
@@ -133,6 +169,17 @@ struct VmAttachConsole {
     }
 };
 
+// Another medium into the CD-ROM drive, or none; VmAnswer answers.
+struct VmChangeMedium {
+    static constexpr std::uint16_t type = 24;
+    std::optional<Fd> medium;
+    bool force = false; // although the guest has locked the tray
+    template <class A>
+    void fields(A& a) {
+        a(medium, force);
+    }
+};
+
 // ---- vm → parent ----------------------------------------------------------
 
 // The guest rebooted in place.
@@ -166,6 +213,18 @@ struct VmCounted {
     }
 };
 
+// To the requests that ask for one, in their order.
+struct VmAnswer {
+    static constexpr std::uint16_t type = 40;
+    bool done = true;
+    std::uint8_t kind = 0; // ErrorKind, and why it was not done
+    std::string text;
+    template <class A>
+    void fields(A& a) {
+        a(done, kind, text);
+    }
+};
+
 struct VmPaused {
     static constexpr std::uint16_t type = 34;
     template <class A>
@@ -191,9 +250,10 @@ struct ControlRequest {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
     std::string json;
+    std::vector<Fd> fds; // the client's, in the order in which the request names them
     template <class A>
     void fields(A& a) {
-        a(client, uid, gid, json);
+        a(client, uid, gid, json, fds);
     }
 };
 

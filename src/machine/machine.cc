@@ -28,6 +28,7 @@
 #include "machine/boot/boot.h"
 #include "machine/boot/disklabel.h"
 #include "machine/boot/firmware.h"
+#include "machine/boot_order.h"
 #include "machine/cpu/cpu.h"
 #include "machine/device/acpi_pm.h"
 #include "machine/device/cmos.h"
@@ -46,6 +47,7 @@
 #include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/rng.h"
+#include "machine/virtio/scsi.h"
 #include "machine/virtio/vmmci.h"
 
 namespace vmhost::machine {
@@ -134,15 +136,20 @@ public:
     MachineCounters counters() const override;
     StopRequest ask_to_stop(StopTimeouts timeouts) override;
     bool ask_to_sync_clock() override;
+    Result<void> change_medium(int fd, bool force) override;
+    bool tray_open() const override;
 
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
     Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<void> add_cdrom();
     Result<void> add_vmmci();
+    Result<void> add_network_boot();
     Result<CpuState> load();
     Result<void> make_vcpus(const CpuState& first);
     void connect_console();
+    unsigned last_slot() const { return static_cast<unsigned>(transports_.size()); }
     void log_firmware(Bytes text);
 
     void vcpu_over(unsigned index, Exit exit);
@@ -178,8 +185,10 @@ private:
     std::vector<std::unique_ptr<disk::Image>> images_;
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
+    virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
     std::unique_ptr<OrderlyStop> orderly_stop_;
+    std::vector<BootCandidate> bootable_;
     std::atomic<bool> shutting_down_{false}; // was asked to: a reset is its end
 
     VcpuThreads vcpus_{[this](unsigned index, Exit exit) { vcpu_over(index, std::move(exit)); }};
@@ -240,8 +249,18 @@ Result<void> RealMachine::make_isa_devices() {
     return {};
 }
 
-// Slots in vmd's order: host bridge, entropy, networks, disks, vmmci. OpenBSD numbers its devices
-// by it.
+// What the guest wrote is taken apart here, in the guest's own process.
+Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk, const std::string& name) {
+    std::vector<disk::ConfiguredLayer> layers;
+    layers.push_back(
+        {TRY(duplicate(disk.fd, name)), disk.format, disk.path.empty() ? name : disk.path});
+    for (const auto& base : disk.bases)
+        layers.push_back({TRY(duplicate(base.fd, name)), base.format, base.path});
+    return disk::Image::open_configured(std::move(layers), disk.read_only);
+}
+
+// Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, vmmci. OpenBSD numbers its
+// devices by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
     pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
@@ -252,16 +271,64 @@ Result<void> RealMachine::make_pci_devices() {
         auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
                                               nic.mac, loop_, bus_.lock()));
         TRY(add_function(std::move(device)));
+        bootable_.push_back({.kind = BootFrom::net, .slot = last_slot()});
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
-        auto file = TRY(duplicate(disk.fd, name));
-        images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
+        images_.push_back(TRY(open_image(disk, name)));
         TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
                                                          bus_.lock())));
+        bootable_.push_back({.kind = BootFrom::disk, .slot = last_slot()});
     }
+    if (spec_.cdrom)
+        TRY(add_cdrom());
     return add_vmmci();
+}
+
+Result<void> RealMachine::add_cdrom() {
+    auto made = std::make_unique<virtio::Scsi>(spec_.name + "-scsi", spec_.name + "-cd", loop_,
+                                               bus_.lock());
+    scsi_ = made.get();
+    TRY(add_function(std::move(made)));
+    bootable_.push_back({.kind = BootFrom::cdrom, .slot = last_slot()});
+    if (spec_.cdrom->fd >= 0)
+        TRY(change_medium(spec_.cdrom->fd, true));
+    std::scoped_lock guard(bus_.lock());
+    if (spec_.cdrom->tray_open)
+        scsi_->drive().open_tray();
+    return {};
+}
+
+Result<void> RealMachine::change_medium(int fd, bool force) {
+    if (scsi_ == nullptr)
+        return fail(ErrorKind::unsupported, "it has no CD-ROM drive");
+    std::unique_ptr<disk::Image> medium;
+    auto name = spec_.name + "-cdrom";
+    if (fd >= 0) {
+        auto file = TRY(duplicate(fd, name));
+        medium = TRY(disk::Image::open_raw(std::move(file), true, name));
+    }
+    return scsi_->change_medium(std::move(medium), force);
+}
+
+bool RealMachine::tray_open() const {
+    std::scoped_lock guard(bus_.lock());
+    return scsi_ != nullptr && scsi_->drive().tray_open();
+}
+
+// iPXE in the ROM of the interfaces that firmware may start from.
+Result<void> RealMachine::add_network_boot() {
+    for (const auto& candidate : bootable_) {
+        if (candidate.kind != BootFrom::net)
+            continue;
+        auto* function = pci_->at(candidate.slot);
+        std::uint8_t ids[4] = {};
+        function->read_config(0, ids);
+        function->add_rom(TRY(boot::virtio_net_rom(load_le<std::uint16_t>(ids),
+                                                   load_le<std::uint16_t>(Bytes(ids).subspan(2)))));
+    }
+    return {};
 }
 
 Result<void> RealMachine::add_vmmci() {
@@ -338,10 +405,12 @@ Result<CpuState> RealMachine::load() {
     std::vector<MemoryMapRow> rows;
     for (const auto& entry : boot::memory_map(memory_))
         rows.push_back({entry.start, entry.size, entry.type});
-    add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot.boot_order);
+    add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot_order(boot.from, bootable_));
     // Firmware places BARs and tables itself; a kernel that is entered directly finds them placed.
     if (loaded.kind == boot::ImageKind::firmware) {
         acpi::add_firmware_files(*fw_cfg_, spec_.vcpus);
+        if (boots_from_net(boot.from, bootable_))
+            TRY(add_network_boot());
     } else {
         TRY(acpi::install(memory_, spec_.vcpus));
         std::scoped_lock guard(bus_.lock());

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "disk/disk.h"
 #include "loop/loop.h"
 
 namespace vmhost::machine {
@@ -20,16 +21,34 @@ namespace vmhost::machine {
 class Console;
 enum class CpuKind : std::uint8_t; // cpu/cpu.h
 
+// All files are opened and locked by the parent; descriptors stay the caller's.
 struct DiskSpec {
-    int fd = -1; // raw image, opened and locked by the parent; stays the caller's
+    struct Base {
+        int fd = -1;
+        std::optional<disk::Format> format; // none = as the file above says
+        std::string path;
+    };
+    int fd = -1;
     bool read_only = false;
     std::string serial; // at most 20 bytes
+    disk::Format format = disk::Format::raw;
+    std::string path;        // bases are named relative to it; also for errors
+    std::vector<Base> bases; // the files below that the configuration names, nearest first
 };
 
 struct NicSpec {
     int tap_fd = -1; // opened with IFF_NO_PI | IFF_VNET_HDR, non-blocking; stays the caller's
     Mac mac;
 };
+
+// A CD-ROM drive.
+struct CdromSpec {
+    int fd = -1;            // the medium, opened by the parent, stays the caller's; -1 = none
+    bool tray_open = false; // the guest left it so
+};
+
+// What firmware starts from.
+enum class BootFrom : std::uint8_t { any, disk, cdrom, net };
 
 // How the guest starts. The image's format decides: ELF with a PVH note, Linux bzImage,
 // OpenBSD ELF (plain or gzip'd), else a firmware image.
@@ -38,9 +57,9 @@ struct BootSpec {
     std::string image_name; // for errors; empty = the VM's name
     int initrd_fd = -1;     // -1 = none
     std::string command_line;
-    std::optional<Mac> boot_mac; // BOOTMAC: the installer starts by itself
-    std::uint32_t howto = 0;     // OpenBSD RB_* flags, without the good-seed bit
-    std::string boot_order;      // fw_cfg "bootorder", empty = firmware's own order
+    std::optional<Mac> boot_mac;   // BOOTMAC: the installer starts by itself
+    std::uint32_t howto = 0;       // OpenBSD RB_* flags, without the good-seed bit
+    BootFrom from = BootFrom::any; // for firmware
 };
 
 struct MachineSpec {
@@ -52,6 +71,7 @@ struct MachineSpec {
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
+    std::optional<CdromSpec> cdrom;
     bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
 };
 
@@ -107,6 +127,13 @@ public:
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
+
+    // Puts another medium into the CD-ROM drive, or takes it out (-1); fd stays the caller's.
+    // unsupported when the machine has no drive, busy when the guest has locked the tray over a
+    // medium and force is not given: it is asked to let go then. Loop thread.
+    virtual Result<void> change_medium(int fd, bool force) = 0;
+    // How the guest left the tray of the drive.
+    virtual bool tray_open() const = 0;
 
     // Asks the guest to end by itself: through vmmci(4) when its driver listens, else by ACPI's
     // button; see orderly_stop.h. From then on a reset counts as power_off, and so does running

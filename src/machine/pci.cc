@@ -32,7 +32,7 @@ namespace {
 
 constexpr unsigned command_offset = 0x04;
 constexpr unsigned status_offset = 0x06;
-constexpr unsigned end_of_bars = 0x28;
+constexpr unsigned end_of_bars = 0x34; // with the expansion ROM
 constexpr std::uint16_t command_io = 1 << 0;
 constexpr std::uint16_t command_memory = 1 << 1;
 constexpr std::uint16_t command_master = 1 << 2;
@@ -41,6 +41,7 @@ constexpr std::uint16_t command_serr = 1 << 8;
 constexpr std::uint16_t command_no_interrupt = 1 << 10;
 constexpr std::uint8_t status_interrupt = 1 << 3;
 constexpr std::uint8_t status_capabilities = 1 << 4;
+constexpr std::uint32_t rom_enable = 1;
 constexpr std::uint8_t capability_msix = 0x11;
 constexpr std::uint16_t msix_enable = 1 << 15, msix_function_mask = 1 << 14;
 constexpr std::uint8_t reset_cpu = 1 << 2;
@@ -76,6 +77,23 @@ public:
         allow_writes(0x72, smram);
         config()[0x72] = 0x02; // the compatible SMRAM segment, closed
     }
+};
+
+// Reads only, as ROM does it.
+class ExpansionRom final : public Device {
+public:
+    ExpansionRom(std::string name, std::vector<std::uint8_t> content)
+        : name_(std::move(name)), content_(std::move(content)) {}
+    std::string_view name() const override { return name_; }
+    void read(std::uint64_t offset, MutableBytes data) override {
+        for (std::size_t i = 0; i < data.size(); i++)
+            data[i] = offset + i < content_.size() ? content_[offset + i] : 0xff;
+    }
+    void write(std::uint64_t, Bytes) override {}
+
+private:
+    std::string name_;
+    std::vector<std::uint8_t> content_;
 };
 
 } // namespace
@@ -136,6 +154,18 @@ void PciFunction::add_bar(unsigned index, Space space, std::uint32_t size, Devic
     bars_[index] = {.space = space, .size = size, .handler = &handler};
     config_[bar_offset(index)] = space == Space::port ? 1 : 0;
     store_le(MutableBytes(writable_).subspan(bar_offset(index)), ~(size - 1));
+}
+
+void PciFunction::add_rom(std::vector<std::uint8_t> content) {
+    constexpr std::size_t smallest = 2 * KiB, largest = 16 * MiB; // PCI 3.0, 6.2.5.2
+    if (content.empty() || content.size() > largest || rom_) {
+        log::error("pci", "{}: a ROM of {} bytes cannot be added", name_, content.size());
+        return;
+    }
+    auto size = static_cast<std::uint32_t>(std::bit_ceil(std::max(content.size(), smallest)));
+    rom_ = std::make_unique<ExpansionRom>(name_ + " rom", std::move(content));
+    bars_[rom_bar] = {.space = Space::memory, .size = size, .handler = rom_.get()};
+    store_le(MutableBytes(writable_).subspan(bar_offset(rom_bar)), ~(size - 1) | rom_enable);
 }
 
 unsigned PciFunction::add_capability(std::uint8_t id, Bytes body) {
@@ -222,7 +252,8 @@ std::optional<std::uint32_t> PciFunction::wanted_base(unsigned index) const {
         return std::nullopt;
     auto base = load_le<std::uint32_t>(Bytes(config_).subspan(bar_offset(index))) & ~(bar.size - 1);
     std::uint64_t limit = port ? 0x10000 : 0xffffffff;
-    if (base == 0 || !range_fits(base, bar.size, limit))
+    if (base == 0 || !range_fits(base, bar.size, limit) ||
+        (index == rom_bar && !(config_[bar_offset(rom_bar)] & rom_enable)))
         return std::nullopt;
     return base;
 }
@@ -241,7 +272,7 @@ void PciFunction::update_decoding() {
 // All that moved goes before anything comes: two BARs of one device may change places.
 bool PciFunction::release_bars() {
     bool changed = false;
-    for (unsigned i = 0; i < bar_count; i++) {
+    for (unsigned i = 0; i < bars_.size(); i++) {
         auto& bar = bars_[i];
         if ((bar.decoded || bar.refused) && wanted_base(i) != bar.base) {
             if (bar.decoded)
@@ -257,7 +288,7 @@ bool PciFunction::claim_bars() {
     bool changed = false;
     if (bus_ == nullptr)
         return changed;
-    for (unsigned i = 0; i < bar_count; i++) {
+    for (unsigned i = 0; i < bars_.size(); i++) {
         auto& bar = bars_[i];
         auto base = wanted_base(i);
         if (!base || bar.decoded)

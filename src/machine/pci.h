@@ -38,6 +38,9 @@ public:
     // the bus whenever the guest (or place_bars) has given the BAR an address and enabled
     // decoding in the command register.
     void add_bar(unsigned index, Space space, std::uint32_t size, Device& handler);
+    // Called while the machine is built: what firmware finds in the expansion ROM, padded with ones
+    // to a power of two.
+    void add_rom(std::vector<std::uint8_t> content);
     // Appends a capability; body begins after the two bytes id and next. Returns its offset, or 0
     // when the 256 bytes are full.
     unsigned add_capability(std::uint8_t id, Bytes body);
@@ -77,7 +80,11 @@ private:
         bool refused = false;   // wanted at base, but the bus has something there
         std::uint32_t base = 0; // where it is decoded or was refused
     };
-    unsigned bar_offset(unsigned index) const { return 0x10 + 4 * index; }
+    // Behind the BARs stands the one of the expansion ROM, which has a bit of its own to enable it.
+    static constexpr unsigned rom_bar = bar_count;
+    static unsigned bar_offset(unsigned index) {
+        return index == rom_bar ? 0x30 : 0x10 + 4 * index;
+    }
     // Where the guest wants the BAR decoded, if anywhere.
     std::optional<std::uint32_t> wanted_base(unsigned index) const;
     void update_decoding();
@@ -89,7 +96,8 @@ private:
     std::string name_;
     std::array<std::uint8_t, config_bytes> config_{};
     std::array<std::uint8_t, config_bytes> writable_{};
-    std::array<Bar, bar_count> bars_{};
+    std::array<Bar, bar_count + 1> bars_{};
+    std::unique_ptr<Device> rom_;
     unsigned next_capability_ = 0x40;
     unsigned last_capability_ = 0x34;
     std::unique_ptr<MsixTable> msix_;

@@ -16,9 +16,10 @@ int run_control(const std::string& uid, const std::string& gid) {
             loop, std::move(setup.listener),
             control::Server::Events{
                 .request =
-                    [&](std::uint64_t client, control::Caller caller, std::string json) {
-                        parent->send(
-                            ipc::ControlRequest{client, caller.uid, caller.gid, std::move(json)});
+                    [&](std::uint64_t client, control::Caller caller, std::string json,
+                        std::vector<Fd> fds) {
+                        parent->send(ipc::ControlRequest{client, caller.uid, caller.gid,
+                                                         std::move(json), std::move(fds)});
                     },
                 .gone =
                     [&](std::uint64_t client) { parent->send(ipc::ControlClientGone{client}); }});

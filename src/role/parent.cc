@@ -38,12 +38,27 @@ public:
         return caller.uid == 0 || caller.uid == ::geteuid() || caller.uid == owner.uid ||
                (owner.gid && host_.users().is_member(caller.uid, caller.gid, *owner.gid));
     }
-    void start(std::string_view vm, std::function<void(Result<void>)> done) override {
+    void start(std::string_view vm, control::StartOnce once,
+               std::function<void(Result<void>)> done) override {
         auto guest = host_.find(vm);
         if (!guest)
-            done(std::unexpected(std::move(guest).error()));
-        else
-            (*guest)->start(std::move(done));
+            return done(std::unexpected(std::move(guest).error()));
+        host::StartOnce wanted;
+        wanted.boot_device = once.boot_device == "disk"    ? config::BootDevice::disk
+                             : once.boot_device == "cdrom" ? config::BootDevice::cdrom
+                             : once.boot_device == "net"   ? config::BootDevice::net
+                                                           : config::BootDevice::automatic;
+        wanted.kernel = std::move(once.kernel);
+        wanted.kernel_name = std::move(once.kernel_name);
+        wanted.cdrom = std::move(once.cdrom);
+        (*guest)->start(std::move(done), std::move(wanted));
+    }
+    void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
+                       std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            return done(std::unexpected(std::move(guest).error()));
+        (*guest)->change_medium(std::move(medium), force, std::move(done));
     }
     Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) override {
         using Stop = host::Guest::Stop;
@@ -194,7 +209,7 @@ private:
             return;
         auto client = request->client;
         clients_.insert(client);
-        verbs_.handle({request->uid, request->gid}, request->json,
+        verbs_.handle({request->uid, request->gid}, request->json, std::move(request->fds),
                       [this, client, epoch = epoch_](control::Reply reply) {
                           if (epoch == epoch_ && clients_.contains(client))
                               control_->send(ipc::encode(ipc::ControlReply{

@@ -45,6 +45,22 @@ private:
         return {};
     }
 
+    void describe(const ipc::VmDisk& disk) {
+        auto& spec = spec_.disks.emplace_back();
+        spec.fd = disk.image.get();
+        spec.read_only = disk.read_only;
+        spec.serial = disk.serial;
+        spec.format = static_cast<disk::Format>(disk.format);
+        spec.path = disk.path;
+        for (const auto& base : disk.bases) {
+            auto& file = spec.bases.emplace_back();
+            file.fd = base.file.get();
+            file.path = base.path;
+            if (base.format)
+                file.format = static_cast<disk::Format>(*base.format);
+        }
+    }
+
     void describe() {
         spec_.name = setup_.name;
         spec_.memory_bytes = setup_.memory_bytes;
@@ -57,12 +73,49 @@ private:
         spec_.boot.command_line = setup_.command_line;
         spec_.boot.boot_mac = setup_.boot_mac;
         spec_.boot.howto = setup_.howto;
-        spec_.boot.boot_order = setup_.boot_order;
+        spec_.boot.from = static_cast<machine::BootFrom>(setup_.boot_from);
         for (const auto& disk : setup_.disks)
-            spec_.disks.push_back({disk.image.get(), disk.read_only, disk.serial});
+            describe(disk);
         for (const auto& nic : setup_.nics)
             spec_.nics.push_back({nic.tap.get(), nic.mac});
+        if (setup_.cdrom)
+            spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
+        if (setup_.once)
+            boot_once(*setup_.once);
+    }
+
+    // Another way to start, until the guest's first reset.
+    void boot_once(const ipc::VmBootOnce& once) {
+        afterwards_ = spec_.boot;
+        spec_.boot.from = static_cast<machine::BootFrom>(once.boot_from);
+        spec_.boot.boot_mac = once.boot_mac;
+        if (once.image) {
+            spec_.boot.image_fd = once.image->get();
+            spec_.boot.image_name = once.image_name;
+            spec_.boot.initrd_fd = -1;
+            spec_.boot.command_line.clear();
+        }
+    }
+
+    // The machine's own copy of the descriptor lives with the medium; ours is for the next reset.
+    Result<void> change_medium(ipc::VmChangeMedium change) {
+        if (!machine_)
+            return fail(ErrorKind::busy, "it reboots: try again");
+        TRY(machine_->change_medium(change.medium ? change.medium->get() : -1, change.force));
+        setup_.cdrom->medium = std::move(change.medium);
+        spec_.cdrom->fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1;
+        return {};
+    }
+
+    void answer(const Result<void>& result) {
+        ipc::VmAnswer message;
+        message.done = result.has_value();
+        if (!result) {
+            message.kind = static_cast<std::uint8_t>(result.error().kind());
+            message.text = result.error().text();
+        }
+        parent_->send(std::move(message));
     }
 
     Result<void> build() {
@@ -116,6 +169,8 @@ private:
     }
 
     void act_on_end() {
+        if (spec_.cdrom && machine_)
+            spec_.cdrom->tray_open = machine_->tray_open(); // a reboot does not close it
         machine_.reset();
         if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot() && !stopping_) {
             if (restarts_too_quickly()) {
@@ -134,7 +189,13 @@ private:
     }
 
     // A guest that was booted to install must not come back to the installer.
-    bool end_of_one_shot_boot() const { return setup_.boot_mac.has_value(); }
+    bool end_of_one_shot_boot() {
+        if (auto normal = std::exchange(afterwards_, std::nullopt)) {
+            spec_.boot = std::move(*normal);
+            return false; // what the file says comes now
+        }
+        return setup_.boot_mac.has_value();
+    }
 
     bool restarts_too_quickly() {
         bool quick = loop_.now_ms() - started_ms_ < limits::quick_restart_ms;
@@ -161,6 +222,8 @@ private:
             stop(TRY(ipc::decode<ipc::VmShutdown>(std::move(frame))));
         } else if (frame.type == ipc::VmCount::type) {
             count();
+        } else if (frame.type == ipc::VmChangeMedium::type) {
+            answer(change_medium(TRY(ipc::decode<ipc::VmChangeMedium>(std::move(frame)))));
         } else if (frame.type == ipc::VmPause::type) {
             pause();
         } else if (frame.type == ipc::VmUnpause::type) {
@@ -177,6 +240,7 @@ private:
     Loop loop_;
     ipc::VmSetup setup_;
     machine::MachineSpec spec_;
+    std::optional<machine::BootSpec> afterwards_; // what replaces a boot for once
     std::unique_ptr<machine::Console> console_;
     std::unique_ptr<machine::Machine> machine_;
     machine::MachineEnd end_;

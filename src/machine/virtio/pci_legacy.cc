@@ -100,8 +100,10 @@ std::uint32_t PciTransport::read_legacy_register(std::uint64_t offset) {
 
 void PciTransport::write_legacy(std::uint64_t offset, Bytes data) {
     auto header = msix_enabled() ? header_bytes_msix : header_bytes;
-    if (offset >= header || data.size() != width_of(offset))
-        return; // the configuration is read-only
+    if (offset >= header)
+        return device_->write_config(offset - header, data);
+    if (data.size() != width_of(offset))
+        return;
     std::uint8_t raw[4] = {};
     std::ranges::copy(data, raw);
     auto value = load_le<std::uint32_t>(Bytes(raw));

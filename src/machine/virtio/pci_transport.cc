@@ -25,6 +25,8 @@ std::uint16_t transitional_device(DeviceType type) {
         return 0x1000;
     case DeviceType::block:
         return 0x1001;
+    case DeviceType::scsi:
+        return 0x1004;
     case DeviceType::rng:
         break;
     }
@@ -45,6 +47,7 @@ PciFunction::Identity identity_of(DeviceType type, Interface interface) {
         identity.base_class = 0x02; // network, Ethernet
         break;
     case DeviceType::block:
+    case DeviceType::scsi:
         identity.base_class = 0x01; // mass storage, SCSI
         break;
     case DeviceType::rng:
@@ -194,6 +197,8 @@ void PciTransport::write_bar(std::uint64_t offset, Bytes data) {
         std::array<std::uint8_t, 8> value{};
         std::ranges::copy(data, value.begin());
         write_common(offset, load_le<std::uint64_t>(value), data.size());
+    } else if (offset >= device_offset && offset < notify_offset) {
+        device_->write_config(offset - device_offset, data);
     } else if (offset >= notify_offset) {
         auto index = (offset - notify_offset) / notify_multiplier;
         if (index >= slots_.size() || offset % notify_multiplier != 0 || data.size() != 2)

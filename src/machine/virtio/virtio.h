@@ -14,7 +14,7 @@
 
 namespace vmhost::machine::virtio {
 
-enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4 };
+enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4, scsi = 8 };
 
 // Features of the queues and the transport (section 6); PciTransport offers them for every device.
 inline constexpr std::uint64_t feature_any_layout = 1ULL << 27; // of legacy drivers
@@ -29,7 +29,12 @@ public:
     virtual DeviceType type() const = 0;
     virtual std::uint64_t features() const = 0; // of the device itself, not of the queues
     virtual std::vector<std::uint16_t> queue_sizes() const = 0; // each a power of two
-    virtual Bytes config() const = 0; // device-specific configuration, read-only for the guest
+    virtual Bytes config() const = 0; // device-specific configuration, as the guest reads it
+    // The driver writes to it, anywhere; most devices have nothing that it may write.
+    virtual void write_config(std::uint64_t offset, Bytes data) {
+        (void)offset;
+        (void)data;
+    }
 
     // The driver set DRIVER_OK: the enabled queues are the device's until reset(). A queue that
     // was not enabled is null. Each enabled queue is notified once right after. Without VERSION_1

@@ -1,6 +1,7 @@
 // A client's request, as the parent takes it apart: whatever it is, it is answered
 // exactly once with a last reply that is a JSON object.
 #include <cstdlib>
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
 
 #include "control/control.h"
@@ -20,10 +21,17 @@ public:
     bool may_control(const control::Caller& caller, std::string_view) override {
         return caller.uid == 0;
     }
-    void start(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
     void pause(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
     Result<void> unpause(std::string_view) override { return {}; }
     void count(std::function<void()> done) override { done(); }
+    void start(std::string_view, control::StartOnce,
+               std::function<void(Result<void>)> done) override {
+        done({});
+    }
+    void change_medium(std::string_view, std::optional<Fd>, bool,
+                       std::function<void(Result<void>)> done) override {
+        done({});
+    }
     Result<void> stop(std::string_view, bool, std::function<void()> ended) override {
         if (ended)
             ended_ = std::move(ended);
@@ -46,6 +54,14 @@ private:
     std::function<void()> ended_;
 };
 
+// As many descriptors as the first byte says: the request names them, or does not.
+std::vector<Fd> some_files(Bytes input) {
+    std::vector<Fd> fds;
+    for (unsigned i = 0; !input.empty() && i < (input[0] >> 1) % 3U; ++i)
+        fds.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    return fds;
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -54,7 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     int last = 0;
     Bytes input(data, size);
     auto uid = input.empty() ? 0u : input[0] & 1u;
-    verbs.handle({uid, uid}, as_text(input.subspan(input.empty() ? 0 : 1)),
+    verbs.handle({uid, uid}, as_text(input.subspan(input.empty() ? 0 : 1)), some_files(input),
                  [&](control::Reply reply) {
                      if (!nlohmann::json::parse(reply.json, nullptr, false).is_object())
                          std::abort();

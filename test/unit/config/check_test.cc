@@ -96,6 +96,18 @@ TEST_CASE("an image has one writer") {
     CHECK_FALSE(bad("[vm.a]\ndisk = [{ path = \"x.img\", read_only = true }, { path = "
                     "\"/var/lib/vmhost/./y/../x.img\" }]")
                     .empty());
+    // A base is read by many and written by none.
+    CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", base = \"b\" }, { path = \"y\", base = \"b\" }]\n"
+              "[vm.b]\ndisk = [{ path = \"b\", read_only = true }]")
+              .empty());
+    CHECK(
+        bad("[vm.a]\ndisk = [{ path = \"x\", base = \"b\" }]\n[vm.b]\ndisk = [{ path = "
+            "\"/var/lib/vmhost/b\" }]") ==
+        "t.toml:4:18: vm.b.disk[0].path: \"/var/lib/vmhost/b\" is the base of vm.a.disk[0].base at "
+        "line 2 too, and only read-only disks can be shared");
+    CHECK_FALSE(bad("[vm.a]\ndisk = [{ path = \"x\", base = [\"y\", \"x\"] }]").empty());
+    CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", format = \"raw\", base = \"b\" }]") ==
+          "t.toml:2:46: vm.a.disk[0].base: only a qcow2 image can have a base");
     CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", read_only = true }]\n[vm.b]\ndisk = [{ path = "
               "\"x\", read_only = true }]")
               .empty());
@@ -140,4 +152,13 @@ TEST_CASE("limits of counts") {
           "many");
     CHECK(bad(repeat("", "[switch.s{}]\n", limits::max_switches, "")).empty());
     CHECK_FALSE(bad(repeat("", "[switch.s{}]\n", limits::max_switches + 1, "")).empty());
+}
+
+TEST_CASE("a boot from CD-ROM needs a drive, and what lies in it is written by nobody") {
+    CHECK(bad("[vm.a]\nboot_device = \"cdrom\"") ==
+          "t.toml:2:15: vm.a.boot_device: needs a drive: \"cdrom\" is missing in [vm.a] at line 1");
+    CHECK(bad("[vm.a]\nboot_device = \"cdrom\"\ncdrom = \"\"").empty());
+    CHECK(bad("[vm.a]\ncdrom = \"a.iso\"\n[vm.b]\ncdrom = \"a.iso\"").empty());
+    CHECK_THAT(bad("[vm.a]\ncdrom = \"a.iso\"\n[vm.b]\ndisk = [{ path = \"a.iso\" }]"),
+               Catch::Contains("only read-only disks can be shared"));
 }

@@ -56,6 +56,7 @@ command_line = "console=ttyS0"
 boot_flags = ["ask_name", "config"]
 boot_device = "net"
 disk = [{ path = "a.img", format = "raw", size = "10G", read_only = true, serial = "S1" }]
+cdrom = "install.iso"
 interface = [{ switch = "lan", lladdr = "02:00:00:00:00:01", ipv4 = "10.9.8.77" }]
 [vm.a.install]
 hostname = "puffy"
@@ -120,6 +121,7 @@ file = "/etc/a.conf"
     CHECK(vm.disks[0].size_bytes == 10 * GiB);
     CHECK(vm.disks[0].read_only);
     CHECK(vm.disks[0].serial == "S1");
+    CHECK(vm.cdrom == "install.iso");
     REQUIRE(vm.interfaces.size() == 1);
     CHECK(vm.interfaces[0].switch_name == "lan");
     CHECK(vm.interfaces[0].lladdr.text() == "02:00:00:00:00:01");
@@ -148,7 +150,7 @@ domain = "example.org"
 ipv4 = "10.9.8.1/24"
 [switch.a-rather-long-name]
 [vm.with-a-name-that-is-long]
-disk = [{ path = "x" }, { path = "y" }]
+disk = [{ path = "x", base = "z" }, { path = "y", format = "auto", base = ["v", "w"] }]
 install = {}
 )");
     CHECK(model.switches[0].interface == "br-lan");
@@ -159,6 +161,8 @@ install = {}
     CHECK(model.switches[1].interface == "br-a-rather-lon");
     CHECK_FALSE(model.switches[1].dhcp.enabled);
     CHECK(model.vms[0].disks[1].serial == "with-a-name-that--1");
+    CHECK(model.vms[0].disks[0].base == std::vector<std::string>{"z"});
+    CHECK(model.vms[0].disks[1].base == std::vector<std::string>{"v", "w"});
     CHECK(model.vms[0].install->hostname == "with-a-name-that-is-long");
     CHECK(model.vms[0].install->password == std::string(13, '*'));
     CHECK(model.vms[0].install->root_password == std::string(13, '*'));
@@ -256,6 +260,8 @@ TEST_CASE("text values have rules") {
                       "[switch.a]\ndhcp = { lease_time = \"1500ms\" }",
                       "[switch.a]\ndhcp = { filename = \"a b\" }",
                       "[vm.a]\ndisk = [{ path = \"\" }]",
+                      "[vm.a]\ndisk = [{ path = \"x\", base = \"\" }]",
+                      "[vm.a]\ndisk = [{ path = \"x\", base = [\"y\", \"y\"] }]",
                       "[vm.a]\ndisk = [{ path = \"x\", size = \"1K\" }]",
                       "[vm.a]\ndisk = [{ path = \"x\", serial = \"more-than-twenty-bytes\" }]",
                       "[vm.a]\ncommand_line = \"a\\u0000b\"",

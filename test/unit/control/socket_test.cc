@@ -1,6 +1,7 @@
 // Server and Client over a real socket: the server on its loop in a thread.
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <sys/socket.h>
@@ -25,7 +26,8 @@ struct Directory {
     std::string socket() const { return path + "/sock"; }
 };
 
-// Answers "twice" with two replies, "fd" with a descriptor, all else with an echo of the caller.
+// Answers "twice" with two replies, "fd" with a descriptor, "back" with the last one of the request,
+// all else with an echo of the caller.
 class EchoServer {
 public:
     explicit EchoServer(Fd listener)
@@ -36,8 +38,8 @@ public:
         server_ = std::make_unique<control::Server>(
             loop_, std::move(listener),
             control::Server::Events{
-                .request = [this](auto client, auto caller,
-                                  auto text) { answer(client, caller, text); },
+                .request = [this](auto client, auto caller, auto text,
+                                  auto fds) { answer(client, caller, text, std::move(fds)); },
                 .gone = [this](auto) { ++gone; }});
         thread_ = std::jthread([this] { loop_.run(); });
     }
@@ -48,12 +50,15 @@ public:
     std::atomic<int> gone = 0;
 
 private:
-    void answer(std::uint64_t client, control::Caller caller, const std::string& text) {
+    void answer(std::uint64_t client, control::Caller caller, const std::string& text,
+                std::vector<Fd> fds) {
         if (text == "twice")
             server_->reply(client, R"({"ok":true,"part":1})", false, {});
         std::optional<Fd> fd;
         if (text == "fd")
             fd = std::move(socket_pair(SOCK_STREAM)->first);
+        if (text == "back" && !fds.empty())
+            fd = std::move(fds.back());
         if (text == "no")
             server_->reply(client, R"({"ok":false,"kind":"busy","error":"not now"})", true, {});
         else
@@ -79,6 +84,19 @@ TEST_CASE("requests, replies and descriptors cross the control socket") {
     CHECK(client.request("twice", [&](const std::string&) { ++parts; }));
     CHECK(parts == 1);
     CHECK(client.request("fd").value().fd.has_value());
+    auto file = [&](const char* content) {
+        std::ofstream(directory.path + "/" + content) << content;
+        return Fd(::open((directory.path + "/" + content).c_str(), O_RDONLY | O_CLOEXEC));
+    };
+    std::vector<Fd> two;
+    two.push_back(file("one"));
+    two.push_back(file("two"));
+    auto back = client.request("back", {}, std::move(two)).value();
+    REQUIRE(back.fd);
+    char read[4] = {};
+    CHECK(::pread(back.fd->get(), read, 3, 0) == 3);
+    CHECK(std::string(read) == "two");
+    CHECK_FALSE(client.request("back", {}, std::vector<Fd>(3)));
     auto refused = client.request("no");
     REQUIRE_FALSE(refused);
     CHECK(refused.error().kind() == ErrorKind::busy);

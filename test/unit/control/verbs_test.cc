@@ -31,8 +31,15 @@ public:
     bool may_control(const control::Caller& caller, std::string_view) override {
         return caller.uid == 0 || caller.uid == 1000;
     }
-    void start(std::string_view vm, std::function<void(Result<void>)> done) override {
+    void start(std::string_view vm, control::StartOnce once,
+               std::function<void(Result<void>)> done) override {
         calls.push_back("start " + std::string(vm));
+        started = std::move(once);
+        done(start_result);
+    }
+    void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
+                       std::function<void(Result<void>)> done) override {
+        calls.push_back(fmt::format("cdrom {} {} {}", vm, medium ? "file" : "eject", force));
         done(start_result);
     }
     Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) override {
@@ -71,6 +78,7 @@ public:
     std::vector<std::string> calls;
     std::function<void()> on_end;
     Result<void> start_result;
+    control::StartOnce started;
 };
 
 struct Asked {
@@ -78,8 +86,8 @@ struct Asked {
     control::Verbs verbs{machines};
     std::vector<control::Reply> replies;
 
-    json ask(const std::string& text, std::uint32_t uid = 0) {
-        verbs.handle({uid, uid}, text,
+    json ask(const std::string& text, std::uint32_t uid = 0, std::vector<Fd> fds = {}) {
+        verbs.handle({uid, uid}, text, std::move(fds),
                      [this](control::Reply reply) { replies.push_back(std::move(reply)); });
         return json::parse(replies.back().json);
     }
@@ -113,7 +121,7 @@ TEST_CASE("a broken request is refused, whatever it is") {
 
 TEST_CASE("only the owner and root give orders") {
     Asked asked;
-    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console"}) {
+    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console", "cdrom"}) {
         auto reply = asked.ask(fmt::format(R"({{"verb":"{}","vm":"a"}})", verb), 4711);
         CHECK(reply["kind"] == "denied");
     }
@@ -159,4 +167,51 @@ TEST_CASE("console hands out a socket") {
     CHECK(asked.ask(R"({"verb":"console","vm":"a","read_only":true})")["ok"] == true);
     CHECK(asked.replies.back().fd.has_value());
     CHECK(asked.machines.calls.back() == "console reader");
+}
+
+TEST_CASE("a start for once carries its device and its files") {
+    Asked asked;
+    auto files = [](std::size_t count) {
+        std::vector<Fd> fds;
+        for (std::size_t i = 0; i < count; ++i)
+            fds.push_back(std::move(socket_pair(SOCK_STREAM)->first));
+        return fds;
+    };
+    auto both = files(2);
+    int kernel = both[1].get(), cdrom = both[0].get();
+    auto reply = asked.ask(R"({"verb":"start","vm":"b","boot_device":"cdrom","kernel_name":"bsd.rd",
+                               "descriptors":["cdrom","kernel"]})",
+                           0, std::move(both));
+    CHECK(reply["ok"] == true);
+    const auto& once = asked.machines.started;
+    CHECK(once.boot_device == "cdrom");
+    CHECK(once.kernel_name == "bsd.rd");
+    REQUIRE(once.kernel);
+    CHECK(once.kernel->get() == kernel);
+    REQUIRE(once.cdrom);
+    CHECK(once.cdrom->get() == cdrom);
+    asked.ask(R"({"verb":"cdrom","vm":"a","force":true,"descriptors":["cdrom"]})", 0, files(1));
+    CHECK(asked.machines.calls.back() == "cdrom a file true");
+    asked.ask(R"({"verb":"cdrom","vm":"a"})");
+    CHECK(asked.machines.calls.back() == "cdrom a eject false");
+
+    auto calls = asked.machines.calls.size();
+    struct Bad {
+        const char* text;
+        std::size_t fds;
+    };
+    for (const auto& [text, count] : {
+             Bad{R"({"verb":"start","vm":"b"})", 1},
+             Bad{R"({"verb":"start","vm":"b","descriptors":["kernel"]})", 0},
+             Bad{R"({"verb":"start","vm":"b","descriptors":["kernel","kernel"]})", 2},
+             Bad{R"({"verb":"start","vm":"b","descriptors":["disk"]})", 1},
+             Bad{R"({"verb":"start","vm":"b","descriptors":[7]})", 1},
+             Bad{R"({"verb":"cdrom","vm":"b","descriptors":["kernel"]})", 1},
+             Bad{R"({"verb":"stop","vm":"b","descriptors":["cdrom"]})", 1},
+             Bad{R"({"verb":"start","vm":"b","boot_device":"floppy"})", 0},
+         }) {
+        INFO(text);
+        CHECK(asked.ask(text, 0, files(count))["kind"] == "invalid");
+    }
+    CHECK(asked.machines.calls.size() == calls);
 }

@@ -116,3 +116,31 @@ TEST_CASE("firmware is not loaded over RAM and not without low memory") {
     REQUIRE(full.add(4 * GiB - 64 * KiB, 128 * KiB, true));
     CHECK_THAT(error_of(load(full, request(seabios()))), Contains("overlap"));
 }
+
+TEST_CASE("the network boot ROM says that it is for the device it is in") {
+    for (unsigned device : {0x1000U, 0x1041U}) {
+        auto rom = virtio_net_rom(0x1af4, static_cast<std::uint16_t>(device));
+        REQUIRE(rom);
+        Bytes bytes(*rom);
+        CHECK(load_le<std::uint16_t>(bytes) == 0xaa55);
+        auto size = bytes[2] * std::size_t{512};
+        REQUIRE(size <= bytes.size());
+        unsigned sum = 0;
+        for (auto byte : bytes.first(size))
+            sum += byte;
+        CHECK((sum & 0xff) == 0);
+        auto data = bytes.subspan(load_le<std::uint16_t>(bytes.subspan(0x18)));
+        CHECK(as_text(data.first(4)) == "PCIR");
+        CHECK(load_le<std::uint16_t>(data.subspan(4)) == 0x1af4);
+        CHECK(load_le<std::uint16_t>(data.subspan(6)) == device);
+    }
+    // Cut anywhere in its header, or not a ROM.
+    auto rom = *virtio_net_rom(0x1af4, 0x1000);
+    for (std::size_t size : {0, 1, 2, 3, 0x19, 0x1a, 0x20, 512})
+        CHECK(!rom_for(Bytes(rom).first(size), 1, 2));
+    rom[0x18] = 0xff;
+    rom[0x19] = 0xff;
+    CHECK(!rom_for(Bytes(rom).first(1024), 1, 2));
+    rom[0] = 0;
+    CHECK(!rom_for(rom, 1, 2));
+}

@@ -419,3 +419,42 @@ TEST_CASE("pci: every offset in every size, aligned or not, in every slot") {
     }
     abuse(board.host, 8);
 }
+
+TEST_CASE("pci: an expansion ROM is sized, enabled and read") {
+    constexpr unsigned rom = 0x30;
+    Board board;
+    auto card = std::make_unique<Card>("c");
+    card->add_rom({0x55, 0xaa, 0x07});
+    auto large = std::make_unique<Card>("d");
+    large->add_rom(std::vector<std::uint8_t>(75776, 0x5a));
+    REQUIRE(board.host.add(std::move(card)));
+    REQUIRE(board.host.add(std::move(large)));
+    CHECK(board.get(1, rom) == 0); // who has none
+    board.set(1, rom, ~0U);
+    CHECK(board.get(1, rom) == 0);
+
+    board.set(3, rom, ~0U);
+    CHECK(board.get(3, rom) == 0xfffff801);
+    board.set(4, rom, 0xfffff800);
+    CHECK(board.get(4, rom) == 0xfffe0000);
+    // Decoded only with both enable bits.
+    board.set(3, rom, 0xe0200000);
+    board.set<std::uint16_t>(3, command, memory_on);
+    CHECK(board.memory(0xe0200000) == 0xff);
+    board.set(3, rom, 0xe0200001);
+    CHECK(board.memory(0xe0200000) == 0x55);
+    CHECK(board.memory(0xe0200002) == 0x07);
+    CHECK(board.memory(0xe02007ff) == 0xff); // padding
+    std::uint8_t zero = 0;
+    board.bus.write(Space::memory, 0xe0200000, {&zero, 1});
+    CHECK(board.memory(0xe0200000) == 0x55);
+    // On top of another one it waits.
+    board.set(4, rom, 0xe0200001);
+    board.set<std::uint16_t>(4, command, memory_on);
+    CHECK(board.memory(0xe0200000) == 0x55);
+    CHECK(board.host.refused_placements() == 1);
+    board.set<std::uint16_t>(3, command, 0);
+    CHECK(board.memory(0xe0200000) == 0x5a);
+    board.host.place_bars(); // is for guests without firmware: they have no use for it
+    CHECK(board.get(3, rom) == 0xe0200001);
+}
