@@ -33,6 +33,11 @@ static_assert(offsetof(OneMsr, entry) == 8 && sizeof(kvm_msr_entry) == 16);
 inline constexpr unsigned long get_supported_cpuid = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, 8);
 inline constexpr unsigned long get_msrs = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x88, 8);
 inline constexpr unsigned long set_msrs = _IOC(_IOC_WRITE, KVMIO, 0x89, 8);
+// struct kvm_xsave has such a tail since Linux 5.17.
+inline constexpr std::size_t xsave_area_bytes = 4096;
+inline constexpr unsigned long get_xsave = _IOC(_IOC_READ, KVMIO, 0xa4, xsave_area_bytes);
+inline constexpr unsigned long set_xsave = _IOC(_IOC_WRITE, KVMIO, 0xa5, xsave_area_bytes);
+inline constexpr unsigned long get_xsave2 = _IOC(_IOC_READ, KVMIO, 0xcf, xsave_area_bytes);
 inline constexpr unsigned long set_cpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
 
 // What optional pieces this host's KVM has.

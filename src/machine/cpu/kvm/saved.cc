@@ -188,24 +188,24 @@ bool KvmVcpu::write_msr(std::uint32_t index, std::uint64_t value) const {
 // The area is as long as the largest set of components that this kernel may let a guest have; a
 // processor with AMX makes it longer than the structure of the first call.
 Result<void> KvmVcpu::save_xsave(SavedVcpu& saved) const {
-    saved.xsave.resize(std::max(xsave_bytes_, sizeof(kvm_xsave)));
-    auto request = xsave_bytes_ > sizeof(kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
+    saved.xsave.resize(std::max(xsave_bytes_, xsave_area_bytes));
+    auto request = xsave_bytes_ > xsave_area_bytes ? get_xsave2 : get_xsave;
     if (::ioctl(vcpu_.get(), request, saved.xsave.data()) < 0)
         return fail_errno(errno, "kvm: KVM_GET_XSAVE");
     // What no component fills is not worth keeping, and the length is the host's affair.
-    while (saved.xsave.size() > sizeof(kvm_xsave) && saved.xsave.back() == 0)
+    while (saved.xsave.size() > xsave_area_bytes && saved.xsave.back() == 0)
         saved.xsave.pop_back();
     return {};
 }
 
 Result<void> KvmVcpu::load_xsave(const SavedVcpu& saved) const {
     auto area = saved.xsave;
-    auto room = std::max(xsave_bytes_, sizeof(kvm_xsave));
+    auto room = std::max(xsave_bytes_, xsave_area_bytes);
     if (area.size() > room)
         return fail(ErrorKind::unsupported, "an xsave area of {} bytes, more than {}", area.size(),
                     room);
     area.resize(room);
-    if (::ioctl(vcpu_.get(), KVM_SET_XSAVE, area.data()) < 0)
+    if (::ioctl(vcpu_.get(), set_xsave, area.data()) < 0)
         return fail_errno(errno, "kvm: KVM_SET_XSAVE");
     return {};
 }
