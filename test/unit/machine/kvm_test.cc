@@ -16,7 +16,7 @@
 #include <thread>
 #include <unistd.h>
 
-#include "machine/cpu/cpu.h"
+#include "machine/cpu/saved.h"
 
 using namespace vmhost;
 using namespace vmhost::machine;
@@ -474,4 +474,60 @@ TEST_CASE("a virtual machine is created quickly", "[.][time]") {
     guest.expect_kicked(guest.run());
     auto ran = std::chrono::steady_clock::now();
     fmt::print("create {} us, first exit {} us\n", (created - start) / 1us, (ran - created) / 1us);
+}
+
+TEST_CASE("a saved vcpu goes on elsewhere, and is saved as the same bytes again") {
+    auto bytes_of = [](auto& part) {
+        StateArchive archive;
+        part.state(archive);
+        REQUIRE(archive.finish().has_value());
+        return archive.take();
+    };
+    const std::initializer_list<int> counts = {
+        0xb3, 0x00,                         // mov bl, 0
+        0xfe, 0xc3, 0x88, 0xd8, 0xe6, 0xf4, // inc bl; mov al, bl; out 0xf4, al
+        0xeb, 0xf8,                         // jmp to inc
+    };
+    Guest before(2);
+    before.port.on_write = [&] {
+        if (before.port.writes.size() == 50)
+            before.vcpus[0]->kick();
+    };
+    before.start_real(counts);
+    before.expect_kicked(before.run());
+    before.backend->interrupts()->set_level(5, true);
+    auto first = before.vcpus[0]->save(), second = before.vcpus[1]->save();
+    auto backend = before.backend->save();
+    REQUIRE(first.has_value());
+    REQUIRE(second.has_value());
+    REQUIRE(backend.has_value());
+    CHECK(first->activity == Activity::runs);
+    CHECK(second->activity == Activity::uninitialized);
+
+    Guest after(2);
+    after.load(code_at, counts);
+    after.backend->interrupts()->set_level(5, true); // devices first
+    REQUIRE(after.vcpus[0]->load(*first).has_value());
+    REQUIRE(after.vcpus[1]->load(*second).has_value());
+    REQUIRE(after.backend->load(*backend).has_value());
+    auto again = after.vcpus[0]->save();
+    REQUIRE(again.has_value());
+    CHECK(again->tsc >= first->tsc);
+    again->tsc = first->tsc;
+    CHECK(bytes_of(*again) == bytes_of(*first));
+    auto backend_again = after.backend->save();
+    REQUIRE(backend_again.has_value());
+    CHECK(backend_again->pvclock_ns >= backend->pvclock_ns);
+    backend_again->pvclock_ns = backend->pvclock_ns;
+    CHECK(bytes_of(*backend_again) == bytes_of(*backend));
+    after.expect_kicked(after.run());
+    REQUIRE(after.port.writes.size() == 1);
+    CHECK(after.port.writes[0].value == 51);
+
+    auto hostile = *first;
+    hostile.msrs.push_back({0xc0010015, 1}); // not of a machine's state
+    CHECK_FALSE(Guest(1).vcpus[0]->load(hostile).has_value());
+    hostile = *first;
+    hostile.xsave.resize(100'000);
+    CHECK_FALSE(Guest(1).vcpus[0]->load(hostile).has_value());
 }
