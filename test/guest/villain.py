@@ -16,7 +16,7 @@ ENDS = {
     "init": r"vcpu 0: kvm: .* at rip",
 }
 SURVIVES = ["registers", "descriptors", "chains", "indexes", "change", "pci", "msix", "ports",
-            "platform", "processor", "net", "block", "console"]
+            "platform", "processor", "net", "block", "scsi", "console"]
 # Those whose nonsense must show in the machine's count of it.
 COUNTED = {"descriptors", "chains", "indexes", "change", "net"}
 
@@ -39,8 +39,13 @@ def used_ticks(pid):
 
 
 def start(kit, host, topic, *options):
-    more = ('disk = [{ path = "a.img", size = "1M" }]\ninterface = [{ switch = "lan" }]\n'
-            f'vcpus = {2 if topic == "change" else 1}\n')
+    with open(host.path("cd.iso"), "wb") as medium:
+        medium.write(b"c" * (32 * 2048))
+    more = (f'vcpus = {2 if topic == "change" else 1}\n'
+            'disk = [{ path = "a.img", size = "1M" }]\n'
+            'interface = [{ switch = "lan" }]\n')
+    if topic == "scsi":
+        more += f'cdrom = "{host.path("cd.iso")}"\n'
     return host.run(kit.SWITCH + kit.vm(host, "a", f"villain-{topic}", more), *options)
 
 
