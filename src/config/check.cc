@@ -256,6 +256,10 @@ void check_vm(const Vm& vm, Findings& findings) {
                           fmt::format("vm.{}: vmctl(8) takes a name of digits only for a number: "
                                       "add a letter",
                                       printable(vm.name, 70)));
+    if (vm.memory_limit_bytes && *vm.memory_limit_bytes < vm.memory_bytes)
+        findings.complain(findings.place_of(&vm.memory_limit_bytes, vm.place), ErrorKind::invalid,
+                          fmt::format("{}: is less than the guest's memory, which it includes",
+                                      vm_path(vm, "memory_limit")));
     if (vm.boot_device == BootDevice::cdrom && !vm.cdrom && !findings.given(&vm.cdrom))
         findings.complain(findings.place_of(&vm.boot_device, vm.place), ErrorKind::invalid,
                           fmt::format("{}: needs a drive: \"cdrom\" is missing in [vm.{}] at {}",

@@ -15,8 +15,6 @@
 
 namespace vmhost::host {
 
-using namespace std::chrono_literals;
-
 namespace {
 
 // OpenBSD's RB_* flags (sys/reboot.h).
@@ -80,21 +78,30 @@ std::string_view name_of(GuestState state) {
 Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
              std::uint32_t id, OwnerIds owner)
     : context_(context), vm_(vm), model_(model), id_(id), owner_(owner),
-      kill_timer_(*context.loop, [this] {
-          log::warning("host", "vm {} did not end when told to: killing its process", vm_.name);
-          if (process_)
-              process_->kill();
-      }) {}
+      kill_timer_(*context.loop,
+                  [this] {
+                      log::warning("host", "vm {} did not end when told to: killing its process",
+                                   vm_.name);
+                      if (process_)
+                          process_->kill();
+                  }),
+      restart_timer_(*context.loop,
+                     [this] {
+                         automatic_ = true;
+                         launch(
+                             [](Result<void> started) {
+                                 if (!started)
+                                     log::error("host", "{}", started.error().message());
+                             },
+                             {});
+                     }),
+      count_timer_(*context.loop, [this] { end_counting(); }) {}
 
 Guest::~Guest() = default;
 
 Error Guest::blame(Error error, const Place& place) const {
     return std::move(error).in(fmt::format("vm {}", vm_.name)).at(place);
 }
-
-struct Guest::Opened {
-    ipc::VmSetup setup;
-};
 
 std::string Guest::path_of(const std::string& path) const {
     return path.starts_with('/') ? path : context_.state_directory + "/" + path;
@@ -157,14 +164,13 @@ Result<void> Guest::boot_once(ipc::VmSetup& setup, StartOnce once) {
     return {};
 }
 
-Result<Guest::Opened> Guest::open_everything(StartOnce once) {
+Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     auto blamed = [this](auto result, const Place& place) {
         if (!result)
             return decltype(result)(std::unexpected(blame(std::move(result).error(), place)));
         return result;
     };
-    Opened opened;
-    auto& setup = opened.setup;
+    ipc::VmSetup setup;
     setup.name = vm_.name;
     setup.memory_bytes = vm_.memory_bytes;
     setup.vcpus = vm_.vcpus;
@@ -172,6 +178,9 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
     setup.transitional = vm_.virtio == config::VirtioFlavour::transitional;
     setup.command_line = vm_.command_line;
     setup.howto = howto_of(vm_.boot_flags);
+    setup.cpu = static_cast<std::uint8_t>(vm_.cpu);
+    TRY(blamed(open_console(setup), vm_.place));
+    TRY(blamed(make_cgroup(), vm_.place));
 
     if (vm_.accel.value_or(context_.accel) == config::Accel::soft)
         return std::unexpected(
@@ -214,7 +223,7 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 4; // KVM, boot image, initrd and medium at most
+    std::size_t files = 7; // KVM, two boot images, initrd, CD-ROM, console
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)
@@ -225,51 +234,7 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
                         fmt::format("{} files and interfaces: at most {} can be handed to a VM",
                                     files, limits::max_frame_fds)),
                   vm_.place));
-    return opened;
-}
-
-void Guest::start(Done done, StartOnce once) {
-    if (process_ || starting_) {
-        done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
-        return;
-    }
-    state_ = GuestState::starting;
-    starting_ = std::move(done);
-    stop_requested_ = false;
-    start_error_.reset();
-    note_.clear();
-    lease.reset();
-    answer_served = false;
-    auto opened = open_everything(std::move(once));
-    if (!opened) {
-        finish_start(std::unexpected(std::move(opened).error()));
-        return;
-    }
-    auto process = RoleChild::start(
-        *context_.loop,
-        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = context_.user},
-        {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
-         .ended = [this](std::string how) { process_ended(how); }});
-    if (!process) {
-        finish_start(std::unexpected(blame(std::move(process).error(), vm_.place)));
-        return;
-    }
-    process_ = std::move(*process);
-    process_->send(std::move(opened->setup));
-}
-
-void Guest::finish_start(Result<void> result) {
-    if (!result) {
-        state_ = GuestState::stopped;
-        note_ = result.error().text();
-        remove_taps();
-    } else {
-        state_ = GuestState::running;
-        log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
-    }
-    auto done = std::exchange(starting_, nullptr);
-    if (done)
-        done(std::move(result));
+    return setup;
 }
 
 void Guest::remove_taps() {
@@ -305,49 +270,32 @@ void Guest::took_frame(ipc::Frame&& frame) {
         }
         return;
     case ipc::VmPaused::type:
-        if (auto done = std::exchange(pausing_, nullptr)) {
+        if (auto done = std::exchange(pausing_, nullptr)) { // and not asked to stop meanwhile
             state_ = GuestState::paused;
             log::notice("host", "vm {} paused", vm_.name);
             done({});
         }
         return;
     case ipc::VmReset::type:
+        ++reboots_;
         log::info("host", "vm {} rebooted", vm_.name);
+        return;
+    case ipc::VmCounted::type:
+        if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame)))
+            counted_ = *counted;
+        end_counting();
         return;
     case ipc::VmEnded::type:
         if (auto ended = ipc::decode<ipc::VmEnded>(std::move(frame))) {
             note_ = printable(ended->text, 400);
+            failed_ = ended->failed;
+            told_end_ = true;
             log::notice("host", "vm {} ended: {}", vm_.name, note_);
         }
         return;
     default:
         log::warning("host", "vm {}: its process sent an unknown message {}", vm_.name, frame.type);
     }
-}
-
-void Guest::process_ended(const std::string& how) {
-    kill_timer_.stop();
-    auto process = std::move(process_); // lives until this call returns
-    auto before = state_;
-    state_ = GuestState::stopped;
-    remove_taps();
-    if (before == GuestState::starting) {
-        auto error = start_error_ ? std::move(*start_error_)
-                                  : blame(Error(ErrorKind::internal, "its process ended: " + how),
-                                          vm_.place);
-        finish_start(std::unexpected(std::move(error)));
-    } else if (auto done = std::exchange(starting_, nullptr)) {
-        done(fail(ErrorKind::busy, "vm {} was stopped while it started", vm_.name));
-    } else if (note_.empty() && before != GuestState::stopping) {
-        note_ = "its process ended: " + how;
-        log::error("host", "vm {}: {}", vm_.name, note_);
-    }
-    for (auto& done : std::exchange(asked_, {}))
-        done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
-    if (auto done = std::exchange(pausing_, nullptr))
-        done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
-    for (auto& ended : std::exchange(waiting_, {}))
-        ended();
 }
 
 // Answered by VmAnswer, or when the process ends.
@@ -368,63 +316,6 @@ void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
                 std::unexpected(std::move(good).error().in(fmt::format("vm {}", vm_.name))));
     }
     ask_process(ipc::encode(ipc::VmChangeMedium{std::move(medium), force}), std::move(done));
-}
-
-void Guest::pause(Done done) {
-    if (pausing_ || state_ == GuestState::paused)
-        return done(fail(ErrorKind::busy, "vm {} is already paused", vm_.name));
-    if (state_ != GuestState::running)
-        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
-    pausing_ = std::move(done);
-    process_->send(ipc::VmPause{});
-}
-
-Result<void> Guest::unpause() {
-    if (state_ != GuestState::paused)
-        return fail(ErrorKind::invalid, "vm {} is not paused", vm_.name);
-    process_->send(ipc::VmUnpause{});
-    state_ = GuestState::running;
-    log::notice("host", "vm {} unpaused", vm_.name);
-    return {};
-}
-
-Result<void> Guest::stop(std::function<void()> ended) {
-    if (state_ == GuestState::waiting) {
-        state_ = GuestState::stopped;
-        if (ended)
-            ended();
-        return {};
-    }
-    if (!process_)
-        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
-    if (ended)
-        TRY(add_waiter(std::move(ended)));
-    if (state_ != GuestState::stopping) {
-        stop_requested_ = true;
-        if (state_ == GuestState::starting) {
-            process_->kill(); // busy with the image, and nothing of a guest runs yet
-            state_ = GuestState::stopping;
-            return {};
-        }
-        state_ = GuestState::stopping;
-        process_->send(ipc::VmTerminate{});
-        kill_timer_.start(5s);
-    }
-    return {};
-}
-
-Result<void> Guest::wait(std::function<void()> ended) {
-    if (!process_)
-        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
-    return add_waiter(std::move(ended));
-}
-
-Result<void> Guest::add_waiter(std::function<void()> ended) {
-    if (waiting_.size() >= limits::max_waiters)
-        return fail(ErrorKind::limit, "{} others wait for vm {} already", waiting_.size(),
-                    vm_.name);
-    waiting_.push_back(std::move(ended));
-    return {};
 }
 
 Result<Fd> Guest::attach_console(bool want_writer) {

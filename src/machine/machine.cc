@@ -40,6 +40,7 @@
 #include "machine/device/serial.h"
 #include "machine/layout.h"
 #include "machine/loop_clock.h"
+#include "machine/orderly_stop.h"
 #include "machine/pci.h"
 #include "machine/places.h"
 #include "machine/vcpu_threads.h"
@@ -134,7 +135,7 @@ public:
     bool press_power_button() override;
     bool power_button_pending() const override;
     MachineCounters counters() const override;
-    bool ask_to_shut_down() override;
+    StopRequest ask_to_stop(StopTimeouts timeouts) override;
     bool ask_to_sync_clock() override;
     Result<void> change_medium(int fd, bool force) override;
     bool tray_open() const override;
@@ -179,12 +180,15 @@ private:
     DebugExit debug_exit_;
     DebugConsole firmware_log_;
     std::string firmware_line_;
+    std::uint64_t firmware_second_ = 0; // of the guest clock, and the lines in it
+    unsigned firmware_lines_ = 0;
 
     std::vector<std::unique_ptr<disk::Image>> images_;
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
+    std::unique_ptr<OrderlyStop> orderly_stop_;
     std::vector<BootCandidate> bootable_;
     std::atomic<bool> shutting_down_{false}; // was asked to: a reset is its end
 
@@ -340,12 +344,18 @@ Result<void> RealMachine::add_network_boot() {
 Result<void> RealMachine::add_vmmci() {
     virtio::Vmmci::Hooks hooks;
     hooks.powers_off = [this] { end({.how = MachineEnd::How::power_off}); };
-    hooks.gave_up = [this](bool acked) {
-        end({.how = MachineEnd::How::power_off,
-             .text = acked ? "the guest did not come to its end" : "the guest did not answer"});
-    };
+    hooks.gave_up = [this](bool acked) { orderly_stop_->vmmci_gave_up(acked); };
     auto made = std::make_unique<virtio::Vmmci>(spec_.name + "-vmmci", *clock_, std::move(hooks));
     vmmci_ = made.get();
+    OrderlyStop::Guest guest;
+    // REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.
+    guest.ask_vmmci = [this] { return vmmci_->send(virtio::Vmmci::Command::reboot); };
+    guest.press_button = [this] { return acpi_pm_->press_power_button(); };
+    guest.button_pending = [this] { return acpi_pm_->power_button_pending(); };
+    guest.give_up = [this](std::string why) {
+        end({.how = MachineEnd::How::power_off, .text = std::move(why)});
+    };
+    orderly_stop_ = std::make_unique<OrderlyStop>(*clock_, std::move(guest));
     auto slot = TRY(pci_->add(std::move(made)));
     vmmci_->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     return {};
@@ -423,8 +433,9 @@ Result<CpuState> RealMachine::load() {
 }
 
 Result<void> RealMachine::make_vcpus(const CpuState& first) {
+    TRY(check_cpu_kind(backend_->capabilities(), spec_.cpu));
     for (unsigned i = 0; i < spec_.vcpus; ++i) {
-        auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus);
+        auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus, spec_.cpu);
         vcpus_.add(TRY(backend_->create_vcpu(i, model, bus_)));
     }
     return vcpus_.vcpu(0).set_state(first);
@@ -447,12 +458,22 @@ void RealMachine::connect_console() {
 }
 
 void RealMachine::log_firmware(Bytes text) {
+    // SeaBIOS says some 300 lines in all; the port is there for any guest to write to.
     constexpr std::size_t longest_line = 256;
+    constexpr unsigned most_lines_per_s = 500;
     for (std::uint8_t byte : text) {
         if (byte != '\n')
             firmware_line_ += static_cast<char>(byte);
         if (byte == '\n' || firmware_line_.size() == longest_line) {
-            log::debug("firmware", "{}: {}", spec_.name, printable(firmware_line_));
+            if (auto second = clock_->now_ns() / 1'000'000'000; second != firmware_second_) {
+                firmware_second_ = second;
+                firmware_lines_ = 0;
+            }
+            if (++firmware_lines_ < most_lines_per_s)
+                log::debug("firmware", "{}: {}", spec_.name, printable(firmware_line_));
+            else if (firmware_lines_ == most_lines_per_s)
+                log::debug("firmware", "{}: more lines than {} in a second: they are dropped",
+                           spec_.name, most_lines_per_s);
             firmware_line_.clear();
         }
     }
@@ -562,13 +583,11 @@ void RealMachine::unpause() {
     ask_to_sync_clock();
 }
 
-// REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.
-bool RealMachine::ask_to_shut_down() {
+StopRequest RealMachine::ask_to_stop(StopTimeouts timeouts) {
     std::scoped_lock guard(bus_.lock());
-    if (!vmmci_->send(virtio::Vmmci::Command::reboot))
-        return false;
+    vmmci_->set_timeouts(timeouts.answer_ns, timeouts.finish_ns);
     shutting_down_ = true;
-    return true;
+    return orderly_stop_->begin(timeouts);
 }
 
 bool RealMachine::ask_to_sync_clock() {
@@ -596,6 +615,13 @@ std::uint64_t RealMachine::malformed_requests() const {
 
 MachineCounters RealMachine::counters() const {
     MachineCounters sum;
+    for (std::size_t i = 0; i < vcpus_.count(); ++i) {
+        auto exits = vcpus_.vcpu(i).exits();
+        sum.port_exits += exits.ports;
+        sum.memory_exits += exits.memory;
+        sum.other_exits += exits.kicks + exits.others;
+        sum.unknown_msrs += exits.unknown_msrs;
+    }
     auto accesses = bus_.counters();
     sum.unclaimed_accesses = accesses.unclaimed_reads + accesses.unclaimed_writes;
     sum.malformed_requests = malformed_requests();

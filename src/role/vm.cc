@@ -1,8 +1,8 @@
 // The vm role: one guest. The process holds the guest's memory, its devices, its
 // console, and the descriptors the parent opened for it; it opens nothing itself.
 //
-// A guest that reboots gets a new machine in the same process: tap, disks, locks
-// and attached consoles stay.
+// A guest that was asked to end and reboots has ended. Any other that reboots gets a new machine in
+// the same process: tap, disks, locks and attached consoles stay.
 #include "machine/machine.h"
 #include "role/child.h"
 
@@ -13,7 +13,7 @@ namespace {
 std::string in_words(const machine::MachineEnd& end) {
     switch (end.how) {
     case machine::MachineEnd::How::reset:
-        return "the guest rebooted out of a boot for once";
+        return "the guest rebooted, which was to be its end";
     case machine::MachineEnd::How::power_off:
         return "the guest powered itself off";
     case machine::MachineEnd::How::debug_exit:
@@ -40,7 +40,9 @@ public:
 private:
     Result<void> set_up(ipc::VmSetup setup) {
         setup_ = std::move(setup);
-        console_ = machine::Console::create(loop_);
+        console_ = TRY(
+            machine::Console::create(loop_, setup_.console_ring,
+                                     setup_.console_bell ? std::move(*setup_.console_bell) : Fd()));
         describe();
         TRY(build());
         parent_->send(ipc::Ready{});
@@ -77,6 +79,7 @@ private:
         spec_.name = setup_.name;
         spec_.memory_bytes = setup_.memory_bytes;
         spec_.vcpus = setup_.vcpus;
+        spec_.cpu = static_cast<machine::CpuKind>(setup_.cpu);
         spec_.kvm_fd = setup_.kvm.get();
         spec_.boot.image_fd = setup_.image ? setup_.image->get() : -1;
         spec_.boot.image_name = setup_.image_name;
@@ -151,6 +154,29 @@ private:
             machine_->unpause();
     }
 
+    // Without a machine it is about to be reset: that is its end then.
+    void stop(const ipc::VmShutdown& order) {
+        stopping_ = true;
+        unpause();
+        if (!machine_)
+            return;
+        constexpr std::uint64_t ns_per_ms = 1'000'000, most_ms = limits::max_duration_ms;
+        auto request = machine_->ask_to_stop({std::min(order.answer_ms, most_ms) * ns_per_ms,
+                                              std::min(order.finish_ms, most_ms) * ns_per_ms});
+        if (request != machine::StopRequest::nobody)
+            log::info("vm", "the guest is asked to end, by {}",
+                      request == machine::StopRequest::vmmci ? "vmmci" : "its power button");
+    }
+
+    void count() {
+        if (!machine_)
+            return parent_->send(ipc::VmCounted{});
+        auto sum = machine_->counters();
+        parent_->send(ipc::VmCounted{sum.port_exits, sum.memory_exits, sum.other_exits,
+                                     sum.unknown_msrs, sum.unclaimed_accesses,
+                                     sum.malformed_requests});
+    }
+
     // Called by the machine itself, which must not be destroyed inside: act in a turn of its own.
     void ended(machine::MachineEnd end) {
         end_ = std::move(end);
@@ -161,7 +187,7 @@ private:
         if (spec_.cdrom && machine_)
             spec_.cdrom->tray_open = machine_->tray_open(); // a reboot does not close it
         machine_.reset();
-        if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot()) {
+        if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot() && !stopping_) {
             if (restarts_too_quickly()) {
                 finish(machine::MachineEnd::How::failed,
                        "it rebooted too quickly, " + std::to_string(limits::max_quick_restarts) +
@@ -193,8 +219,11 @@ private:
     }
 
     void finish(machine::MachineEnd::How how, std::string text) {
-        parent_->send(ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, std::move(text)});
-        parent_->finish();
+        using How = machine::MachineEnd::How;
+        bool failed = how == How::failed || (how == How::debug_exit && end_.code != 0);
+        parent_->send(
+            ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, failed, std::move(text)});
+        console_->close([this] { parent_->finish(); });
     }
 
     Result<void> took_message(ipc::Frame frame) {
@@ -204,6 +233,10 @@ private:
             machine_.reset();
             after_end_.stop();
             finish(machine::MachineEnd::How::power_off, "terminated");
+        } else if (frame.type == ipc::VmShutdown::type) {
+            stop(TRY(ipc::decode<ipc::VmShutdown>(std::move(frame))));
+        } else if (frame.type == ipc::VmCount::type) {
+            count();
         } else if (frame.type == ipc::VmChangeMedium::type) {
             answer(change_medium(TRY(ipc::decode<ipc::VmChangeMedium>(std::move(frame)))));
         } else if (frame.type == ipc::VmPause::type) {
@@ -228,6 +261,7 @@ private:
     machine::MachineEnd end_;
     Timer after_end_{loop_, [this] { act_on_end(); }};
     bool paused_ = false;
+    bool stopping_ = false; // was asked to end
     std::uint64_t started_ms_ = 0;
     unsigned quick_restarts_ = 0;
     std::unique_ptr<Parent> parent_;

@@ -67,8 +67,8 @@ TEST_CASE("every key has a type, a default and help") {
         tables.insert(key.table);
     }
     CHECK(tables == std::set<std::string>{"host", "host.start", "control", "install", "switch.NAME",
-                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.disk",
-                                          "vm.NAME.disk.limit", "vm.NAME.interface",
+                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.console_log",
+                                          "vm.NAME.disk", "vm.NAME.disk.limit", "vm.NAME.interface",
                                           "vm.NAME.interface.limit", "vm.NAME.install"});
 }
 

@@ -411,3 +411,42 @@ TEST_CASE("rate limits and the flavour of virtio") {
     }
     CHECK_FALSE(bad("[vm.a]\nvirtio = \"legacy\"").empty());
 }
+
+TEST_CASE("a console log is a boolean, a path or a table") {
+    auto log_of = [](const std::string& value) {
+        return good("[vm.a]\nconsole_log = " + value).vms[0].console_log;
+    };
+    CHECK_FALSE(good("[vm.a]").vms[0].console_log.enabled);
+    CHECK_FALSE(log_of("false").enabled);
+    CHECK(log_of("true").enabled);
+    CHECK(log_of("true").path.empty());
+    CHECK(log_of("\"/var/log/a\"").path == "/var/log/a");
+    CHECK(log_of("\"/var/log/a\"").enabled);
+    auto table = log_of("{ size = \"2M\", count = 7, bytes_per_s = 4096 }");
+    CHECK(table.enabled);
+    CHECK(table.size_bytes == 2 * MiB);
+    CHECK(table.count == 7);
+    CHECK(table.bytes_per_s == 4096);
+    CHECK_FALSE(log_of("{ enable = false }").enabled);
+    CHECK(bad("[vm.a]\nconsole_log = 3") ==
+          "t.toml:2:15: vm.a.console_log: expected true, false, a path or a table, got an integer");
+}
+
+TEST_CASE("what the life of a VM is set by") {
+    auto vm = good("[host]\nstop_timeout = \"5s\"\n[vm.a]\ncpu = \"x86-64-v3\"\ncpu_weight = 50\n"
+                   "cpu_limit = 250\nmemory_limit = \"1G\"\nrestart = \"on-failure\"\n"
+                   "stop_answer_timeout = \"1s\"\nstop_timeout = \"30s\"\n")
+                  .vms[0];
+    CHECK(vm.cpu == Cpu::v3);
+    CHECK(vm.cpu_weight == 50U);
+    CHECK(vm.cpu_limit_pct == 250U);
+    CHECK(vm.memory_limit_bytes == 1 * GiB);
+    CHECK(vm.restart == Restart::on_failure);
+    CHECK(vm.stop_answer_timeout == std::chrono::seconds(1));
+    CHECK(vm.stop_timeout == std::chrono::seconds(30));
+    CHECK_FALSE(bad("[vm.a]\ncpu = \"x86-64-v9\"").empty());
+    CHECK_FALSE(bad("[vm.a]\nrestart = \"sometimes\"").empty());
+    CHECK_FALSE(bad("[vm.a]\ncpu_weight = 0").empty());
+    CHECK(bad("[vm.a]\nmemory = \"1G\"\nmemory_limit = \"512M\"").find("memory_limit") !=
+          std::string::npos);
+}
