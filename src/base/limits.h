@@ -164,6 +164,10 @@ inline constexpr std::size_t max_random_request_bytes = 64 << 10;
 inline constexpr unsigned max_requests_per_turn = 256;
 inline constexpr unsigned max_random_requests_per_turn = 16;
 inline constexpr unsigned max_frames_per_turn = 64;
+// Page numbers of one balloon request: Linux sends 256 of 4 bytes.
+inline constexpr std::size_t max_balloon_request_bytes = 64 << 10;
+// Each is a system call for every run of pages, at worst.
+inline constexpr unsigned max_balloon_requests_per_turn = 16;
 
 // Storage of returned chains that a queue keeps for the next ones: more chains than this are
 // seldom in flight, and longer ones are rare. 64 KiB per queue at most.

@@ -19,6 +19,7 @@
 // | unpause | vm                        | id                                        |
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
+// | memory  | vm, bytes                 | id                                        |
 // | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
 #pragma once
 

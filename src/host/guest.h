@@ -56,6 +56,8 @@ public:
     void start(Done done, StartOnce once = {});
     // Another medium (a client's file) into the CD-ROM drive of the running guest, or none.
     void change_medium(std::optional<Fd> medium, bool force, Done done);
+    // How much of its memory the running guest is to keep.
+    void set_memory_target(std::uint64_t bytes, Done done);
     // Ends the guest; ended is called when its process is gone. A second call only waits too.
     Result<void> stop(std::function<void()> ended);
     // Holds the guest where it is; done is called once nothing of it moves any more. Only of a

@@ -93,11 +93,12 @@ struct VmSetup {
     std::vector<VmNic> nics;
     std::optional<VmCdrom> cdrom;
     std::optional<VmBootOnce> once;
+    bool balloon = false;
     bool debug_exit = false;
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_from, howto, disks, nics, cdrom, once, debug_exit);
+          boot_from, howto, disks, nics, cdrom, once, balloon, debug_exit);
     }
 };
 
@@ -141,6 +142,16 @@ struct VmChangeMedium {
     template <class A>
     void fields(A& a) {
         a(medium, force);
+    }
+};
+
+// What the guest is to keep of its memory; VmAnswer answers.
+struct VmMemoryTarget {
+    static constexpr std::uint16_t type = 25;
+    std::uint64_t bytes = 0;
+    template <class A>
+    void fields(A& a) {
+        a(bytes);
     }
 };
 

@@ -53,6 +53,13 @@ public:
         wanted.cdrom = std::move(once.cdrom);
         (*guest)->start(std::move(done), std::move(wanted));
     }
+    void set_memory(std::string_view vm, std::uint64_t bytes,
+                    std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            return done(std::unexpected(std::move(guest).error()));
+        (*guest)->set_memory_target(bytes, std::move(done));
+    }
     void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
                        std::function<void(Result<void>)> done) override {
         auto guest = host_.find(vm);
@@ -71,9 +78,7 @@ public:
         else
             (*guest)->pause(std::move(done));
     }
-    Result<void> unpause(std::string_view vm) override {
-        return TRY(host_.find(vm))->unpause();
-    }
+    Result<void> unpause(std::string_view vm) override { return TRY(host_.find(vm))->unpause(); }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         return TRY(host_.find(vm))->wait(std::move(ended));
     }

@@ -62,6 +62,7 @@ private:
         if (setup_.cdrom)
             spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
+        spec_.balloon = setup_.balloon;
         if (setup_.once)
             boot_once(*setup_.once);
     }
@@ -173,6 +174,10 @@ private:
             machine_.reset();
             after_end_.stop();
             finish(machine::MachineEnd::How::power_off, "terminated");
+        } else if (frame.type == ipc::VmMemoryTarget::type) {
+            auto target = TRY(ipc::decode<ipc::VmMemoryTarget>(std::move(frame)));
+            answer(machine_ ? machine_->set_memory_target(target.bytes)
+                            : fail(ErrorKind::busy, "it reboots: try again"));
         } else if (frame.type == ipc::VmChangeMedium::type) {
             answer(change_medium(TRY(ipc::decode<ipc::VmChangeMedium>(std::move(frame)))));
         } else if (frame.type == ipc::VmPause::type) {
