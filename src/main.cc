@@ -33,6 +33,11 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::config_check:
     case cli::Command::Verb::config_show:
         return cli::run_config(command);
+    case cli::Command::Verb::create:
+    case cli::Command::Verb::image_check:
+    case cli::Command::Verb::image_info:
+    case cli::Command::Verb::image_compress:
+        return cli::run_image(command);
     default:
         return cli::run_vmctl(command);
     }

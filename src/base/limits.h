@@ -15,9 +15,20 @@ inline constexpr std::uint64_t min_memory_bytes = 1ULL << 20;
 inline constexpr std::uint64_t max_memory_bytes = 128ULL << 30;
 inline constexpr unsigned max_vcpus = 64;
 
-// PCI bus 0 has 32 slots: host bridge, rng, 14 disks or NICs of each kind still fit.
-inline constexpr std::size_t max_disks = 14;
-inline constexpr std::size_t max_interfaces = 14;
+// What a guest's owner may ask for. PCI bus 0 has 32 slots; with more devices than that, several
+// share a slot as its functions.
+inline constexpr std::size_t max_disks = 16;
+inline constexpr std::size_t max_interfaces = 16;
+// Queues of one device: a disk is not faster with more; a NIC has a pair for each processor, and
+// all NICs of a guest together no more tap descriptors than one message carries.
+inline constexpr unsigned max_block_queues = 4;
+inline constexpr unsigned max_queue_pairs = 8;
+inline constexpr unsigned max_tap_queues = 64;
+// A limit below this cannot be told from a disk or NIC that does not work.
+inline constexpr std::uint64_t min_limit_bytes = 1ULL << 20;
+inline constexpr std::uint64_t max_limit_bytes = 1ULL << 40;
+inline constexpr unsigned max_limit_operations = 100'000'000;
+inline constexpr std::int64_t max_limit_burst_ms = 60'000;
 inline constexpr std::size_t max_vms = 4096;
 inline constexpr std::size_t max_switches = 256;
 
@@ -74,10 +85,10 @@ inline constexpr std::size_t max_dhcp_addresses = 63;
 inline constexpr std::size_t max_dhcp_filename_bytes = 127;
 inline constexpr std::size_t max_domain_bytes = 253;
 
-// One IPC frame and the descriptors it carries: a VM's description with every
-// disk and tap fits many times over; SCM_MAX_FD of Linux is 253.
+// One IPC frame and the descriptors it carries: a VM's description with every disk, the files
+// below it, and tap; SCM_MAX_FD of Linux is 253.
 inline constexpr std::size_t max_frame_bytes = 4 << 20;
-inline constexpr std::size_t max_frame_fds = 64;
+inline constexpr std::size_t max_frame_fds = 250;
 // A peer that does not read is cut off when this much waits for it.
 inline constexpr std::size_t max_queued_bytes = 32 << 20;
 // … or this many descriptors; a process has 20,000 at most on common hosts.
@@ -155,6 +166,15 @@ inline constexpr std::uint16_t max_queue_size = 1024;
 // One disk request: drivers stay below 64 MiB (SEG_MAX pages); a larger one would keep a pool
 // thread, and the end of the machine, waiting.
 inline constexpr std::uint64_t max_block_request_bytes = 64 << 20;
+// One discard gives back at most this many ranges of this size; one request to write zeros has one
+// range, which a filesystem that cannot do better really writes.
+inline constexpr std::uint32_t max_discard_ranges = 16;
+inline constexpr std::uint32_t max_discard_sectors = (1U << 30) / 512;
+inline constexpr std::uint32_t max_write_zeroes_sectors = (64U << 20) / 512;
+// A disk that fails all the time must not fill the host's journal.
+inline constexpr std::uint64_t io_failure_log_interval_ms = 10'000;
+// Below this a "segmentation offload" only makes the host cut frames; Linux's smallest TCP segment.
+inline constexpr std::uint16_t min_segment_bytes = 48;
 // The largest frame a guest may send: an IPv4 packet of 65535 bytes behind an Ethernet header.
 inline constexpr std::size_t max_guest_frame_bytes = 65550;
 // Random bytes for one request; more is a guest that keeps the loop from other work.
@@ -164,10 +184,6 @@ inline constexpr std::size_t max_random_request_bytes = 64 << 10;
 inline constexpr unsigned max_requests_per_turn = 256;
 inline constexpr unsigned max_random_requests_per_turn = 16;
 inline constexpr unsigned max_frames_per_turn = 64;
-// Page numbers of one balloon request: Linux sends 256 of 4 bytes.
-inline constexpr std::size_t max_balloon_request_bytes = 64 << 10;
-// Each is a system call for every run of pages, at worst.
-inline constexpr unsigned max_balloon_requests_per_turn = 16;
 
 // Storage of returned chains that a queue keeps for the next ones: more chains than this are
 // seldom in flight, and longer ones are rare. 64 KiB per queue at most.

@@ -29,6 +29,10 @@ struct Command {
         wait,
         cdrom,
         memory,
+        create,
+        image_check,
+        image_info,
+        image_compress,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -49,6 +53,10 @@ struct Command {
     bool read_only = false;  // console -r
     bool keep_going = false;
     bool debug_exit = false;
+    // Of images.
+    std::string image, target, base, source, size;
+    bool repair = false;
+    int level = 3;
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
@@ -60,7 +68,10 @@ std::optional<config::Model> load_config(const Command& command);
 // vmhost config check and config show. Exit status.
 int run_config(const Command& command);
 
-// The verbs of vmctl. Exit status.
+// vmctl create, and vmhost image. Exit status.
+int run_image(const Command& command);
+
+// The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);
 
 } // namespace vmhost::cli

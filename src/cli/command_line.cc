@@ -15,8 +15,9 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 10> vmctl_commands{
-    "cdrom", "console", "memory", "pause", "show", "start", "status", "stop", "unpause", "wait"};
+constexpr std::array<std::string_view, 11> vmctl_commands{"cdrom", "console", "create", "memory",
+                                                          "pause", "show",    "start",  "status",
+                                                          "stop",  "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -90,6 +91,30 @@ Command parse_vmhost(std::vector<std::string> arguments) {
     show->add_flag("--json", command.json, "as JSON");
     show->callback([&] { command.verb = Command::Verb::config_show; });
 
+    auto* image = app.add_subcommand("image", "look at disk images; needs no daemon");
+    image->require_subcommand(1);
+    auto add_image = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = image->add_subcommand(name, help);
+        to->add_option("image", command.image, "the image, or FORMAT:image")
+            ->type_name("IMAGE")
+            ->required();
+        to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    auto* image_check = add_image("check", "compare an image's tables", Command::Verb::image_check);
+    image_check->add_flag("-r,--repair", command.repair, "give back space that nothing refers to");
+    image_check->add_flag("--json", command.json, "as JSON");
+    add_image("info", "print what an image's header says", Command::Verb::image_info)
+        ->add_flag("--json", command.json, "as JSON");
+    auto* compress =
+        add_image("compress", "make a compressed template", Command::Verb::image_compress);
+    compress->add_option("target", command.target, "the new file, by convention *.zst")
+        ->type_name("TARGET")
+        ->required();
+    compress->add_option("-l,--level", command.level, "zstd's level, 1 to 22")
+        ->type_name("LEVEL")
+        ->capture_default_str();
+
     return finish(app, std::move(arguments), command, "vmhost");
 }
 
@@ -113,8 +138,9 @@ Result<std::string> complete_verb(const std::string& word) {
 constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]\n"
                                     "\tvmctl cdrom [-f] id eject | path\n"
                                     "\tvmctl console [-r] id\n"
-                                    "\tvmctl pause id\n"
+                                    "\tvmctl create [-b base | -i disk] [-s size] disk\n"
                                     "\tvmctl memory id size\n"
+                                    "\tvmctl pause id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl start [-c] [-B device] [-b path] [-r path] id\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
@@ -181,6 +207,12 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     auto* unpause = app.add_subcommand("unpause", "let a paused VM go on");
     add_vm(unpause, true);
     unpause->callback([&] { command.verb = Command::Verb::unpause; });
+    auto* create = app.add_subcommand("create", "make a disk image; needs no daemon");
+    create->add_option("disk", command.target, "the new image, or FORMAT:disk")->required();
+    create->add_option("-s,--size", command.size, "its size, as 10G");
+    auto* base = create->add_option("-b,--base", command.base, "a qcow2 image below it");
+    create->add_option("-i,--input", command.source, "an image to copy")->excludes(base);
+    create->callback([&] { command.verb = Command::Verb::create; });
 
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);

@@ -5,12 +5,17 @@
 // Escapes are known at the beginning of a line, on a terminal only: a script's
 // input goes through byte for byte. When a script's input ends, output goes on
 // until the guest or the script's patience ends (a closed pipe).
+//
+// A guest that does not read holds nobody up: what it has not taken waits here, up to a
+// bound. Then a script's input is not read any further, and a person's keys are dropped
+// (with a bell), so that ~. always works.
 #include "cli/console.h"
 
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
@@ -56,23 +61,37 @@ bool write_all(int fd, Bytes bytes) {
     return true;
 }
 
+// What waits for a guest that does not read.
+constexpr std::size_t max_waiting_bytes = 64 << 10;
+
+volatile std::sig_atomic_t size_changed = 1; // told at the beginning
+
 class Attachment {
 public:
     Attachment(Fd socket, bool read_only, bool terminal)
-        : socket_(std::move(socket)), read_only_(read_only), terminal_(terminal) {}
+        : socket_(std::move(socket)), read_only_(read_only), terminal_(terminal) {
+        (void)set_nonblocking(socket_);
+    }
 
     int run() {
         // A person who only watches must still be able to leave.
         bool input_open = !read_only_ || terminal_;
         for (;;) {
-            pollfd polled[2] = {{socket_.get(), POLLIN, 0},
-                                {input_open ? STDIN_FILENO : -1, POLLIN, 0}};
+            if (terminal_ && std::exchange(size_changed, 0))
+                tell_size();
+            bool listen = input_open && (terminal_ || waiting_.size() < max_waiting_bytes);
+            pollfd polled[2] = {{socket_.get(),
+                                 static_cast<short>(waiting_.empty() ? POLLIN : POLLIN | POLLOUT),
+                                 0},
+                                {listen ? STDIN_FILENO : -1, POLLIN, 0}};
             if (::poll(polled, 2, -1) < 0) {
                 if (errno == EINTR)
                     continue;
                 return 1;
             }
-            if (polled[0].revents != 0 && !read_socket())
+            if ((polled[0].revents & POLLOUT) != 0 && !flush())
+                return status_;
+            if ((polled[0].revents & ~POLLOUT) != 0 && !read_socket())
                 return status_;
             if (polled[1].revents != 0 && !read_input(input_open))
                 return status_;
@@ -122,10 +141,25 @@ private:
             notice("the guest has ended");
             ended_ = true;
             return true;
+        case ConsoleFrame::closed:
+            ended_ = true;
+            status_ = 1;
+            return true;
         case ConsoleFrame::line_break:
+        case ConsoleFrame::size:
             return true;
         }
         return true;
+    }
+
+    void tell_size() {
+        winsize size{};
+        if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
+            return;
+        std::uint8_t raw[4];
+        store_le<std::uint16_t>(raw, size.ws_col);
+        store_le<std::uint16_t>(MutableBytes(raw).subspan(2), size.ws_row);
+        send(ConsoleFrame::size, raw);
     }
 
     // false = over.
@@ -178,9 +212,28 @@ private:
     bool send(ConsoleFrame kind, Bytes data) {
         if (read_only_)
             return true;
-        if (!write_all(socket_.get(), machine::encode_console_frame(kind, data))) {
-            notice("console closed");
-            return false;
+        if (waiting_.size() >= max_waiting_bytes) {
+            (void)write_all(STDERR_FILENO, as_bytes("\a"));
+            return true;
+        }
+        auto frame = machine::encode_console_frame(kind, data);
+        waiting_.insert(waiting_.end(), frame.begin(), frame.end());
+        return flush();
+    }
+
+    // What the socket takes now; false = the console is gone.
+    bool flush() {
+        while (!waiting_.empty()) {
+            auto count = ::write(socket_.get(), waiting_.data(), waiting_.size());
+            if (count < 0 && errno == EINTR)
+                continue;
+            if (count < 0 && errno == EAGAIN)
+                return true;
+            if (count <= 0) {
+                notice("console closed");
+                return false;
+            }
+            waiting_.erase(waiting_.begin(), waiting_.begin() + count);
         }
         return true;
     }
@@ -192,6 +245,7 @@ private:
     bool escape_ = false;
     bool line_start_ = true;
     int status_ = 0;
+    std::vector<std::uint8_t> waiting_; // frames for the guest
     machine::ConsoleFrameReader reader_;
 };
 
@@ -199,6 +253,9 @@ private:
 
 int attach_console(Fd socket, bool read_only) {
     std::signal(SIGPIPE, SIG_IGN);
+    struct sigaction resized {};
+    resized.sa_handler = [](int) { size_changed = 1; };
+    ::sigaction(SIGWINCH, &resized, nullptr); // no SA_RESTART: poll comes back
     RawTerminal raw;
     if (raw.active())
         std::fputs("Connected to the console (~. to leave)\r\n", stderr);

@@ -46,7 +46,7 @@ bool runs(const json& row) {
 }
 
 int status(control::Client& client, const Command& command) {
-    auto reply = ask(client, {{"verb", "status"}, {"vm", command.vm}});
+    auto reply = ask(client, {{"verb", "status"}, {"vm", command.vm}, {"counters", command.json}});
     if (!reply)
         return complain(reply.error());
     auto rows = json::array();
@@ -162,7 +162,7 @@ int stop_one(control::Client& client, const Command& command, const std::string&
         std::fprintf(stderr, "%s\n",
                      answer.error().kind() == ErrorKind::not_found
                          ? "vm not found"
-                         : answer.error().message().c_str());
+                         : ("failed: " + answer.error().message()).c_str());
         return 1;
     }
     auto last = json::parse(answer->json, nullptr, false);

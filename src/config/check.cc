@@ -35,6 +35,7 @@ struct Taker {
     std::string path;
     Place place;
     bool writes = true;
+    const char* as = "disk";
 };
 class Register {
 public:
@@ -196,31 +197,55 @@ void check_interfaces(const Model& model, Findings& findings) {
 }
 
 // One image, two guests, one of them writing: the image is lost.
-void check_disks(const Model& model, Findings& findings) {
-    std::unordered_map<std::string, Taker> users;
-    auto take = [&](const std::string& written, const Taker& user) {
+class ImageUsers {
+public:
+    ImageUsers(const Model& model, Findings& findings) : model_(model), findings_(findings) {}
+    void add(const std::string& image, Taker user) {
+        if (image.empty())
+            return;
         // An absolute path replaces the directory before it.
-        auto path = (std::filesystem::path(model.host.state) / written).lexically_normal();
-        auto [found, fresh] = users.try_emplace(path.string(), user);
+        auto path = (std::filesystem::path(model_.host.state) / image).lexically_normal();
+        auto [found, fresh] = users_.try_emplace(path.string(), user);
         if (fresh)
             return;
-        if (user.writes || found->second.writes)
-            findings.complain(user.place, ErrorKind::exists,
-                              fmt::format("{}: \"{}\" is the disk of {} at {} too, and only "
-                                          "read-only disks can be shared",
-                                          user.path, printable(written, 100), found->second.path,
-                                          line_of(found->second.place)));
-        found->second.writes |= user.writes;
-    };
+        Taker& first = found->second;
+        if (user.writes || first.writes)
+            findings_.complain(user.place, ErrorKind::exists,
+                               fmt::format("{}: \"{}\" is the {} of {} at {} too, and only "
+                                           "read-only disks can be shared",
+                                           user.path, printable(image, 100), first.as, first.path,
+                                           line_of(first.place)));
+        first.writes |= user.writes;
+    }
+
+private:
+    const Model& model_;
+    Findings& findings_;
+    std::unordered_map<std::string, Taker> users_;
+};
+
+void check_disks(const Model& model, Findings& findings) {
+    ImageUsers users(model, findings);
     for (const Vm& vm : model.vms) {
         for (std::size_t i = 0; i < vm.disks.size(); ++i) {
             const Disk& disk = vm.disks[i];
-            if (!disk.path.empty())
-                take(disk.path, {fmt::format("vm.{}.disk[{}].path", printable(vm.name, 70), i),
-                                 findings.place_of(&disk.path, disk.place), !disk.read_only});
+            auto name = fmt::format("vm.{}.disk[{}]", printable(vm.name, 70), i);
+            users.add(disk.path,
+                      {name + ".path", findings.place_of(&disk.path, disk.place), !disk.read_only});
+            auto base_place = findings.place_of(&disk.base, disk.place);
+            for (const auto& base : disk.base)
+                users.add(base, {name + ".base", base_place, false, "base"});
+            if (!disk.base.empty() && disk.format != ImageFormat::automatic &&
+                disk.format != ImageFormat::qcow2)
+                findings.complain(base_place, ErrorKind::invalid,
+                                  name + ".base: only a qcow2 image can have a base");
+            if (disk.format == ImageFormat::zst && !disk.read_only)
+                findings.complain(findings.place_of(&disk.format, disk.place), ErrorKind::invalid,
+                                  name + ".format: a zst image needs read_only = true");
         }
         if (vm.cdrom && !vm.cdrom->empty())
-            take(*vm.cdrom, {vm_path(vm, "cdrom"), findings.place_of(&vm.cdrom, vm.place), false});
+            users.add(*vm.cdrom, {vm_path(vm, "cdrom"), findings.place_of(&vm.cdrom, vm.place),
+                                  false, "CD-ROM"});
     }
 }
 
@@ -231,6 +256,10 @@ void check_vm(const Vm& vm, Findings& findings) {
                           fmt::format("vm.{}: vmctl(8) takes a name of digits only for a number: "
                                       "add a letter",
                                       printable(vm.name, 70)));
+    if (vm.memory_limit_bytes && *vm.memory_limit_bytes < vm.memory_bytes)
+        findings.complain(findings.place_of(&vm.memory_limit_bytes, vm.place), ErrorKind::invalid,
+                          fmt::format("{}: is less than the guest's memory, which it includes",
+                                      vm_path(vm, "memory_limit")));
     if (vm.boot_device == BootDevice::cdrom && !vm.cdrom && !findings.given(&vm.cdrom))
         findings.complain(findings.place_of(&vm.boot_device, vm.place), ErrorKind::invalid,
                           fmt::format("{}: needs a drive: \"cdrom\" is missing in [vm.{}] at {}",

@@ -58,7 +58,7 @@ std::optional<std::uint64_t> read_size(const Spot& spot, std::uint64_t min, std:
 }
 
 std::optional<std::chrono::milliseconds> read_duration(const Spot& spot, std::int64_t min_ms,
-                                                       std::int64_t step_ms) {
+                                                       std::int64_t step_ms, std::int64_t max_ms) {
     auto text = read_text(spot, "a duration such as \"30s\"");
     if (!text)
         return {};
@@ -72,6 +72,12 @@ std::optional<std::chrono::milliseconds> read_duration(const Spot& spot, std::in
                                   format_duration(std::chrono::milliseconds(min_ms)),
                                   format_duration(std::chrono::milliseconds(step_ms))),
                       ErrorKind::limit);
+        return {};
+    }
+    if (duration->count() > max_ms) {
+        spot.complain(
+            fmt::format("expected at most {}", format_duration(std::chrono::milliseconds(max_ms))),
+            ErrorKind::limit);
         return {};
     }
     return *duration;

@@ -94,15 +94,15 @@ Json Size<min, max>::write(std::uint64_t value) {
     return text.back() >= '0' && text.back() <= '9' ? Json(value) : Json(text);
 }
 
-// With a unit; at least min_ms, in whole steps of step_ms.
+// With a unit; at least min_ms and at most max_ms, in whole steps of step_ms.
 std::optional<std::chrono::milliseconds> read_duration(const Spot& spot, std::int64_t min_ms,
-                                                       std::int64_t step_ms);
-template <std::int64_t min_ms, std::int64_t step_ms>
+                                                       std::int64_t step_ms, std::int64_t max_ms);
+template <std::int64_t min_ms, std::int64_t step_ms, std::int64_t max_ms = limits::max_duration_ms>
 struct Duration {
     static std::string type() { return "duration"; }
     static void read(const Spot& spot, std::chrono::milliseconds& out) {
         spot.note(&out);
-        if (auto duration = read_duration(spot, min_ms, step_ms))
+        if (auto duration = read_duration(spot, min_ms, step_ms, max_ms))
             out = *duration;
     }
     static Json write(std::chrono::milliseconds value) { return format_duration(value); }
@@ -193,6 +193,26 @@ struct List {
         for (const auto& value : values)
             out.push_back(Codec::write(value));
         return out;
+    }
+};
+
+// One, or an array of them. None is written as nothing.
+template <class Codec, std::size_t max>
+struct OneOrMore : List<Codec, max> {
+    static std::string type() { return fmt::format("{0} or array of {0}", Codec::type()); }
+    template <class Value>
+    static void read(const Spot& spot, std::vector<Value>& out) {
+        if (spot.node.is_array())
+            return List<Codec, max>::read(spot, out);
+        out.resize(1);
+        Codec::read(spot, out.front());
+        spot.note(&out);
+    }
+    template <class Value>
+    static Json write(const std::vector<Value>& values) {
+        if (values.size() > 1)
+            return List<Codec, max>::write(values);
+        return values.empty() ? Json(nullptr) : Codec::write(values.front());
     }
 };
 

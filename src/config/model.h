@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/base.h"
+#include "config/life_limits.h"
 
 namespace vmhost::config {
 
@@ -23,7 +24,10 @@ struct Where : Place {
 
 enum class Accel : std::uint8_t { automatic, kvm, soft };
 enum class BootDevice : std::uint8_t { automatic, disk, cdrom, net };
-enum class ImageFormat : std::uint8_t { automatic, raw, qcow2 };
+enum class Cpu : std::uint8_t { host, baseline, v2, v3 }; // as machine::CpuKind
+enum class Restart : std::uint8_t { never, on_failure, always };
+enum class ImageFormat : std::uint8_t { automatic, raw, qcow2, zst };
+enum class VirtioFlavour : std::uint8_t { modern, transitional };
 
 // "user", "user:group", ":group" or a number, as written; resolved by host/.
 struct Owner {
@@ -39,7 +43,8 @@ struct Host {
     unsigned start_parallel = 0;              // 0 = number of CPUs
     std::chrono::milliseconds start_delay{0}; // between starts
     Accel accel = Accel::automatic;
-    std::string user = "_vmhost"; // of the unprivileged roles
+    std::string user = "_vmhost";                   // of the unprivileged roles
+    std::chrono::milliseconds stop_timeout{60'000}; // for all VMs, when the daemon ends
     bool operator==(const Host&) const = default;
 };
 
@@ -86,13 +91,23 @@ struct Install {
     bool operator==(const Install&) const = default;
 };
 
+// What a disk, or one direction of an interface, may do each second.
+struct Limit {
+    std::optional<std::uint64_t> bytes;
+    std::optional<unsigned> operations;
+    std::chrono::milliseconds burst{100}; // so much of it is saved up while nothing is done
+    bool operator==(const Limit&) const = default;
+};
+
 struct Disk {
     Where place;
     std::string path; // as written
     ImageFormat format = ImageFormat::automatic;
     std::optional<std::uint64_t> size_bytes; // created sparse with this size when missing
     bool read_only = false;
-    std::string serial; // default: VM name and index, at most 20 bytes
+    std::string serial;            // default: VM name and index, at most 20 bytes
+    std::vector<std::string> base; // the files below it, nearest first, as written
+    std::optional<Limit> limit;
     bool operator==(const Disk&) const = default;
 };
 
@@ -101,6 +116,7 @@ struct Interface {
     std::string switch_name;
     Mac lladdr;               // given, or derived from host, VM and index: always set
     std::optional<Ipv4> ipv4; // given, or derived inside the switch's subnet when it has one
+    std::optional<Limit> limit;
     bool operator==(const Interface&) const = default;
 };
 
@@ -119,6 +135,16 @@ struct VmInstall {
     bool operator==(const VmInstall&) const = default;
 };
 
+// The console in a file.
+struct ConsoleLog {
+    bool enabled = false;
+    std::string path;                   // default: console/NAME.log in [host] state
+    std::uint64_t size_bytes = 1 * MiB; // of one file
+    unsigned count = 4;                 // files, with the one that is written to
+    unsigned bytes_per_s = 65536;
+    bool operator==(const ConsoleLog&) const = default;
+};
+
 struct Vm {
     Where place;
     std::string name;
@@ -126,6 +152,10 @@ struct Vm {
     Owner owner{"root", ""};
     std::uint64_t memory_bytes = 512 * MiB;
     unsigned vcpus = 1;
+    Cpu cpu = Cpu::host;
+    std::optional<unsigned> cpu_weight;              // 100 is the weight of any process
+    std::optional<unsigned> cpu_limit_pct;           // of one processor
+    std::optional<std::uint64_t> memory_limit_bytes; // of the process, guest memory included
     std::optional<Accel> accel;
     std::string boot; // kernel or firmware image; empty = embedded SeaBIOS
     Where boot_place;
@@ -133,6 +163,11 @@ struct Vm {
     std::string command_line;            // Linux and PVH
     std::vector<std::string> boot_flags; // OpenBSD: "ask_name", "single_user", "config"
     BootDevice boot_device = BootDevice::automatic;
+    VirtioFlavour virtio = VirtioFlavour::modern;
+    std::chrono::milliseconds stop_answer_timeout{3000}; // as vmd(8)
+    std::chrono::milliseconds stop_timeout{120'000};
+    Restart restart = Restart::never;
+    ConsoleLog console_log;
     std::vector<Disk> disks;
     std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
     Where cdrom_place;

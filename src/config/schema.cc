@@ -53,11 +53,23 @@ constexpr Section section(std::string_view name, std::span<const Row> rows) {
 constexpr Word accel_words[] = {{"auto", static_cast<int>(Accel::automatic)},
                                 {"kvm", static_cast<int>(Accel::kvm)},
                                 {"soft", static_cast<int>(Accel::soft)}};
+constexpr Word cpu_words[] = {{"host", static_cast<int>(Cpu::host)},
+                              {"baseline", static_cast<int>(Cpu::baseline)},
+                              {"x86-64-v2", static_cast<int>(Cpu::v2)},
+                              {"x86-64-v3", static_cast<int>(Cpu::v3)}};
+constexpr Word restart_words[] = {{"never", static_cast<int>(Restart::never)},
+                                  {"on-failure", static_cast<int>(Restart::on_failure)},
+                                  {"always", static_cast<int>(Restart::always)}};
 constexpr Word boot_device_words[] = {{"disk", static_cast<int>(BootDevice::disk)},
                                       {"cdrom", static_cast<int>(BootDevice::cdrom)},
                                       {"net", static_cast<int>(BootDevice::net)}};
-constexpr Word format_words[] = {{"raw", static_cast<int>(ImageFormat::raw)},
-                                 {"qcow2", static_cast<int>(ImageFormat::qcow2)}};
+constexpr Word format_words[] = {{"auto", static_cast<int>(ImageFormat::automatic)},
+                                 {"raw", static_cast<int>(ImageFormat::raw)},
+                                 {"qcow2", static_cast<int>(ImageFormat::qcow2)},
+                                 {"zst", static_cast<int>(ImageFormat::zst)}};
+
+constexpr Word virtio_words[] = {{"modern", static_cast<int>(VirtioFlavour::modern)},
+                                 {"transitional", static_cast<int>(VirtioFlavour::transitional)}};
 
 constexpr TextRule address_rule{"IPv4 address", "an IPv4 address such as \"10.9.8.1\"", nullptr};
 constexpr TextRule prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10.9.8.1/24\"", nullptr};
@@ -99,6 +111,8 @@ constexpr Row host_rows[] = {
     row<&Host::accel, Choice<accel_words>>(
         "accel", "", "how guests run: by KVM, by the built-in CPU, or whichever is there"),
     row<&Host::user, Text<account_rule>>("user", "", "account of the unprivileged processes"),
+    row<&Host::stop_timeout, Duration<0, 1>>("stop_timeout", "",
+                                             "how long all VMs have to end when the daemon ends"),
 };
 constexpr Section host_section = section<Host>("host", host_rows);
 
@@ -167,15 +181,29 @@ constexpr Section install_section = section<Install>("install", install_rows);
 
 // [vm.NAME]
 
+using LimitBytes = Size<limits::min_limit_bytes, limits::max_limit_bytes>;
+using LimitOperations = Count<1, limits::max_limit_operations>;
+constexpr Row limit_rows[] = {
+    row<&Limit::bytes, Optional<LimitBytes>>("bytes", "none", "bytes per second"),
+    row<&Limit::operations, Optional<LimitOperations>>("operations", "none",
+                                                       "operations per second"),
+    row<&Limit::burst, Duration<0, 1, limits::max_limit_burst_ms>>(
+        "burst", "", "how long the full rate is saved up while nothing is done"),
+};
+constexpr Section disk_limit_section = section<Limit>("vm.NAME.disk.limit", limit_rows);
+constexpr Section interface_limit_section = section<Limit>("vm.NAME.interface.limit", limit_rows);
+
+using Bases = OneOrMore<Text<path_rule>, limits::max_image_layers - 1>;
 constexpr Row disk_rows[] = {
     row<&Disk::path, Text<path_rule>>("path", "required", "the image"),
-    row<&Disk::format, Choice<format_words>>("format", "seen from the image or its name",
-                                             "format of the image"),
+    row<&Disk::format, Choice<format_words>>("format", "", "format of the image"),
     row<&Disk::size_bytes, Optional<DiskSize>>("size", "the image must exist",
                                                "size of the image when it has to be made"),
     row<&Disk::read_only, Flag>("read_only", "", "refuse writes of the guest"),
     row<&Disk::serial, Text<serial_rule>>("serial", "VM's name, cut to 17 bytes, and the index",
                                           "serial number that the guest sees"),
+    row<&Disk::limit, Table<disk_limit_section>>("limit", "none", "what the guest may ask of it"),
+    row<&Disk::base, Bases>("base", "none", "the files below a qcow2 image, nearest first"),
 };
 constexpr Section disk_section = section<Disk>("vm.NAME.disk", disk_rows);
 
@@ -186,6 +214,8 @@ constexpr Row interface_rows[] = {
                                       "Ethernet address of the guest"),
     row<&Interface::ipv4, Optional<Address>>("ipv4", "derived when the switch has ipv4",
                                              "address that the guest gets by DHCP"),
+    row<&Interface::limit, Table<interface_limit_section>>("limit", "none",
+                                                           "what passes in each direction"),
 };
 constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
 
@@ -207,6 +237,36 @@ constexpr Row vm_install_rows[] = {
 };
 constexpr Section vm_install_section = section<VmInstall>("vm.NAME.install", vm_install_rows);
 
+constexpr Row console_log_rows[] = {
+    row<&ConsoleLog::enabled, Flag>("enable", "true in a table", "write the log"),
+    row<&ConsoleLog::path, Text<optional_path_rule>>("path", "console/NAME.log", "the file"),
+    row<&ConsoleLog::size_bytes, Size<limits::min_disk_bytes, limits::max_console_log_bytes>>(
+        "size", "", "size at which a new file is begun"),
+    row<&ConsoleLog::count, Count<1, limits::max_console_log_files>>(
+        "count", "", "files that are kept, with the one that is written to"),
+    row<&ConsoleLog::bytes_per_s,
+        Count<limits::min_console_log_bytes_per_s, limits::max_console_log_bytes_per_s>>(
+        "bytes_per_s", "", "the most that is written in a second"),
+};
+constexpr Section console_log_section =
+    section<ConsoleLog>("vm.NAME.console_log", console_log_rows);
+
+// console_log = true, console_log = "path", or a table.
+struct ConsoleLogSetting : Table<console_log_section> {
+    static std::string type() { return "boolean, path or table"; }
+    static void read(const Spot& spot, ConsoleLog& out) {
+        if (spot.node.is_boolean())
+            return Flag::read(spot, out.enabled);
+        out.enabled = true;
+        if (spot.node.is_string())
+            Text<optional_path_rule>::read(spot, out.path);
+        else if (spot.node.is_table())
+            read_section(spot, console_log_section, &out);
+        else
+            spot.expected("true, false, a path or a table");
+    }
+};
+
 using BootFlags = List<Text<boot_flag_rule>, 3>;
 constexpr Row vm_rows[] = {
     row<&Vm::enabled, Flag>("enable", "", "start the VM with the host"),
@@ -214,6 +274,14 @@ constexpr Row vm_rows[] = {
     row<&Vm::memory_bytes, Size<limits::min_memory_bytes, limits::max_memory_bytes>>(
         "memory", "", "memory of the guest, rounded down to MiB"),
     row<&Vm::vcpus, Count<1, limits::max_vcpus>>("vcpus", "", "processors of the guest"),
+    row<&Vm::cpu, Choice<cpu_words>>("cpu", "", "the processor that the guest is shown"),
+    row<&Vm::cpu_weight, Optional<Count<1, 10000>>>(
+        "cpu_weight", "none", "share of the processors, where 100 is any other process's"),
+    row<&Vm::cpu_limit_pct, Optional<Count<1, 100 * limits::max_vcpus>>>(
+        "cpu_limit", "none", "the most of processor time, in percent of one processor"),
+    row<&Vm::memory_limit_bytes,
+        Optional<Size<limits::min_memory_bytes, 2 * limits::max_memory_bytes>>>(
+        "memory_limit", "none", "the most memory of the VM's process, the guest's included"),
     row<&Vm::accel, Optional<Acceleration>>("accel", "host.accel", "how this guest runs"),
     row<&Vm::boot, Text<optional_path_rule>>("boot", "",
                                              "kernel or firmware image; empty is the BIOS"),
@@ -222,6 +290,16 @@ constexpr Row vm_rows[] = {
     row<&Vm::boot_flags, BootFlags>("boot_flags", "", "flags for an OpenBSD kernel"),
     row<&Vm::boot_device, Choice<boot_device_words>>("boot_device", "in the order of the firmware",
                                                      "the device that the firmware starts from"),
+    row<&Vm::virtio, Choice<virtio_words>>("virtio", "",
+                                           "generation of the devices that the guest sees"),
+    row<&Vm::stop_answer_timeout, Duration<0, 1>>(
+        "stop_answer_timeout", "", "how long the guest has to take note of a request to end"),
+    row<&Vm::stop_timeout, Duration<0, 1>>("stop_timeout", "",
+                                           "how long it has from then on to end"),
+    row<&Vm::restart, Choice<restart_words>>("restart", "",
+                                             "whether the VM is started again when it ends"),
+    row<&Vm::console_log, ConsoleLogSetting>("console_log", "none",
+                                             "what the guest says on its console, in a file"),
     row<&Vm::disks, Tables<disk_section, limits::max_disks>>("disk", "none", "disks, in order"),
     row<&Vm::cdrom, Optional<Text<optional_path_rule>>>(
         "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),

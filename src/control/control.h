@@ -72,7 +72,10 @@ struct VmRow {
     std::string owner;
     std::string state;
     std::string name;
-    std::string note; // why it stopped unasked
+    std::string note;                    // why it stopped unasked
+    std::vector<std::string> last_lines; // of its console, when it failed
+    unsigned restarts = 0, reboots = 0;
+    std::vector<std::pair<std::string, std::uint64_t>> counters;
     std::string lease;
     bool answer_served = false;
 };
@@ -90,6 +93,8 @@ class Operations {
 public:
     virtual ~Operations() = default;
     virtual std::vector<VmRow> list() = 0;
+    // Renews the counters of the rows, then calls done; soon, whatever the VMs do.
+    virtual void count(std::function<void()> done) = 0;
     virtual Result<VmRow> find(std::string_view vm) = 0;
     virtual bool may_control(const Caller& caller, std::string_view vm) = 0;
     virtual void start(std::string_view vm, StartOnce once,
@@ -116,12 +121,14 @@ struct Reply {
 class Verbs {
 public:
     explicit Verbs(Operations& operations) : operations_(operations) {}
-    // json and fds are the client's, unchecked. reply is called once or more, the last time with
-    // last.
+    // The object outlives replies that come later. json and fds are the client's, unchecked. reply is
+    // called once or more, the last time with last.
     void handle(const Caller& caller, std::string_view json, std::vector<Fd> fds,
                 std::function<void(Reply)> reply);
 
 private:
+    void status(const std::string& vm, const std::function<void(Reply)>& reply);
+
     Operations& operations_;
 };
 

@@ -12,7 +12,7 @@
 //
 // | verb    | fields                    | replies                                   |
 // |---------|---------------------------|-------------------------------------------|
-// | status  | vm (optional)             | vms: [ … ]                                |
+// | status  | vm, counters (optional)   | vms: [ … ]                                |
 // | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom" | id |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |

@@ -32,8 +32,15 @@ json row_of(const VmRow& row) {
                 {"current_memory_bytes", row.current_memory_bytes},
                 {"owner", row.owner},
                 {"note", row.note},
+                {"reason", row.note},
+                {"last_lines", row.last_lines},
+                {"restarts", row.restarts},
+                {"reboots", row.reboots},
                 {"lease", row.lease},
                 {"answer_served", row.answer_served}};
+    object["counters"] = json::object();
+    for (const auto& [name, value] : row.counters)
+        object["counters"][name] = value;
     object["pid"] = row.pid ? json(*row.pid) : json();
     return object;
 }
@@ -41,7 +48,7 @@ json row_of(const VmRow& row) {
 // The fields of a request, each with its one type.
 struct Request {
     std::string verb, vm;
-    bool force = false, wait = false, read_only = false;
+    bool force = false, wait = false, read_only = false, counters = false;
     std::string boot_device, kernel_name;
     std::vector<std::string> descriptors;
     std::uint64_t bytes = 0;
@@ -71,6 +78,8 @@ Result<Request> parse(std::string_view text) {
             request.force = value;
         else if (key == "wait" && value.is_boolean())
             request.wait = value;
+        else if (key == "counters" && value.is_boolean())
+            request.counters = value;
         else if (key == "read_only" && value.is_boolean())
             request.read_only = value;
         else if (key == "boot_device" && value.is_string())
@@ -118,6 +127,17 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
 
 } // namespace
 
+void Verbs::status(const std::string& vm, const std::function<void(Reply)>& reply) {
+    auto rows = json::array();
+    if (vm.empty()) {
+        for (const auto& row : operations_.list())
+            rows.push_back(row_of(row));
+    } else if (auto row = operations_.find(vm)) {
+        rows.push_back(row_of(*row));
+    }
+    reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
+}
+
 void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> fds,
                    std::function<void(Reply)> reply) {
     auto refuse = [reply](const Error& error) { reply({refusal(error), true, {}}); };
@@ -131,14 +151,10 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         return;
     }
     if (request->verb == "status") {
-        auto rows = json::array();
-        if (request->vm.empty()) {
-            for (const auto& row : operations_.list())
-                rows.push_back(row_of(row));
-        } else if (auto row = operations_.find(request->vm)) {
-            rows.push_back(row_of(*row));
-        }
-        reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
+        if (request->counters)
+            operations_.count([this, vm = request->vm, reply] { status(vm, reply); });
+        else
+            status(request->vm, reply);
         return;
     }
     static constexpr std::string_view orders[] = {"start", "stop",    "pause", "unpause",

@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "disk/disk.h"
+#include "disk/new_file.h"
 #include "disk/qcow2/check.h"
 #include "disk/qcow2/image.h"
 
@@ -16,36 +17,11 @@ namespace vmhost::disk {
 
 namespace {
 
-// A file that is made; gone again unless it is kept.
-class NewFile {
-public:
-    static Result<NewFile> create(const std::string& path) {
-        Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-        if (!file)
-            return fail_errno(errno, "image {}: create", path);
-        return NewFile(path, std::move(file));
-    }
-    NewFile(NewFile&& other) noexcept
-        : path_(std::exchange(other.path_, {})), file_(std::move(other.file_)) {}
-    ~NewFile() {
-        if (!path_.empty())
-            ::unlink(path_.c_str());
-    }
-    const Fd& file() const { return file_; }
-    void keep() { path_.clear(); }
-
-private:
-    NewFile(std::string path, Fd file) : path_(std::move(path)), file_(std::move(file)) {}
-    std::string path_;
-    Fd file_;
-};
-
-Result<void> fill_qcow2(const std::string& path, const qcow2::NewImage& image) {
+Result<void> make_image(const std::string& path, Format format, std::uint64_t size_bytes,
+                        const std::optional<BaseName>& base) {
     auto target = TRY(NewFile::create(path));
-    auto storage = file_storage(TRY(target.file().duplicate()), path);
-    TRY(qcow2::format(*storage, image));
-    target.keep();
-    return {};
+    TRY(fill_image(target.file(), path, format, size_bytes, base));
+    return target.keep();
 }
 
 bool is_zero(Bytes bytes) {
@@ -96,22 +72,57 @@ Result<void> copy_image(Image& from, Image& to, const Progress& progress) {
     return to.flush();
 }
 
+// Every frame expands, and its checksum is right.
+CheckReport check_zst(Image& image) {
+    CheckReport report;
+    std::vector<std::uint8_t> buffer(MiB);
+    for (std::uint64_t offset = 0; offset < image.size_bytes(); offset += buffer.size()) {
+        iovec vector{buffer.data(), std::min(buffer.size(), image.size_bytes() - offset)};
+        if (auto read = image.readv({&vector, 1}, offset); !read) {
+            ++report.corruptions;
+            if (report.messages.size() < limits::max_check_messages)
+                report.messages.push_back(read.error().text());
+        }
+        ++report.clusters_in_use;
+    }
+    return report;
+}
+
 } // namespace
 
+Result<void> fill_image(const Fd& file, const std::string& path, Format format,
+                        std::uint64_t size_bytes, const std::optional<BaseName>& base) {
+    if (format == Format::qcow2) {
+        qcow2::NewImage image{.size_bytes = size_bytes};
+        if (base) {
+            image.backing_file = base->path;
+            image.backing_format = base->format;
+        }
+        return qcow2::format(*file_storage(TRY(file.duplicate()), path), image);
+    }
+    if (base)
+        return fail(ErrorKind::invalid, "image {}: only a qcow2 image can have a base", path);
+    if (format == Format::zst)
+        return fail(ErrorKind::invalid,
+                    "image {}: a compressed image is made of another one, by \"vmhost image "
+                    "compress\"",
+                    path);
+    if (size_bytes < 512 || size_bytes > limits::max_disk_bytes)
+        return fail(ErrorKind::invalid, "image {}: a size of {} bytes is not possible", path,
+                    size_bytes);
+    if (::ftruncate(file.get(), static_cast<off_t>(size_bytes)) != 0)
+        return fail_errno(errno, "image {}: make it {} bytes long", path, size_bytes);
+    return {};
+}
+
 Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes) {
-    if (format == Format::raw)
-        return create_raw(path, size_bytes);
-    return fill_qcow2(path, {.size_bytes = size_bytes});
+    return make_image(path, format, size_bytes, std::nullopt);
 }
 
 Result<std::uint64_t> create_overlay(const std::string& path, const ImageName& base,
                                      std::optional<std::uint64_t> size_bytes) {
     // Found as the image will find it, so that a base that would be missing later is missing now.
-    auto slash = path.rfind('/');
-    auto base_path = base.path.starts_with('/') || slash == std::string::npos
-                         ? base.path
-                         : path.substr(0, slash + 1) + base.path;
-    auto below = open_chain(base_path, base.format, true, true);
+    auto below = open_chain(path_beside(path, base.path), base.format, true, true);
     if (!below)
         return std::unexpected(std::move(below).error().in("base"));
     auto opened = Image::open(std::move(*below), true);
@@ -121,9 +132,7 @@ Result<std::uint64_t> create_overlay(const std::string& path, const ImageName& b
     if (size_bytes && *size_bytes != base_bytes)
         return fail(ErrorKind::invalid, "image {}: its size must be that of its base, {} bytes",
                     path, base_bytes);
-    TRY(fill_qcow2(
-        path,
-        {.size_bytes = base_bytes, .backing_file = base.path, .backing_format = base.format}));
+    TRY(make_image(path, Format::qcow2, base_bytes, BaseName{base.path, base.format}));
     return base_bytes;
 }
 
@@ -137,19 +146,14 @@ Result<std::uint64_t> convert(const ImageName& source, const std::string& path, 
                     from->size_bytes(), source.path);
     size = (size + MiB - 1) / MiB * MiB;
     auto target = TRY(NewFile::create(path));
-    if (format == Format::qcow2) {
-        auto storage = file_storage(TRY(target.file().duplicate()), path);
-        TRY(qcow2::format(*storage, {.size_bytes = size}));
-    } else if (::ftruncate(target.file().get(), static_cast<off_t>(size)) != 0) {
-        return fail_errno(errno, "image {}: make it {} bytes long", path, size);
-    }
+    TRY(fill_image(target.file(), path, format, size, std::nullopt));
     std::vector<Layer> layers;
     layers.push_back({TRY(target.file().duplicate()), format, path});
     {
         auto to = TRY(Image::open(std::move(layers), false));
         TRY(copy_image(*from, *to, progress));
     }
-    target.keep();
+    TRY(target.keep());
     return size;
 }
 
@@ -160,6 +164,8 @@ Result<CheckReport> check(const ImageName& image, bool repair_leaks) {
         TRY(Image::open_raw(std::move(file), true, image.path));
         return CheckReport{};
     }
+    if (image.format == Format::zst)
+        return check_zst(*TRY(Image::open_zst(std::move(file), image.path)));
     auto storage = file_storage(std::move(file), image.path);
     return qcow2::check(*storage, repair_leaks);
 }
@@ -176,6 +182,10 @@ Result<ImageInfo> inspect(const ImageName& image) {
     info.size_bytes = info.file_bytes;
     if (image.format == Format::raw)
         return info;
+    if (image.format == Format::zst) {
+        info.size_bytes = TRY(Image::open_zst(std::move(file), image.path))->size_bytes();
+        return info;
+    }
     auto storage = file_storage(std::move(file), image.path);
     auto header = TRY(qcow2::read_header(*storage, true));
     info.size_bytes = header.size_bytes;

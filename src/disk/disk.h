@@ -20,8 +20,9 @@
 
 namespace vmhost::disk {
 
-enum class Format : std::uint8_t { raw, qcow2 };
-std::string_view name_of(Format format); // "raw", "qcow2"
+// zst: a raw image compressed in frames, for reading only (zst.cc).
+enum class Format : std::uint8_t { raw, qcow2, zst };
+std::string_view name_of(Format format); // "raw", "qcow2", "zst"
 
 // A run of an image; zero = it reads as zeros.
 struct Extent {
@@ -36,15 +37,30 @@ struct Layer {
     std::string name; // for error texts
 };
 
+// A file of an image that a configuration names, nearest to the guest first.
+struct ConfiguredLayer {
+    Fd file;
+    std::optional<Format> format; // none = as the file above says, else qcow2
+    std::string path;             // absolute
+};
+
 class Image {
 public:
     virtual ~Image() = default;
 
     // A regular file whose bytes are the disk's. The size is taken now and stays.
     static Result<std::unique_ptr<Image>> open_raw(Fd fd, bool read_only, std::string name);
+    // Frames of zstd with a table of them at the end; read-only.
+    static Result<std::unique_ptr<Image>> open_zst(Fd fd, std::string name);
     // The layers of open_chain(), top first; opens no path. The last one that is used must
     // name no file below it, and every other one must.
     static Result<std::unique_ptr<Image>> open(std::vector<Layer> layers, bool read_only);
+
+    // The files that a configuration names. Refused (denied) when an image names another file
+    // below it than the configuration does: such a name can make any file of the host part of
+    // a guest's disk. Parses what a guest may have written.
+    static Result<std::unique_ptr<Image>> open_configured(std::vector<ConfiguredLayer> layers,
+                                                          bool read_only);
 
     virtual const std::string& name() const = 0;
     virtual std::uint64_t size_bytes() const = 0;
@@ -63,6 +79,18 @@ public:
     virtual Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap);
     // What begins at offset; not necessarily the longest run, but at least a byte.
     virtual Result<Extent> extent_at(std::uint64_t offset);
+
+    // Where in a file these bytes lie and can be read, or written in place, by anybody who keeps
+    // hold until he has done it. Never waits and never does I/O: nothing when the bytes lie in
+    // more than one place, or elsewhere, or that cannot be told at once.
+    struct Direct {
+        int fd = -1;
+        std::uint64_t offset_bytes = 0;
+        std::shared_ptr<void> hold;
+    };
+    virtual std::optional<Direct> direct(std::uint64_t, std::uint64_t, bool) {
+        return std::nullopt;
+    }
 };
 
 // ---- requests that nobody waits for ---------------------------------------------
@@ -102,10 +130,10 @@ Result<Fd> open_image(const std::string& path, bool read_only);
 // busy when another holder is in the way.
 Result<void> lock_image(const Fd& fd, bool read_only, const std::string& name);
 
-// A new sparse file, mode 0600; exists when there is something of that name.
-Result<void> create_raw(const std::string& path, std::uint64_t size_bytes);
-
 // ---- images with files below them -------------------------------------------
+
+// The path of a file that an image names: relative to the image's directory.
+std::string path_beside(const std::string& image, const std::string& name);
 
 // What a person named on a command line.
 struct ImageName {
@@ -114,10 +142,13 @@ struct ImageName {
 };
 // vmctl(8)'s order: a prefix "raw:" or "qcow2:", the first bytes of an existing file, the
 // name's end, raw. For files that a person names and vouches for; not for a guest's disk.
-Result<ImageName> decide_format(const std::string& text);
-// A guest's disk of no declared format: the name's end decides and never the content, which
-// the guest writes. A raw one that begins like qcow2 is refused.
-Result<Format> format_of_guest_disk(const std::string& path);
+// A relative name is one in the directory of the image beside, when that is given.
+Result<ImageName> decide_format(const std::string& text, const std::string& beside = "");
+// By the name's end: ".raw", ".qcow2" and ".zst" in any case.
+std::optional<Format> format_of_name(std::string_view path);
+// A guest's disk of no declared format: the name's end decides, raw if it says nothing, and never
+// the content, which the guest writes. A raw one that begins like qcow2 is refused.
+Result<Format> format_of_guest_disk(const Fd& file, const std::string& path);
 
 // Opens and locks the image and every file below it, top first: the top for writing unless
 // read_only, the others for reading. The format of a file below is what the image says, else
@@ -133,6 +164,17 @@ using Progress = std::function<void(std::uint64_t, std::uint64_t)>;
 
 // All of these make a new file, mode 0600, never replace one, and leave none behind on failure.
 Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes);
+inline Result<void> create_raw(const std::string& path, std::uint64_t size_bytes) {
+    return create_image(path, Format::raw, size_bytes);
+}
+// The same into an empty file that the caller made; with a base, qcow2 whatever the base is: it
+// is not looked at.
+struct BaseName {
+    std::string path; // as the image names it: absolute or relative to the image's directory
+    Format format = Format::qcow2;
+};
+Result<void> fill_image(const Fd& file, const std::string& path, Format format,
+                        std::uint64_t size_bytes, const std::optional<BaseName>& base);
 // qcow2 on a base, whose path is stored as given: relative to the image's directory. Returns the
 // size, the base's.
 Result<std::uint64_t> create_overlay(const std::string& path, const ImageName& base,
@@ -141,6 +183,11 @@ Result<std::uint64_t> create_overlay(const std::string& path, const ImageName& b
 // is the larger one of what was asked and the source, rounded up to MiB.
 Result<std::uint64_t> convert(const ImageName& source, const std::string& path, Format format,
                               std::optional<std::uint64_t> size_bytes, const Progress& progress);
+
+// A copy in frames of zstd, expanded again by convert() or below a qcow2 image. The level is
+// zstd's. Frames are compressed by as many threads as there are processors.
+Result<std::uint64_t> compress(const ImageName& source, const std::string& path, int level,
+                               const Progress& progress);
 
 // ---- vmhost image -------------------------------------------------------------
 

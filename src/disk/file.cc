@@ -1,4 +1,4 @@
-// Opening, locking and creating image files; the parent's part of a disk.
+// Opening and locking image files; the parent's part of a disk.
 #include <cerrno>
 
 #include <fcntl.h>
@@ -33,21 +33,6 @@ Result<void> lock_image(const Fd& fd, bool read_only, const std::string& name) {
         if (errno == EAGAIN || errno == EACCES)
             return fail(ErrorKind::busy, "image {} is in use by another process", name);
         return fail_errno(errno, "image {}: lock", name);
-    }
-    return {};
-}
-
-Result<void> create_raw(const std::string& path, std::uint64_t size_bytes) {
-    if (size_bytes < 512 || size_bytes > static_cast<std::uint64_t>(INT64_MAX))
-        return fail(ErrorKind::invalid, "image {}: a size of {} bytes is not possible", path,
-                    size_bytes);
-    Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!fd)
-        return fail_errno(errno, "image {}: create", path);
-    if (::ftruncate(fd.get(), static_cast<off_t>(size_bytes)) != 0) {
-        int error = errno;
-        ::unlink(path.c_str());
-        return fail_errno(error, "image {}: make it {} bytes long", path, size_bytes);
     }
     return {};
 }

@@ -1,9 +1,10 @@
 // Requests to an image that nobody waits for, on the process's pool threads: each is one
-// blocking call of the image there, and its answer one turn of the loop.
+// blocking call of the image there, and its answer one turn of the loop. The way for everything
+// that a ring of the kernel's (io_ring.cc) cannot do, and for all where there is none.
 #include <condition_variable>
 #include <mutex>
 
-#include "disk/disk.h"
+#include "disk/io_queue.h"
 
 namespace vmhost::disk {
 
@@ -88,7 +89,7 @@ private:
 
 } // namespace
 
-std::unique_ptr<IoQueue> IoQueue::create(Loop& loop, Image& image) {
+std::unique_ptr<IoQueue> create_pool_queue(Loop& loop, Image& image) {
     return std::make_unique<PoolQueue>(loop, image);
 }
 

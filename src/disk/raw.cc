@@ -68,6 +68,12 @@ public:
         return Extent{std::min(run.end, size_) - offset, false};
     }
 
+    std::optional<Direct> direct(std::uint64_t offset, std::uint64_t length, bool write) override {
+        if (!range_fits(offset, length, size_) || (write && read_only_))
+            return std::nullopt;
+        return Direct{file_->descriptor(), offset, nullptr};
+    }
+
 private:
     Result<void> check_readable(std::uint64_t offset, std::uint64_t length) const {
         auto padding = (sector_bytes - size_ % sector_bytes) % sector_bytes;

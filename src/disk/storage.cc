@@ -20,6 +20,7 @@ public:
     FileStorage(Fd file, std::string name) : file_(std::move(file)), name_(std::move(name)) {}
 
     const std::string& name() const override { return name_; }
+    int descriptor() const override { return file_.get(); }
 
     Result<std::uint64_t> size() const override {
         struct stat status {};

@@ -41,6 +41,9 @@ public:
     };
     virtual Result<DataRun> next_data(std::uint64_t offset) const;
 
+    // The file's descriptor; -1 when it is not one that others may use.
+    virtual int descriptor() const { return -1; }
+
     // Past the end of the file there are zeros.
     Result<void> read(MutableBytes into, std::uint64_t offset);
     Result<void> write(Bytes from, std::uint64_t offset);

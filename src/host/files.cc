@@ -11,9 +11,10 @@ namespace vmhost::host {
 
 namespace {
 
-Fd open_without_links(const std::string& path, int flags) {
+Fd open_without_links(const std::string& path, int flags, mode_t mode = 0) {
     open_how how{};
     how.flags = static_cast<std::uint64_t>(flags);
+    how.mode = mode;
     how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
     return Fd(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
 }
@@ -52,6 +53,20 @@ Result<void> check_file_of_caller(const Fd& file, const char* what) {
     if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY)
         return fail(ErrorKind::denied, "{}: not opened for reading", what);
     return {};
+}
+
+Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what) {
+    constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+    constexpr mode_t mode = 0600;
+    Fd file =
+        owner == 0 ? Fd(::open(path.c_str(), flags, mode)) : open_without_links(path, flags, mode);
+    if (!file && errno == ELOOP && owner != 0)
+        return fail(ErrorKind::denied,
+                    "{} {}: a symbolic link is on the way, and the VM's owner is not root", what,
+                    printable(path));
+    if (!file)
+        return fail_errno(errno, "{} {}: create", what, printable(path));
+    return file;
 }
 
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,

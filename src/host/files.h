@@ -16,6 +16,8 @@ Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const c
 
 // A descriptor that a client of ours opened with its own rights: a regular file that it may read.
 Result<void> check_file_of_caller(const Fd& file, const char* what);
+// A new file, O_RDWR, mode 0600, on a way as above. exists when there is something of that name.
+Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what);
 
 // The whole of a small regular file.
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,

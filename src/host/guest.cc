@@ -2,20 +2,18 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <fstream>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "host/disks.h"
 #include "host/files.h"
 #include "ipc/messages.h"
 #include "machine/machine.h"
 
 namespace vmhost::host {
-
-using namespace std::chrono_literals;
 
 namespace {
 
@@ -28,6 +26,19 @@ std::uint32_t howto_of(const std::vector<std::string>& flags) {
                  : flag == "config"      ? 0x400u
                                          : 0u;
     return howto;
+}
+
+ipc::VmLimit limit_of(const std::optional<config::Limit>& limit) {
+    if (!limit)
+        return {};
+    return {limit->bytes.value_or(0), limit->operations.value_or(0),
+            static_cast<std::uint64_t>(limit->burst.count())};
+}
+
+// Of each interface: one for each processor, as far as they go round.
+unsigned queue_pairs(const config::Vm& vm) {
+    auto share = limits::max_tap_queues / std::max<std::size_t>(vm.interfaces.size(), 1);
+    return std::min({vm.vcpus, limits::max_queue_pairs, static_cast<unsigned>(share)});
 }
 
 Result<Fd> open_kvm() {
@@ -43,19 +54,6 @@ Result<Fd> open_kvm() {
     default:
         return fail_errno(errno, "open /dev/kvm");
     }
-}
-
-// A raw disk by mistake would let the guest write over the image's tables.
-Result<void> refuse_qcow2(const Fd& image, const config::Disk& disk) {
-    std::uint8_t magic[4] = {};
-    bool is_qcow2 =
-        ::pread(image.get(), magic, sizeof(magic), 0) == 4 && std::memcmp(magic, "QFI\xfb", 4) == 0;
-    if (disk.format == config::ImageFormat::qcow2 ||
-        (is_qcow2 && disk.format == config::ImageFormat::automatic))
-        return fail(ErrorKind::unsupported,
-                    "disk {} is a qcow2 image: only raw images can be attached yet",
-                    printable(disk.path));
-    return {};
 }
 
 } // namespace
@@ -80,21 +78,30 @@ std::string_view name_of(GuestState state) {
 Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
              std::uint32_t id, OwnerIds owner)
     : context_(context), vm_(vm), model_(model), id_(id), owner_(owner),
-      kill_timer_(*context.loop, [this] {
-          log::warning("host", "vm {} did not end when told to: killing its process", vm_.name);
-          if (process_)
-              process_->kill();
-      }) {}
+      kill_timer_(*context.loop,
+                  [this] {
+                      log::warning("host", "vm {} did not end when told to: killing its process",
+                                   vm_.name);
+                      if (process_)
+                          process_->kill();
+                  }),
+      restart_timer_(*context.loop,
+                     [this] {
+                         automatic_ = true;
+                         launch(
+                             [](Result<void> started) {
+                                 if (!started)
+                                     log::error("host", "{}", started.error().message());
+                             },
+                             {});
+                     }),
+      count_timer_(*context.loop, [this] { end_counting(); }) {}
 
 Guest::~Guest() = default;
 
 Error Guest::blame(Error error, const Place& place) const {
     return std::move(error).in(fmt::format("vm {}", vm_.name)).at(place);
 }
-
-struct Guest::Opened {
-    ipc::VmSetup setup;
-};
 
 std::string Guest::path_of(const std::string& path) const {
     return path.starts_with('/') ? path : context_.state_directory + "/" + path;
@@ -104,22 +111,13 @@ Result<Fd> Guest::open_boot_file(const std::string& path, const char* what) {
     return open_file_of(owner_.uid, path_of(path), O_RDONLY, what);
 }
 
-Result<Fd> Guest::open_disk(const config::Disk& disk) {
-    auto path = path_of(disk.path);
-    const int mode = disk.read_only ? O_RDONLY : O_RDWR;
-    auto image = open_file_of(owner_.uid, path, mode, "disk");
-    if (!image && image.error().kind() == ErrorKind::not_found && disk.size_bytes &&
-        disk.format != config::ImageFormat::qcow2 && !path.ends_with(".qcow2")) {
-        TRY(disk::create_raw(path, *disk.size_bytes));
-        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(path),
+Result<ipc::VmDisk> Guest::open_disk(const config::Disk& disk) {
+    bool created = false;
+    auto opened = TRY(host::open_disk(disk, owner_.uid, context_.state_directory, created));
+    if (created)
+        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(opened.path),
                     format_size(*disk.size_bytes));
-        image = open_file_of(owner_.uid, path, mode, "disk");
-    }
-    if (!image)
-        return image;
-    TRY(refuse_qcow2(*image, disk));
-    TRY(disk::lock_image(*image, disk.read_only, path));
-    return image;
+    return opened;
 }
 
 constexpr std::uint8_t from(config::BootDevice device) {
@@ -166,21 +164,24 @@ Result<void> Guest::boot_once(ipc::VmSetup& setup, StartOnce once) {
     return {};
 }
 
-Result<Guest::Opened> Guest::open_everything(StartOnce once) {
+Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     auto blamed = [this](auto result, const Place& place) {
         if (!result)
             return decltype(result)(std::unexpected(blame(std::move(result).error(), place)));
         return result;
     };
-    Opened opened;
-    auto& setup = opened.setup;
+    ipc::VmSetup setup;
     setup.name = vm_.name;
     setup.memory_bytes = vm_.memory_bytes;
     setup.vcpus = vm_.vcpus;
     setup.debug_exit = context_.debug_exit;
     setup.balloon = vm_.balloon;
+    setup.transitional = vm_.virtio == config::VirtioFlavour::transitional;
     setup.command_line = vm_.command_line;
     setup.howto = howto_of(vm_.boot_flags);
+    setup.cpu = static_cast<std::uint8_t>(vm_.cpu);
+    TRY(blamed(open_console(setup), vm_.place));
+    TRY(blamed(make_cgroup(), vm_.place));
 
     if (vm_.accel.value_or(context_.accel) == config::Accel::soft)
         return std::unexpected(
@@ -194,9 +195,10 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
     if (!vm_.initrd.empty())
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
-    for (const auto& disk : vm_.disks)
-        setup.disks.push_back(
-            {TRY(blamed(open_disk(disk), disk.place)), disk.read_only, disk.serial});
+    for (const auto& disk : vm_.disks) {
+        setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
+        setup.disks.back().limit = limit_of(disk.limit);
+    }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
     if (once.anything())
@@ -209,57 +211,31 @@ Result<Guest::Opened> Guest::open_everything(StartOnce once) {
         tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
         tap.bridge = wanted->interface;
         tap.mtu = wanted->mtu;
-        auto fd = TRY(blamed(context_.network->make_tap(tap), interface.place));
+        tap.several_queues = queue_pairs(vm_) > 1;
+        auto& nic = setup.nics.emplace_back();
+        nic.taps.push_back(TRY(blamed(context_.network->make_tap(tap), interface.place)));
         taps_.push_back(tap.name);
-        setup.nics.push_back({std::move(fd), interface.lladdr});
+        while (nic.taps.size() < queue_pairs(vm_))
+            nic.taps.push_back(
+                TRY(blamed(context_.network->add_tap_queue(tap.name), interface.place)));
+        nic.mac = interface.lladdr;
+        nic.mtu = static_cast<std::uint16_t>(wanted->mtu);
+        nic.limit = limit_of(interface.limit);
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    return opened;
-}
-
-void Guest::start(Done done, StartOnce once) {
-    if (process_ || starting_) {
-        done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
-        return;
-    }
-    state_ = GuestState::starting;
-    starting_ = std::move(done);
-    stop_requested_ = false;
-    start_error_.reset();
-    note_.clear();
-    lease.reset();
-    answer_served = false;
-    auto opened = open_everything(std::move(once));
-    if (!opened) {
-        finish_start(std::unexpected(std::move(opened).error()));
-        return;
-    }
-    auto process = RoleChild::start(
-        *context_.loop,
-        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = context_.user},
-        {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
-         .ended = [this](std::string how) { process_ended(how); }});
-    if (!process) {
-        finish_start(std::unexpected(blame(std::move(process).error(), vm_.place)));
-        return;
-    }
-    process_ = std::move(*process);
-    process_->send(std::move(opened->setup));
-}
-
-void Guest::finish_start(Result<void> result) {
-    if (!result) {
-        state_ = GuestState::stopped;
-        note_ = result.error().text();
-        remove_taps();
-    } else {
-        state_ = GuestState::running;
-        log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
-    }
-    auto done = std::exchange(starting_, nullptr);
-    if (done)
-        done(std::move(result));
+    std::size_t files = 7; // KVM, two boot images, initrd, CD-ROM, console
+    for (const auto& nic : setup.nics)
+        files += nic.taps.size();
+    for (const auto& disk : setup.disks)
+        files += 1 + disk.bases.size();
+    if (files > limits::max_frame_fds)
+        return std::unexpected(
+            blame(Error(ErrorKind::limit,
+                        fmt::format("{} files and interfaces: at most {} can be handed to a VM",
+                                    files, limits::max_frame_fds)),
+                  vm_.place));
+    return setup;
 }
 
 void Guest::remove_taps() {
@@ -295,49 +271,32 @@ void Guest::took_frame(ipc::Frame&& frame) {
         }
         return;
     case ipc::VmPaused::type:
-        if (auto done = std::exchange(pausing_, nullptr)) {
+        if (auto done = std::exchange(pausing_, nullptr)) { // and not asked to stop meanwhile
             state_ = GuestState::paused;
             log::notice("host", "vm {} paused", vm_.name);
             done({});
         }
         return;
     case ipc::VmReset::type:
+        ++reboots_;
         log::info("host", "vm {} rebooted", vm_.name);
+        return;
+    case ipc::VmCounted::type:
+        if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame)))
+            counted_ = *counted;
+        end_counting();
         return;
     case ipc::VmEnded::type:
         if (auto ended = ipc::decode<ipc::VmEnded>(std::move(frame))) {
             note_ = printable(ended->text, 400);
+            failed_ = ended->failed;
+            told_end_ = true;
             log::notice("host", "vm {} ended: {}", vm_.name, note_);
         }
         return;
     default:
         log::warning("host", "vm {}: its process sent an unknown message {}", vm_.name, frame.type);
     }
-}
-
-void Guest::process_ended(const std::string& how) {
-    kill_timer_.stop();
-    auto process = std::move(process_); // lives until this call returns
-    auto before = state_;
-    state_ = GuestState::stopped;
-    remove_taps();
-    if (before == GuestState::starting) {
-        auto error = start_error_ ? std::move(*start_error_)
-                                  : blame(Error(ErrorKind::internal, "its process ended: " + how),
-                                          vm_.place);
-        finish_start(std::unexpected(std::move(error)));
-    } else if (auto done = std::exchange(starting_, nullptr)) {
-        done(fail(ErrorKind::busy, "vm {} was stopped while it started", vm_.name));
-    } else if (note_.empty() && before != GuestState::stopping) {
-        note_ = "its process ended: " + how;
-        log::error("host", "vm {}: {}", vm_.name, note_);
-    }
-    for (auto& done : std::exchange(asked_, {}))
-        done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
-    if (auto done = std::exchange(pausing_, nullptr))
-        done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
-    for (auto& ended : std::exchange(waiting_, {}))
-        ended();
 }
 
 // Answered by VmAnswer, or when the process ends.
@@ -362,63 +321,6 @@ void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
                 std::unexpected(std::move(good).error().in(fmt::format("vm {}", vm_.name))));
     }
     ask_process(ipc::encode(ipc::VmChangeMedium{std::move(medium), force}), std::move(done));
-}
-
-void Guest::pause(Done done) {
-    if (pausing_ || state_ == GuestState::paused)
-        return done(fail(ErrorKind::busy, "vm {} is already paused", vm_.name));
-    if (state_ != GuestState::running)
-        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
-    pausing_ = std::move(done);
-    process_->send(ipc::VmPause{});
-}
-
-Result<void> Guest::unpause() {
-    if (state_ != GuestState::paused)
-        return fail(ErrorKind::invalid, "vm {} is not paused", vm_.name);
-    process_->send(ipc::VmUnpause{});
-    state_ = GuestState::running;
-    log::notice("host", "vm {} unpaused", vm_.name);
-    return {};
-}
-
-Result<void> Guest::stop(std::function<void()> ended) {
-    if (state_ == GuestState::waiting) {
-        state_ = GuestState::stopped;
-        if (ended)
-            ended();
-        return {};
-    }
-    if (!process_)
-        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
-    if (ended)
-        TRY(add_waiter(std::move(ended)));
-    if (state_ != GuestState::stopping) {
-        stop_requested_ = true;
-        if (state_ == GuestState::starting) {
-            process_->kill(); // busy with the image, and nothing of a guest runs yet
-            state_ = GuestState::stopping;
-            return {};
-        }
-        state_ = GuestState::stopping;
-        process_->send(ipc::VmTerminate{});
-        kill_timer_.start(5s);
-    }
-    return {};
-}
-
-Result<void> Guest::wait(std::function<void()> ended) {
-    if (!process_)
-        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
-    return add_waiter(std::move(ended));
-}
-
-Result<void> Guest::add_waiter(std::function<void()> ended) {
-    if (waiting_.size() >= limits::max_waiters)
-        return fail(ErrorKind::limit, "{} others wait for vm {} already", waiting_.size(),
-                    vm_.name);
-    waiting_.push_back(std::move(ended));
-    return {};
 }
 
 Result<Fd> Guest::attach_console(bool want_writer) {

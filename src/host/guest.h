@@ -1,7 +1,8 @@
 // One VM as the parent sees it: what the file says of it, the state it is in, and
 // the process that runs it while it runs.
 //
-// stopped → starting → running ⇄ paused → stopping → stopped. Everything that needs rights
+// stopped → starting → running ⇄ paused → stopping → stopped; and waiting, for its turn
+// or for being started again after it ended by itself. Everything that needs rights
 // is opened here and handed over as descriptors; the VM process opens nothing.
 //
 // Loop thread of the parent.
@@ -15,7 +16,10 @@
 #include <vector>
 
 #include "config/config.h"
+#include "host/cgroup.h"
 #include "host/child.h"
+#include "host/console_log.h"
+#include "host/restarts.h"
 #include "net/net.h"
 
 namespace vmhost::host {
@@ -31,6 +35,8 @@ struct GuestContext {
     std::string config_file;
     config::Accel accel = config::Accel::automatic;
     std::optional<User> user; // the VM processes become
+    CgroupMounts cgroups;
+    std::string cgroup_folder;
     bool debug_exit = false;
 };
 
@@ -58,8 +64,15 @@ public:
     void change_medium(std::optional<Fd> medium, bool force, Done done);
     // How much of its memory the running guest is to keep.
     void set_memory_target(std::uint64_t bytes, Done done);
-    // Ends the guest; ended is called when its process is gone. A second call only waits too.
-    Result<void> stop(std::function<void()> ended);
+    // orderly asks the guest, and ends it when it does not end in time; busy (EALREADY) when it
+    // has been asked already. force ends it now. ended is called when its process is gone.
+    enum class Stop : std::uint8_t { orderly, force };
+    Result<void> stop(Stop how, std::function<void()> ended);
+    // Calls ended when the process is gone, now when there is none. For the host itself: not
+    // counted against the clients that wait.
+    void when_gone(std::function<void()> ended);
+    // Asks the process what it has counted; done is called when it has said, or when it is late.
+    void count(std::function<void()> done);
     // Holds the guest where it is; done is called once nothing of it moves any more. Only of a
     // guest that runs.
     void pause(Done done);
@@ -74,6 +87,7 @@ public:
         if (state_ == GuestState::stopped)
             state_ = GuestState::waiting;
     }
+    bool in_line() const { return state_ == GuestState::waiting && !restart_timer_.active(); }
     // The last start was ended by a stop, not by a failure.
     bool stop_requested() const { return stop_requested_; }
 
@@ -85,16 +99,26 @@ public:
     std::uint64_t resident_bytes() const; // of the process; 0 when it does not run
     // Why it is not running, when that was not asked for; and progress worth showing.
     const std::string& note() const { return note_; }
+    // The last lines of its console when it failed, printable; else nothing.
+    const std::vector<std::string>& last_lines() const { return last_lines_; }
+    unsigned restarts() const { return restarts_.total(); } // by its policy
+    unsigned reboots() const { return reboots_; }           // in place, since its start
+    const ipc::VmCounted& counted() const { return counted_; }
     std::optional<Ipv4> lease;
     bool answer_served = false;
 
 private:
-    struct Opened; // descriptors on their way to the VM process
-    Result<Opened> open_everything(StartOnce once);
+    Result<ipc::VmSetup> open_everything(StartOnce once);
     Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
     Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
     void ask_process(ipc::Frame request, Done done);
-    Result<Fd> open_disk(const config::Disk& disk);
+    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
+    void launch(Done done, StartOnce once);
+    Result<void> open_console(ipc::VmSetup& setup);
+    Result<void> make_cgroup();
+    void keep_last_lines();
+    void restart_if_wanted(bool failed);
+    void end_counting();
     Result<Fd> open_boot_file(const std::string& path, const char* what);
     std::string path_of(const std::string& path) const;
     Result<void> add_waiter(std::function<void()> ended);
@@ -120,6 +144,21 @@ private:
     std::vector<std::string> taps_;
     std::unique_ptr<RoleChild> process_;
     Timer kill_timer_; // for a process that does not end when told to
+
+    bool told_end_ = false; // the process has said how its guest ended
+    bool failed_ = false;   // the last end was no end that a guest comes to by itself
+    Cgroup cgroup_;
+    std::optional<ipc::SharedRingReader> console_; // what a running guest said
+    std::unique_ptr<ConsoleLog> console_log_;
+    std::vector<std::string> last_lines_;
+    unsigned reboots_ = 0;
+    std::uint64_t started_ms_ = 0;
+    Restarts restarts_;
+    bool automatic_ = false; // the current start is by the policy
+    Timer restart_timer_;
+    ipc::VmCounted counted_;
+    std::vector<std::function<void()>> counting_;
+    Timer count_timer_;
 };
 
 } // namespace vmhost::host

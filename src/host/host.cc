@@ -15,7 +15,7 @@ namespace vmhost::host {
 
 Host::Host(Loop& loop, config::Model model, Options options)
     : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
-      stagger_(loop, [this] { start_wave(); }) {}
+      stagger_(loop, [this] { start_wave(); }), hurry_(loop, [this] { hurry(); }) {}
 
 Host::~Host() = default;
 
@@ -68,6 +68,8 @@ Result<void> Host::prepare() {
                          .config_file = model_.file,
                          .accel = model_.host.accel,
                          .user = role_user_,
+                         .cgroups = CgroupMounts::of_this_host(),
+                         .cgroup_folder = "vmhost-" + model_.host.name,
                          .debug_exit = options_.debug_exit};
     std::uint32_t id = 0;
     for (const auto& vm : model_.vms) {
@@ -156,7 +158,7 @@ void Host::start_wave() {
                         : static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
     std::vector<Guest*> wave;
     for (const auto& guest : guests_)
-        if (guest->state() == GuestState::waiting && wave.size() < parallel && !ending_)
+        if (guest->in_line() && wave.size() < parallel && !ending_)
             wave.push_back(guest.get());
     in_wave_ = wave.size();
     if (wave.empty()) {
@@ -183,8 +185,8 @@ void Host::one_started(Guest& guest, Result<void> started) {
         }
         log::error("host", "{}", started.error().message());
     }
-    bool more = std::any_of(guests_.begin(), guests_.end(),
-                            [](const auto& one) { return one->state() == GuestState::waiting; });
+    bool more =
+        std::any_of(guests_.begin(), guests_.end(), [](const auto& one) { return one->in_line(); });
     if (in_wave_ == 0)
         stagger_.start(more ? model_.host.start_delay : std::chrono::milliseconds(0));
 }
@@ -203,16 +205,27 @@ void Host::shut_down(std::function<void()> done) {
     auto guest_down = [this, guests_down, one_down] {
         if (--*guests_down != 0)
             return;
+        hurry_.stop();
         for (auto& service : services_)
             service->stop(one_down);
         one_down();
     };
+    for (auto& guest : guests_) {
+        ++*guests_down;
+        (void)guest->stop(Guest::Stop::orderly, nullptr); // one that waits does so no more
+        guest->when_gone(guest_down);
+    }
+    hurry_.start(model_.host.stop_timeout);
+    guest_down();
+}
+
+void Host::hurry() {
     for (auto& guest : guests_)
         if (guest->pid()) {
-            ++*guests_down;
-            (void)guest->stop(guest_down);
+            log::warning("host", "vm {} has not ended yet: it is ended by force",
+                         guest->config().name);
+            (void)guest->stop(Guest::Stop::force, nullptr);
         }
-    guest_down();
 }
 
 Result<Guest*> Host::find(std::string_view wanted) const {

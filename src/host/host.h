@@ -36,8 +36,11 @@ public:
     // After prepare: links, services, then every enabled VM in file order. done gets the first
     // thing that failed; call shut_down then too.
     void start(Done done);
-    // Ends guests and services, removes links. done is called once nothing is left.
+    // Asks the guests to end, ends those that have not in [host] stop_timeout, then the services,
+    // and removes links. done is called once nothing is left.
     void shut_down(std::function<void()> done);
+    // Ends the guests that are still asked to, now.
+    void hurry();
     // No further guest is started.
     void stop_starting() { ending_ = true; }
 
@@ -71,6 +74,7 @@ private:
     std::vector<std::unique_ptr<Service>> services_;
     std::vector<std::unique_ptr<Guest>> guests_;
     Timer stagger_;           // until the next wave
+    Timer hurry_;             // guests have been asked for long enough
     Done started_;            // of start()
     std::size_t in_wave_ = 0; // guests that are being started
     bool ending_ = false;

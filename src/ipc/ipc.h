@@ -19,6 +19,7 @@
 #include <sys/types.h>
 #include <vector>
 
+#include "ipc/shared_ring.h"
 #include "loop/loop.h"
 
 namespace vmhost::ipc {

@@ -37,22 +37,50 @@ struct Begin {
 
 // ---- parent → vm ----------------------------------------------------------
 
+// Of a disk, or of each direction of an interface; zero = no limit.
+struct VmLimit {
+    std::uint64_t bytes_per_s = 0;
+    std::uint64_t operations_per_s = 0;
+    std::uint64_t burst_ms = 0;
+    template <class A>
+    void fields(A& a) {
+        a(bytes_per_s, operations_per_s, burst_ms);
+    }
+};
+
+// A file below a disk's image: opened, locked for reading.
+struct VmDiskBase {
+    Fd file;
+    std::string path;
+    std::optional<std::uint8_t> format; // disk::Format; none = as the file above says
+    template <class A>
+    void fields(A& a) {
+        a(file, path, format);
+    }
+};
+
 struct VmDisk {
     Fd image; // opened, locked
     bool read_only = false;
     std::string serial;
+    std::uint8_t format = 0; // disk::Format
+    std::string path;
+    std::vector<VmDiskBase> bases; // as configured, nearest first
+    VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial);
+        a(image, read_only, serial, format, path, bases, limit);
     }
 };
 
 struct VmNic {
-    Fd tap;
+    std::vector<Fd> taps; // the queues of one tap
     Mac mac;
+    std::uint16_t mtu = 1500;
+    VmLimit limit;
     template <class A>
     void fields(A& a) {
-        a(tap, mac);
+        a(taps, mac, mtu, limit);
     }
 };
 
@@ -81,6 +109,7 @@ struct VmSetup {
     std::string name;
     std::uint64_t memory_bytes = 0;
     std::uint32_t vcpus = 1;
+    std::uint8_t cpu = 0; // machine::CpuKind
     Fd kvm;
     std::optional<Fd> image; // none = embedded firmware
     std::string image_name;  // for messages
@@ -91,20 +120,43 @@ struct VmSetup {
     std::uint32_t howto = 0;
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
+    Fd console_ring;                // memory for the console's output, see ipc/shared_ring.h
+    std::optional<Fd> console_bell; // eventfd to ring when there is some
     std::optional<VmCdrom> cdrom;
     std::optional<VmBootOnce> once;
     bool balloon = false;
     bool debug_exit = false;
+    bool transitional = false; // virtio devices that drivers of version 0.9 understand too
     template <class A>
     void fields(A& a) {
-        a(name, memory_bytes, vcpus, kvm, image, image_name, initrd, command_line, boot_mac,
-          boot_from, howto, disks, nics, cdrom, once, balloon, debug_exit);
+        a(name, memory_bytes, vcpus, cpu, console_ring, console_bell, kvm, image, image_name,
+          initrd, command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, balloon,
+          debug_exit, transitional);
     }
 };
 
 // End the guest now; the process answers with VmEnded and exits.
 struct VmTerminate {
     static constexpr std::uint16_t type = 17;
+    template <class A>
+    void fields(A&) {}
+};
+
+// Ask the guest to end by itself, and end it when it does not in time; a paused one goes on
+// first. The process answers with VmEnded and exits.
+struct VmShutdown {
+    static constexpr std::uint16_t type = 21;
+    std::uint64_t answer_ms = 0; // for taking note of the request
+    std::uint64_t finish_ms = 0; // for ending after that
+    template <class A>
+    void fields(A& a) {
+        a(answer_ms, finish_ms);
+    }
+};
+
+// Say what you have counted: VmCounted.
+struct VmCount {
+    static constexpr std::uint16_t type = 22;
     template <class A>
     void fields(A&) {}
 };
@@ -168,10 +220,23 @@ struct VmEnded {
     static constexpr std::uint16_t type = 33;
     std::uint8_t how = 0;  // machine::MachineEnd::How
     std::uint8_t code = 0; // of the debug-exit device
+    bool failed = false;   // it did not end as a guest ends by itself
     std::string text;
     template <class A>
     void fields(A& a) {
-        a(how, code, text);
+        a(how, code, failed, text);
+    }
+};
+
+// Since the guest's last reset.
+struct VmCounted {
+    static constexpr std::uint16_t type = 35;
+    std::uint64_t port_exits = 0, memory_exits = 0, other_exits = 0;
+    std::uint64_t unknown_msrs = 0, unclaimed_accesses = 0, malformed_requests = 0;
+    template <class A>
+    void fields(A& a) {
+        a(port_exits, memory_exits, other_exits, unknown_msrs, unclaimed_accesses,
+          malformed_requests);
     }
 };
 

@@ -40,7 +40,9 @@
 #include "machine/device/serial.h"
 #include "machine/layout.h"
 #include "machine/loop_clock.h"
+#include "machine/orderly_stop.h"
 #include "machine/pci.h"
+#include "machine/places.h"
 #include "machine/vcpu_threads.h"
 #include "machine/virtio/balloon.h"
 #include "machine/virtio/block.h"
@@ -134,7 +136,7 @@ public:
     bool press_power_button() override;
     bool power_button_pending() const override;
     MachineCounters counters() const override;
-    bool ask_to_shut_down() override;
+    StopRequest ask_to_stop(StopTimeouts timeouts) override;
     bool ask_to_sync_clock() override;
     Result<void> change_medium(int fd, bool force) override;
     bool tray_open() const override;
@@ -143,14 +145,14 @@ public:
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
-    Result<void> add_function(std::unique_ptr<virtio::VirtioDevice> device);
+    Result<unsigned> add_function(std::unique_ptr<virtio::VirtioDevice> device,
+                                  PciPlace place = {});
     Result<void> add_cdrom();
     Result<void> add_vmmci();
     Result<void> add_network_boot();
     Result<CpuState> load();
     Result<void> make_vcpus(const CpuState& first);
     void connect_console();
-    unsigned last_slot() const { return static_cast<unsigned>(transports_.size()); }
     void log_firmware(Bytes text);
 
     void vcpu_over(unsigned index, Exit exit);
@@ -180,6 +182,8 @@ private:
     DebugExit debug_exit_;
     DebugConsole firmware_log_;
     std::string firmware_line_;
+    std::uint64_t firmware_second_ = 0; // of the guest clock, and the lines in it
+    unsigned firmware_lines_ = 0;
 
     std::vector<std::unique_ptr<disk::Image>> images_;
     std::unique_ptr<PciHost> pci_;
@@ -187,6 +191,7 @@ private:
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Balloon* balloon_ = nullptr;            // owned by pci_; null without
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
+    std::unique_ptr<OrderlyStop> orderly_stop_;
     std::vector<BootCandidate> bootable_;
     std::atomic<bool> shutting_down_{false}; // was asked to: a reset is its end
 
@@ -248,6 +253,16 @@ Result<void> RealMachine::make_isa_devices() {
     return {};
 }
 
+// What the guest wrote is taken apart here, in the guest's own process.
+Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk, const std::string& name) {
+    std::vector<disk::ConfiguredLayer> layers;
+    layers.push_back(
+        {TRY(duplicate(disk.fd, name)), disk.format, disk.path.empty() ? name : disk.path});
+    for (const auto& base : disk.bases)
+        layers.push_back({TRY(duplicate(base.fd, name)), base.format, base.path});
+    return disk::Image::open_configured(std::move(layers), disk.read_only);
+}
+
 // Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, balloon, vmmci. OpenBSD
 // numbers its devices by it.
 Result<void> RealMachine::make_pci_devices() {
@@ -257,19 +272,27 @@ Result<void> RealMachine::make_pci_devices() {
     TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
         const auto& nic = spec_.nics[i];
-        auto device = TRY(virtio::Net::create(fmt::format("{}-nic{}", spec_.name, i), nic.tap_fd,
-                                              nic.mac, loop_, bus_.lock()));
-        TRY(add_function(std::move(device)));
-        bootable_.push_back({.kind = BootFrom::net, .slot = last_slot()});
+        auto device = TRY(virtio::Net::create({.name = fmt::format("{}-nic{}", spec_.name, i),
+                                               .taps = nic.tap_fds,
+                                               .mac = nic.mac,
+                                               .mtu = nic.mtu,
+                                               .limit = nic.limit},
+                                              loop_, bus_.lock(), *clock_));
+        auto place = place_of_nic(i, spec_.nics.size(), spec_.disks.size());
+        TRY(add_function(std::move(device), place));
+        bootable_.push_back({BootFrom::net, place.slot, place.function});
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
         const auto& disk = spec_.disks[i];
         auto name = fmt::format("{}-disk{}", spec_.name, i);
-        auto file = TRY(duplicate(disk.fd, name));
-        images_.push_back(TRY(disk::Image::open_raw(std::move(file), disk.read_only, name)));
-        TRY(add_function(std::make_unique<virtio::Block>(name, *images_.back(), disk.serial, loop_,
-                                                         bus_.lock())));
-        bootable_.push_back({.kind = BootFrom::disk, .slot = last_slot()});
+        images_.push_back(TRY(open_image(disk, name)));
+        auto device = std::make_unique<virtio::Block>(
+            virtio::Block::Settings{
+                .name = name, .serial = disk.serial, .queues = spec_.vcpus, .limit = disk.limit},
+            *images_.back(), loop_, bus_.lock(), *clock_);
+        auto place = place_of_disk(i, spec_.nics.size(), spec_.disks.size());
+        TRY(add_function(std::move(device), place));
+        bootable_.push_back({BootFrom::disk, place.slot, place.function});
     }
     if (spec_.cdrom)
         TRY(add_cdrom());
@@ -286,8 +309,8 @@ Result<void> RealMachine::add_cdrom() {
     auto made = std::make_unique<virtio::Scsi>(spec_.name + "-scsi", spec_.name + "-cd", loop_,
                                                bus_.lock());
     scsi_ = made.get();
-    TRY(add_function(std::move(made)));
-    bootable_.push_back({.kind = BootFrom::cdrom, .slot = last_slot()});
+    auto slot = TRY(add_function(std::move(made)));
+    bootable_.push_back({.kind = BootFrom::cdrom, .slot = slot});
     if (spec_.cdrom->fd >= 0)
         TRY(change_medium(spec_.cdrom->fd, true));
     std::scoped_lock guard(bus_.lock());
@@ -331,7 +354,7 @@ Result<void> RealMachine::add_network_boot() {
     for (const auto& candidate : bootable_) {
         if (candidate.kind != BootFrom::net)
             continue;
-        auto* function = pci_->at(candidate.slot);
+        auto* function = pci_->at(candidate.slot, candidate.function);
         std::uint8_t ids[4] = {};
         function->read_config(0, ids);
         function->add_rom(TRY(boot::virtio_net_rom(load_le<std::uint16_t>(ids),
@@ -343,27 +366,36 @@ Result<void> RealMachine::add_network_boot() {
 Result<void> RealMachine::add_vmmci() {
     virtio::Vmmci::Hooks hooks;
     hooks.powers_off = [this] { end({.how = MachineEnd::How::power_off}); };
-    hooks.gave_up = [this](bool acked) {
-        end({.how = MachineEnd::How::power_off,
-             .text = acked ? "the guest did not come to its end" : "the guest did not answer"});
-    };
+    hooks.gave_up = [this](bool acked) { orderly_stop_->vmmci_gave_up(acked); };
     auto made = std::make_unique<virtio::Vmmci>(spec_.name + "-vmmci", *clock_, std::move(hooks));
-    made->set_interrupt(
-        static_cast<std::uint8_t>(pci_lines[transports_.size() % pci_lines.size()]));
     vmmci_ = made.get();
-    TRY(pci_->add(std::move(made)));
+    OrderlyStop::Guest guest;
+    // REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.
+    guest.ask_vmmci = [this] { return vmmci_->send(virtio::Vmmci::Command::reboot); };
+    guest.press_button = [this] { return acpi_pm_->press_power_button(); };
+    guest.button_pending = [this] { return acpi_pm_->power_button_pending(); };
+    guest.give_up = [this](std::string why) {
+        end({.how = MachineEnd::How::power_off, .text = std::move(why)});
+    };
+    orderly_stop_ = std::make_unique<OrderlyStop>(*clock_, std::move(guest));
+    auto slot = TRY(pci_->add(std::move(made)));
+    vmmci_->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     return {};
 }
 
-Result<void> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device) {
-    auto transport = std::make_unique<virtio::PciTransport>(std::move(device), memory_, loop_,
-                                                            bus_.lock(), backend_.get());
-    const auto slot = static_cast<unsigned>(transports_.size()) + 1; // behind the host bridge
-    transport->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
+// In the next slot, or as a further function of one. The slot.
+Result<unsigned> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device,
+                                           PciPlace place) {
+    using Interface = virtio::PciTransport::Interface;
+    auto transport = std::make_unique<virtio::PciTransport>(
+        std::move(device), memory_, loop_, bus_.lock(), backend_.get(),
+        spec_.transitional ? Interface::transitional : Interface::modern);
     auto* added = transport.get();
-    TRY(pci_->add(std::move(transport)));
+    auto slot = place.function == 0 ? TRY(pci_->add(std::move(transport)))
+                                    : TRY(pci_->add_beside(place.slot, std::move(transport)));
+    added->set_interrupt(static_cast<std::uint8_t>(pci_line_of_slot(slot)));
     transports_.push_back(added);
-    return {};
+    return slot;
 }
 
 std::optional<boot::Duid> duid_of(disk::Image& image) {
@@ -423,8 +455,9 @@ Result<CpuState> RealMachine::load() {
 }
 
 Result<void> RealMachine::make_vcpus(const CpuState& first) {
+    TRY(check_cpu_kind(backend_->capabilities(), spec_.cpu));
     for (unsigned i = 0; i < spec_.vcpus; ++i) {
-        auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus);
+        auto model = make_cpu_model(backend_->capabilities(), i, spec_.vcpus, spec_.cpu);
         vcpus_.add(TRY(backend_->create_vcpu(i, model, bus_)));
     }
     return vcpus_.vcpu(0).set_state(first);
@@ -447,12 +480,22 @@ void RealMachine::connect_console() {
 }
 
 void RealMachine::log_firmware(Bytes text) {
+    // SeaBIOS says some 300 lines in all; the port is there for any guest to write to.
     constexpr std::size_t longest_line = 256;
+    constexpr unsigned most_lines_per_s = 500;
     for (std::uint8_t byte : text) {
         if (byte != '\n')
             firmware_line_ += static_cast<char>(byte);
         if (byte == '\n' || firmware_line_.size() == longest_line) {
-            log::debug("firmware", "{}: {}", spec_.name, printable(firmware_line_));
+            if (auto second = clock_->now_ns() / 1'000'000'000; second != firmware_second_) {
+                firmware_second_ = second;
+                firmware_lines_ = 0;
+            }
+            if (++firmware_lines_ < most_lines_per_s)
+                log::debug("firmware", "{}: {}", spec_.name, printable(firmware_line_));
+            else if (firmware_lines_ == most_lines_per_s)
+                log::debug("firmware", "{}: more lines than {} in a second: they are dropped",
+                           spec_.name, most_lines_per_s);
             firmware_line_.clear();
         }
     }
@@ -562,13 +605,11 @@ void RealMachine::unpause() {
     ask_to_sync_clock();
 }
 
-// REBOOT and not SHUTDOWN, as vmd does: a guest that halts without ACPI waits for a key.
-bool RealMachine::ask_to_shut_down() {
+StopRequest RealMachine::ask_to_stop(StopTimeouts timeouts) {
     std::scoped_lock guard(bus_.lock());
-    if (!vmmci_->send(virtio::Vmmci::Command::reboot))
-        return false;
+    vmmci_->set_timeouts(timeouts.answer_ns, timeouts.finish_ns);
     shutting_down_ = true;
-    return true;
+    return orderly_stop_->begin(timeouts);
 }
 
 bool RealMachine::ask_to_sync_clock() {
@@ -596,6 +637,13 @@ std::uint64_t RealMachine::malformed_requests() const {
 
 MachineCounters RealMachine::counters() const {
     MachineCounters sum;
+    for (std::size_t i = 0; i < vcpus_.count(); ++i) {
+        auto exits = vcpus_.vcpu(i).exits();
+        sum.port_exits += exits.ports;
+        sum.memory_exits += exits.memory;
+        sum.other_exits += exits.kicks + exits.others;
+        sum.unknown_msrs += exits.unknown_msrs;
+    }
     auto accesses = bus_.counters();
     sum.unclaimed_accesses = accesses.unclaimed_reads + accesses.unclaimed_writes;
     sum.malformed_requests = malformed_requests();

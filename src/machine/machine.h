@@ -13,21 +13,38 @@
 #include <vector>
 
 #include "base/base.h"
+#include "disk/disk.h"
 #include "loop/loop.h"
+#include "machine/throttle.h"
 
 namespace vmhost::machine {
 
 class Console;
+enum class CpuKind : std::uint8_t; // cpu/cpu.h
 
+// All files are opened and locked by the parent; descriptors stay the caller's.
 struct DiskSpec {
-    int fd = -1; // raw image, opened and locked by the parent; stays the caller's
+    struct Base {
+        int fd = -1;
+        std::optional<disk::Format> format; // none = as the file above says
+        std::string path;
+    };
+    int fd = -1;
     bool read_only = false;
     std::string serial; // at most 20 bytes
+    disk::Format format = disk::Format::raw;
+    std::string path;        // bases are named relative to it; also for errors
+    std::vector<Base> bases; // the files below that the configuration names, nearest first
+    IoLimit limit;
 };
 
 struct NicSpec {
-    int tap_fd = -1; // opened with IFF_NO_PI | IFF_VNET_HDR, non-blocking; stays the caller's
+    // The queues of one tap, 1 to limits::max_queue_pairs, opened with IFF_NO_PI | IFF_VNET_HDR,
+    // non-blocking; they stay the caller's.
+    std::vector<int> tap_fds;
     Mac mac;
+    std::uint16_t mtu = 1500;
+    IoLimit limit; // of each direction
 };
 
 // A CD-ROM drive.
@@ -55,13 +72,15 @@ struct MachineSpec {
     std::string name;
     std::uint64_t memory_bytes = 0;
     unsigned vcpus = 1;
+    CpuKind cpu{};   // the host's
     int kvm_fd = -1; // an open /dev/kvm; stays the caller's
     BootSpec boot;
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
     std::optional<CdromSpec> cdrom;
     bool balloon = false;
-    bool debug_exit = false; // test device: a write of n to port 0xf4 ends the machine with n
+    bool debug_exit = false;   // test device: a write of n to port 0xf4 ends the machine with n
+    bool transitional = false; // virtio devices also speak version 0.9
 };
 
 // How a guest's run ended.
@@ -77,7 +96,17 @@ struct MachineEnd {
     std::string text;
 };
 
+// How long a guest that was asked to end is waited for. vmd(8)'s.
+struct StopTimeouts {
+    std::uint64_t answer_ns = 3'000'000'000;   // until it takes note of the request
+    std::uint64_t finish_ns = 120'000'000'000; // from then on, until it has ended
+};
+// By what it was asked.
+enum class StopRequest : std::uint8_t { vmmci, button, nobody };
+
 struct MachineCounters {
+    std::uint64_t port_exits = 0, memory_exits = 0, other_exits = 0; // of all vCPUs
+    std::uint64_t unknown_msrs = 0; // accesses: reads gave 0, writes were ignored
     std::uint64_t unclaimed_accesses = 0;
     std::uint64_t malformed_requests = 0; // bad virtqueue chains of all devices
     std::uint64_t resident_bytes = 0;     // guest memory in use on the host
@@ -118,11 +147,12 @@ public:
     // How the guest left the tray of the drive.
     virtual bool tray_open() const = 0;
 
-    // Asks the guest to end by itself, through vmmci(4); false when nobody in it listens. From
-    // then on a reset counts as power_off, and so does a guest that has not answered within three
-    // seconds or not ended two minutes after its answer. Loop thread.
-    virtual bool ask_to_shut_down() = 0;
-    // Asks the guest to look at the host's clock, after it stood still; false as above.
+    // Asks the guest to end by itself: through vmmci(4) when its driver listens, else by ACPI's
+    // button; see orderly_stop.h. From then on a reset counts as power_off, and so does running
+    // out of time; with nobody to ask the machine ends at once. Loop thread.
+    virtual StopRequest ask_to_stop(StopTimeouts timeouts) = 0;
+    // Asks the guest to look at the host's clock, after it stood still; false when no vmmci(4)
+    // driver listens.
     virtual bool ask_to_sync_clock() = 0;
 };
 
@@ -132,6 +162,10 @@ class Console {
 public:
     virtual ~Console() = default;
     static std::unique_ptr<Console> create(Loop& loop);
+    // With the ring in memory that the parent reads too (ipc/shared_ring.h, of
+    // limits::console_ring_bytes). bell is an eventfd that is rung when there is new output, now
+    // and then; none: nobody waits for it.
+    static Result<std::unique_ptr<Console>> create(Loop& loop, const Fd& memory, Fd bell);
 
     // A connected SOCK_STREAM socket of a client that speaks the frames of console/frames.h.
     // The client gets the ring first, then output as it comes; input is taken from the one
@@ -146,10 +180,16 @@ public:
     virtual void on_input(std::function<std::size_t(Bytes)> take,
                           std::function<void()> line_break) = 0;
     virtual void input_space() = 0;
+    // The size of the typing client's terminal, whenever it says one. A serial line has no use for
+    // it; without a function it is ignored.
+    virtual void on_size(std::function<void(std::uint16_t columns, std::uint16_t rows)> take) = 0;
     // While held, input waits as it does when the device has no room.
     virtual void hold_input(bool hold) = 0;
 
     virtual std::uint64_t output_bytes() const = 0;
+    // The guest has ended: clients get what they have not taken yet. closed is called when they
+    // have, or after two seconds; the console is destroyed then, which tells them of the end.
+    virtual void close(std::function<void()> closed) = 0;
 };
 
 } // namespace vmhost::machine

@@ -1,5 +1,4 @@
-// PCI: configuration space of single-function devices and the host bridge's two
-// windows into it.
+// PCI: configuration space of devices and the host bridge's two windows into it.
 //
 // Follows the PCI Local Bus Specification 3.0: section 3.2.2.3.2 (configuration
 // mechanism #1), 6.1 and 6.2 (header, command and status), 6.2.5 (base address
@@ -45,7 +44,9 @@ constexpr std::uint32_t rom_enable = 1;
 constexpr std::uint8_t capability_msix = 0x11;
 constexpr std::uint16_t msix_enable = 1 << 15, msix_function_mask = 1 << 14;
 constexpr std::uint8_t reset_cpu = 1 << 2;
-constexpr std::size_t slot_count = 32;
+constexpr std::size_t slot_count = 32, function_count = 8;
+constexpr unsigned header_type_offset = 0x0e;
+constexpr std::uint8_t header_several_functions = 1 << 7;
 constexpr std::uint32_t enable_bit = 1U << 31;
 constexpr std::uint32_t reserved_address_bits = 0x7f000000;
 
@@ -323,30 +324,51 @@ PciHost::PciHost(Bus& bus, Interrupts& interrupts) : bus_(bus), interrupts_(inte
 
 PciHost::~PciHost() {
     std::scoped_lock guard(bus_.lock());
-    for (auto& function : slots_)
-        for (auto& bar : function->bars_)
+    for_each([this](PciFunction& function) {
+        for (auto& bar : function.bars_)
             if (bar.decoded)
                 bus_.remove(bar.space, bar.base);
+    });
+}
+
+PciFunction* PciHost::at(unsigned slot, unsigned function) const {
+    return slot < slots_.size() && function < slots_[slot].size() ? slots_[slot][function].get()
+                                                                  : nullptr;
+}
+
+void PciHost::connect(PciFunction& function) {
+    function.bus_ = &bus_;
+    function.interrupts_ = &interrupts_;
+    if (function.msix_)
+        function.msix_->connect(interrupts_);
 }
 
 Result<unsigned> PciHost::add(std::unique_ptr<PciFunction> function) {
     if (slots_.size() == slot_count)
         return fail(ErrorKind::limit, "pci device \"{}\": all {} slots of the bus are taken",
                     function->name(), slot_count);
-    function->bus_ = &bus_;
-    function->interrupts_ = &interrupts_;
-    if (function->msix_)
-        function->msix_->connect(interrupts_);
-    slots_.push_back(std::move(function));
+    connect(*function);
+    slots_.emplace_back().push_back(std::move(function));
     return static_cast<unsigned>(slots_.size() - 1);
+}
+
+// Whoever looks for functions looks at the first one's header whether there are more.
+Result<unsigned> PciHost::add_beside(unsigned slot, std::unique_ptr<PciFunction> function) {
+    if (slot == 0 || slot >= slots_.size() || slots_[slot].size() == function_count)
+        return fail(ErrorKind::limit, "pci device \"{}\": slot {} has no room for it",
+                    function->name(), slot);
+    connect(*function);
+    slots_[slot].push_back(std::move(function));
+    slots_[slot].front()->config_[header_type_offset] |= header_several_functions;
+    return slot;
 }
 
 void PciHost::place_bars() {
     auto port = first_port, memory = first_memory;
-    for (auto& function : slots_) {
+    for_each([&](PciFunction& function) {
         std::uint16_t command = command_master;
         for (unsigned i = 0; i < PciFunction::bar_count; i++) {
-            const auto& bar = function->bars_[i];
+            const auto& bar = function.bars_[i];
             if (bar.size == 0)
                 continue;
             bool is_port = bar.space == Space::port;
@@ -354,34 +376,33 @@ void PciHost::place_bars() {
             auto base = (next + bar.size - 1) & ~(std::uint64_t{bar.size} - 1);
             if (!range_fits(base, bar.size, is_port ? end_of_ports : end_of_memory)) {
                 log::warning("pci", "{}: no {} range of {} bytes is left for bar {}",
-                             function->name(), name_of(bar.space), bar.size, i);
+                             function.name(), name_of(bar.space), bar.size, i);
                 continue;
             }
             next = base + bar.size;
             command |= is_port ? command_io : command_memory;
             std::uint8_t raw[4];
             store_le(MutableBytes(raw), static_cast<std::uint32_t>(base));
-            function->write_config(function->bar_offset(i), raw);
+            function.write_config(function.bar_offset(i), raw);
         }
         std::uint8_t raw[2];
         store_le(MutableBytes(raw), command);
-        function->write_config(command_offset, raw);
-    }
+        function.write_config(command_offset, raw);
+    });
 }
 
 std::uint64_t PciHost::refused_placements() const {
     std::uint64_t sum = 0;
-    for (const auto& function : slots_)
-        sum += function->refused_placements_;
+    for_each([&](const PciFunction& function) { sum += function.refused_placements_; });
     return sum;
 }
 
 // The function that the address register selects; null when nobody answers.
 PciFunction* PciHost::addressed() const {
     unsigned bus = address_ >> 16 & 0xff, slot = address_ >> 11 & 31, function = address_ >> 8 & 7;
-    if (!(address_ & enable_bit) || (address_ & reserved_address_bits) || bus != 0 || function != 0)
+    if (!(address_ & enable_bit) || (address_ & reserved_address_bits) || bus != 0)
         return nullptr;
-    return at(slot);
+    return at(slot, function);
 }
 
 void PciHost::read_config(unsigned byte, MutableBytes data) {
@@ -399,9 +420,10 @@ void PciHost::write_config(unsigned byte, Bytes data) {
     function->write_config(offset, data);
     // What moved away may have made room for others.
     if (offset < end_of_bars)
-        for (auto& other : slots_)
-            if (other->claim_bars())
-                other->decoding_changed();
+        for_each([](PciFunction& other) {
+            if (other.claim_bars())
+                other.decoding_changed();
+        });
 }
 
 // Only whole dwords reach the address register, so that a byte written to 0xcf9 resets and a

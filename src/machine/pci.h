@@ -1,5 +1,5 @@
-// PCI bus 0 with configuration mechanism #1 (ports 0xcf8 and 0xcfc), single-function
-// devices (PCI Local Bus Specification 3.0, sections 3.2 and 6).
+// PCI bus 0 with configuration mechanism #1 (ports 0xcf8 and 0xcfc): slots of one to
+// eight functions (PCI Local Bus Specification 3.0, sections 3.2 and 6).
 //
 // Threads: under the device lock of the Bus.
 #pragma once
@@ -120,9 +120,9 @@ public:
 
     // The next free slot; fails beyond 31.
     Result<unsigned> add(std::unique_ptr<PciFunction> function);
-    PciFunction* at(unsigned slot) const {
-        return slot < slots_.size() ? slots_[slot].get() : nullptr;
-    }
+    // The next function of a slot that add() has given out; fails beyond 8. Returns the slot.
+    Result<unsigned> add_beside(unsigned slot, std::unique_ptr<PciFunction> function);
+    PciFunction* at(unsigned slot, unsigned function = 0) const;
 
     // What firmware would do, for guests that boot without it: gives each BAR an address
     // (ports from 0x1000, memory from 0xe0000000) and turns decoding on.
@@ -152,7 +152,16 @@ private:
         std::array<unsigned, 256> asking_{};
     };
 
-    std::vector<std::unique_ptr<PciFunction>> slots_;
+    using Slot = std::vector<std::unique_ptr<PciFunction>>; // never empty
+    void connect(PciFunction& function);
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (const auto& slot : slots_)
+            for (const auto& function : slot)
+                visit(*function);
+    }
+
+    std::vector<Slot> slots_;
     Bus& bus_;
     SharedLines interrupts_;
     PciFunction* addressed() const;

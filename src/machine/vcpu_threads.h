@@ -30,7 +30,8 @@ public:
     // Before start().
     void add(std::unique_ptr<Vcpu> vcpu) { vcpus_.push_back(std::move(vcpu)); }
     std::size_t count() const { return vcpus_.size(); }
-    // While parked or not started.
+    // While parked or not started, but for what the vCPU itself allows.
+    const Vcpu& vcpu(std::size_t index) const { return *vcpus_[index]; }
     Vcpu& vcpu(std::size_t index) { return *vcpus_[index]; }
 
     Result<void> start();

@@ -55,7 +55,9 @@ public:
     virtual Result<void> add_address(unsigned index, const Ipv4Prefix& prefix) = 0;
     virtual Result<void> remove_address(unsigned index, const Ipv4Prefix& prefix) = 0;
     // A new tap; busy when the name is taken.
-    virtual Result<Fd> open_tap(const std::string& name, uid_t owner) = 0;
+    virtual Result<Fd> open_tap(const std::string& name, uid_t owner, bool several_queues) = 0;
+    // Another descriptor of one that was opened for several.
+    virtual Result<Fd> open_tap_queue(const std::string& name) = 0;
     // Deletes a tap that no process holds; false when one does.
     virtual Result<bool> reap_tap(const std::string& name) = 0;
     // The host has no business with IPv6 on a guest's wire. No IPv6 at all is fine.

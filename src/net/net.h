@@ -32,6 +32,7 @@ struct TapSpec {
     std::string description; // into the alias; empty = the name
     uid_t owner = 0;         // may attach to it again without rights
     unsigned mtu = 1500;
+    bool several_queues = false; // see add_tap_queue()
 };
 
 // "vm13-if0"; a name that does not fit the kernel's 15 bytes is cut and told
@@ -60,6 +61,9 @@ public:
     // The descriptor is non-blocking and close-on-exec; frames have a virtio-net
     // header of 12 bytes in front. The tap is gone when its last descriptor is closed.
     Result<Fd> make_tap(const TapSpec& spec);
+    // One more queue of a tap that was made for several, with the same properties. The kernel
+    // spreads frames over them.
+    Result<Fd> add_tap_queue(const std::string& name);
     Result<void> attach_port(const std::string& bridge, const std::string& port);
 
     // Only what this object made; not_found for anything else.

@@ -189,8 +189,11 @@ public:
     Result<std::vector<LinkAddress>> addresses() override;
     Result<void> add_address(unsigned index, const Ipv4Prefix& prefix) override;
     Result<void> remove_address(unsigned index, const Ipv4Prefix& prefix) override;
-    Result<Fd> open_tap(const std::string& name, uid_t owner) override {
-        return open_tap_device(name, owner);
+    Result<Fd> open_tap(const std::string& name, uid_t owner, bool several_queues) override {
+        return open_tap_device(name, owner, several_queues);
+    }
+    Result<Fd> open_tap_queue(const std::string& name) override {
+        return open_tap_device_queue(name);
     }
     Result<bool> reap_tap(const std::string& name) override { return reap_tap_device(name); }
     Result<void> disable_ipv6(const std::string& name) override { return disable_ipv6_on(name); }

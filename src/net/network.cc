@@ -233,10 +233,17 @@ Result<Fd> Network::make_tap(const TapSpec& spec) {
     // Gone with its last descriptor, and now made anew.
     std::erase_if(
         made_, [&](const Made& made) { return made.kind == Kind::tap && made.name == spec.name; });
-    auto fd = TRY(links_->open_tap(spec.name, spec.owner));
+    auto fd = TRY(links_->open_tap(spec.name, spec.owner, spec.several_queues));
     // From here on closing fd is the undo.
     TRY(configure_tap(spec, bridge_index));
     return fd;
+}
+
+Result<Fd> Network::add_tap_queue(const std::string& name) {
+    if (std::ranges::none_of(
+            made_, [&](const Made& made) { return made.kind == Kind::tap && made.name == name; }))
+        return fail(ErrorKind::not_found, "tap {}: not made by this vmhost", name);
+    return links_->open_tap_queue(name);
 }
 
 Result<void> Network::configure_tap(const TapSpec& spec, unsigned bridge) {

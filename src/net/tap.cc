@@ -47,10 +47,11 @@ int set_interface(const Fd& fd, const std::string& name, int flags) {
 
 } // namespace
 
-Result<Fd> open_tap_device(const std::string& name, uid_t owner) {
+Result<Fd> open_tap_device(const std::string& name, uid_t owner, bool several_queues) {
     auto fd = TRY(open_tun(name));
     // TUN_EXCL: never attach to a tap that is there already.
-    if (int error = set_interface(fd, name, tap_flags | IFF_TUN_EXCL))
+    const int flags = tap_flags | IFF_TUN_EXCL | (several_queues ? IFF_MULTI_QUEUE : 0);
+    if (int error = set_interface(fd, name, flags))
         return tap_error(error, name, "create");
     int header_bytes = vnet_header_bytes;
     if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_bytes) < 0)
@@ -60,10 +61,18 @@ Result<Fd> open_tap_device(const std::string& name, uid_t owner) {
     return fd;
 }
 
+Result<Fd> open_tap_device_queue(const std::string& name) {
+    auto fd = TRY(open_tun(name));
+    if (int error = set_interface(fd, name, tap_flags | IFF_MULTI_QUEUE))
+        return tap_error(error, name, "open another queue");
+    return fd;
+}
+
 Result<bool> reap_tap_device(const std::string& name) {
     auto fd = TRY(open_tun(name));
     int error = set_interface(fd, name, tap_flags);
-    if (error == EBUSY)
+    // Held with one queue, or one of several queues: such a one exists only while it is held.
+    if (error == EBUSY || error == EINVAL)
         return false;
     if (error)
         return tap_error(error, name, "attach to a leftover");

@@ -8,7 +8,8 @@
 
 namespace vmhost::net {
 
-Result<Fd> open_tap_device(const std::string& name, uid_t owner);
+Result<Fd> open_tap_device(const std::string& name, uid_t owner, bool several_queues);
+Result<Fd> open_tap_device_queue(const std::string& name);
 Result<bool> reap_tap_device(const std::string& name);
 Result<void> disable_ipv6_on(const std::string& name);
 

@@ -67,9 +67,21 @@ public:
             return done(std::unexpected(std::move(guest).error()));
         (*guest)->change_medium(std::move(medium), force, std::move(done));
     }
-    Result<void> stop(std::string_view vm, bool, std::function<void()> ended) override {
-        // A guest has no way yet to be asked: every stop ends it at once, as with force.
-        return TRY(host_.find(vm))->stop(std::move(ended));
+    Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) override {
+        using Stop = host::Guest::Stop;
+        return TRY(host_.find(vm))->stop(force ? Stop::force : Stop::orderly, std::move(ended));
+    }
+    void count(std::function<void()> done) override {
+        auto left = std::make_shared<std::size_t>(1);
+        auto one = [left, done = std::move(done)] {
+            if (--*left == 0)
+                done();
+        };
+        for (const auto& guest : host_.guests()) {
+            ++*left;
+            guest->count(one);
+        }
+        one();
     }
     void pause(std::string_view vm, std::function<void(Result<void>)> done) override {
         auto guest = host_.find(vm);
@@ -104,6 +116,16 @@ private:
         if (guest.lease)
             row.lease = guest.lease->text();
         row.answer_served = guest.answer_served;
+        row.last_lines = guest.last_lines();
+        row.restarts = guest.restarts();
+        row.reboots = guest.reboots();
+        const auto& counted = guest.counted();
+        row.counters = {{"port_exits", counted.port_exits},
+                        {"memory_exits", counted.memory_exits},
+                        {"other_exits", counted.other_exits},
+                        {"unknown_msrs", counted.unknown_msrs},
+                        {"unclaimed_accesses", counted.unclaimed_accesses},
+                        {"malformed_requests", counted.malformed_requests}};
         return row;
     }
     host::Host& host_;
@@ -210,7 +232,7 @@ private:
 
     void end() {
         if (std::exchange(ending_, true))
-            return;
+            return host_.hurry();
         host_.stop_starting();
         auto host_down = [this] { host_.shut_down([this] { loop_.stop(); }); };
         if (socket_bound_)

@@ -1,8 +1,8 @@
 // The vm role: one guest. The process holds the guest's memory, its devices, its
 // console, and the descriptors the parent opened for it; it opens nothing itself.
 //
-// A guest that reboots gets a new machine in the same process: tap, disks, locks
-// and attached consoles stay.
+// A guest that was asked to end and reboots has ended. Any other that reboots gets a new machine in
+// the same process: tap, disks, locks and attached consoles stay.
 #include "machine/machine.h"
 #include "role/child.h"
 
@@ -13,7 +13,7 @@ namespace {
 std::string in_words(const machine::MachineEnd& end) {
     switch (end.how) {
     case machine::MachineEnd::How::reset:
-        return "the guest rebooted out of a boot for once";
+        return "the guest rebooted, which was to be its end";
     case machine::MachineEnd::How::power_off:
         return "the guest powered itself off";
     case machine::MachineEnd::How::debug_exit:
@@ -22,6 +22,10 @@ std::string in_words(const machine::MachineEnd& end) {
         return "the machine failed";
     }
     return {};
+}
+
+machine::IoLimit limit_of(const ipc::VmLimit& limit) {
+    return {limit.bytes_per_s, limit.operations_per_s, limit.burst_ms};
 }
 
 class GuestProcess {
@@ -36,17 +40,46 @@ public:
 private:
     Result<void> set_up(ipc::VmSetup setup) {
         setup_ = std::move(setup);
-        console_ = machine::Console::create(loop_);
+        console_ = TRY(
+            machine::Console::create(loop_, setup_.console_ring,
+                                     setup_.console_bell ? std::move(*setup_.console_bell) : Fd()));
         describe();
         TRY(build());
         parent_->send(ipc::Ready{});
         return {};
     }
 
+    void describe(const ipc::VmDisk& disk) {
+        auto& spec = spec_.disks.emplace_back();
+        spec.fd = disk.image.get();
+        spec.read_only = disk.read_only;
+        spec.serial = disk.serial;
+        spec.format = static_cast<disk::Format>(disk.format);
+        spec.path = disk.path;
+        spec.limit = limit_of(disk.limit);
+        for (const auto& base : disk.bases) {
+            auto& file = spec.bases.emplace_back();
+            file.fd = base.file.get();
+            file.path = base.path;
+            if (base.format)
+                file.format = static_cast<disk::Format>(*base.format);
+        }
+    }
+
+    void describe(const ipc::VmNic& nic) {
+        auto& spec = spec_.nics.emplace_back();
+        for (const auto& tap : nic.taps)
+            spec.tap_fds.push_back(tap.get());
+        spec.mac = nic.mac;
+        spec.mtu = nic.mtu;
+        spec.limit = limit_of(nic.limit);
+    }
+
     void describe() {
         spec_.name = setup_.name;
         spec_.memory_bytes = setup_.memory_bytes;
         spec_.vcpus = setup_.vcpus;
+        spec_.cpu = static_cast<machine::CpuKind>(setup_.cpu);
         spec_.kvm_fd = setup_.kvm.get();
         spec_.boot.image_fd = setup_.image ? setup_.image->get() : -1;
         spec_.boot.image_name = setup_.image_name;
@@ -56,13 +89,14 @@ private:
         spec_.boot.howto = setup_.howto;
         spec_.boot.from = static_cast<machine::BootFrom>(setup_.boot_from);
         for (const auto& disk : setup_.disks)
-            spec_.disks.push_back({disk.image.get(), disk.read_only, disk.serial});
+            describe(disk);
         for (const auto& nic : setup_.nics)
-            spec_.nics.push_back({nic.tap.get(), nic.mac});
+            describe(nic);
         if (setup_.cdrom)
             spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
         spec_.balloon = setup_.balloon;
+        spec_.transitional = setup_.transitional;
         if (setup_.once)
             boot_once(*setup_.once);
     }
@@ -121,6 +155,29 @@ private:
             machine_->unpause();
     }
 
+    // Without a machine it is about to be reset: that is its end then.
+    void stop(const ipc::VmShutdown& order) {
+        stopping_ = true;
+        unpause();
+        if (!machine_)
+            return;
+        constexpr std::uint64_t ns_per_ms = 1'000'000, most_ms = limits::max_duration_ms;
+        auto request = machine_->ask_to_stop({std::min(order.answer_ms, most_ms) * ns_per_ms,
+                                              std::min(order.finish_ms, most_ms) * ns_per_ms});
+        if (request != machine::StopRequest::nobody)
+            log::info("vm", "the guest is asked to end, by {}",
+                      request == machine::StopRequest::vmmci ? "vmmci" : "its power button");
+    }
+
+    void count() {
+        if (!machine_)
+            return parent_->send(ipc::VmCounted{});
+        auto sum = machine_->counters();
+        parent_->send(ipc::VmCounted{sum.port_exits, sum.memory_exits, sum.other_exits,
+                                     sum.unknown_msrs, sum.unclaimed_accesses,
+                                     sum.malformed_requests});
+    }
+
     // Called by the machine itself, which must not be destroyed inside: act in a turn of its own.
     void ended(machine::MachineEnd end) {
         end_ = std::move(end);
@@ -131,7 +188,7 @@ private:
         if (spec_.cdrom && machine_)
             spec_.cdrom->tray_open = machine_->tray_open(); // a reboot does not close it
         machine_.reset();
-        if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot()) {
+        if (end_.how == machine::MachineEnd::How::reset && !end_of_one_shot_boot() && !stopping_) {
             if (restarts_too_quickly()) {
                 finish(machine::MachineEnd::How::failed,
                        "it rebooted too quickly, " + std::to_string(limits::max_quick_restarts) +
@@ -163,8 +220,11 @@ private:
     }
 
     void finish(machine::MachineEnd::How how, std::string text) {
-        parent_->send(ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, std::move(text)});
-        parent_->finish();
+        using How = machine::MachineEnd::How;
+        bool failed = how == How::failed || (how == How::debug_exit && end_.code != 0);
+        parent_->send(
+            ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, failed, std::move(text)});
+        console_->close([this] { parent_->finish(); });
     }
 
     Result<void> took_message(ipc::Frame frame) {
@@ -178,6 +238,10 @@ private:
             auto target = TRY(ipc::decode<ipc::VmMemoryTarget>(std::move(frame)));
             answer(machine_ ? machine_->set_memory_target(target.bytes)
                             : fail(ErrorKind::busy, "it reboots: try again"));
+        } else if (frame.type == ipc::VmShutdown::type) {
+            stop(TRY(ipc::decode<ipc::VmShutdown>(std::move(frame))));
+        } else if (frame.type == ipc::VmCount::type) {
+            count();
         } else if (frame.type == ipc::VmChangeMedium::type) {
             answer(change_medium(TRY(ipc::decode<ipc::VmChangeMedium>(std::move(frame)))));
         } else if (frame.type == ipc::VmPause::type) {
@@ -202,6 +266,7 @@ private:
     machine::MachineEnd end_;
     Timer after_end_{loop_, [this] { act_on_end(); }};
     bool paused_ = false;
+    bool stopping_ = false; // was asked to end
     std::uint64_t started_ms_ = 0;
     unsigned quick_restarts_ = 0;
     std::unique_ptr<Parent> parent_;

@@ -16,7 +16,7 @@ ENDS = {
     "init": r"vcpu 0: kvm: .* at rip",
 }
 SURVIVES = ["registers", "descriptors", "chains", "indexes", "change", "pci", "msix", "ports",
-            "platform", "processor", "net", "console"]
+            "platform", "processor", "net", "block", "console"]
 # Those whose nonsense must show in the machine's count of it.
 COUNTED = {"descriptors", "chains", "indexes", "change", "net"}
 

@@ -56,6 +56,7 @@ public:
     Result<void> discard(std::uint64_t offset, std::uint64_t length) override;
     Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap) override;
     Result<Extent> extent_at(std::uint64_t offset) override;
+    std::optional<Direct> direct(std::uint64_t offset, std::uint64_t length, bool write) override;
 
 private:
     // Neighbours of one kind in one piece of the file.
@@ -467,6 +468,45 @@ Result<Extent> Qcow2Image::extent_at(std::uint64_t offset) {
         at += run.length;
     }
     return Extent{at - offset, zero.value_or(false)};
+}
+
+// Clusters that have their place in the file, one behind the other; or, for reading, none of
+// them here and all below.
+std::optional<Image::Direct> Qcow2Image::direct(std::uint64_t offset, std::uint64_t length,
+                                                bool write) {
+    constexpr std::uint64_t max_clusters = 64; // looked up on a thread that others wait for
+    if (length == 0 || !range_fits(offset, length, size_) || (write && read_only_) ||
+        file_->descriptor() < 0)
+        return std::nullopt;
+    auto first = offset >> bits_, last = (offset + length - 1) >> bits_;
+    if (last - first >= max_clusters)
+        return std::nullopt;
+    auto hold = locks_.try_hold(first, last, false);
+    std::unique_lock guard(mapper_.mutex, std::try_to_lock); // it may be held across I/O
+    if (!hold || !guard)
+        return std::nullopt;
+    std::uint64_t host = 0;
+    unsigned below = 0;
+    for (auto cluster = first; cluster <= last; ++cluster) {
+        auto mapping = mapper_.map_cached(cluster);
+        if (!mapping)
+            return std::nullopt;
+        if (mapping->kind == Kind::unallocated && !write && !zero_below(cluster << bits_)) {
+            ++below;
+            continue;
+        }
+        if (mapping->kind != Kind::data || below > 0 || (write && !mapping->copied))
+            return std::nullopt;
+        if (cluster == first)
+            host = mapping->host_offset;
+        else if (mapping->host_offset != host + ((cluster - first) << bits_))
+            return std::nullopt;
+    }
+    if (below == last - first + 1)
+        return backing_->direct(offset, length, false); // which does not change: no hold needed
+    if (below > 0)
+        return std::nullopt;
+    return Direct{file_->descriptor(), host + (offset & (cluster_bytes_ - 1)), std::move(hold)};
 }
 
 } // namespace

@@ -66,6 +66,19 @@ Result<Mapping> Mapper::map(std::uint64_t cluster) {
     return parse(cluster, load_be<std::uint64_t>(Bytes(slice->bytes).subspan(index)));
 }
 
+std::optional<Mapping> Mapper::map_cached(std::uint64_t cluster) {
+    auto table = l1_[cluster / header_.l2_entries()] & entry_offset_mask;
+    if (table == 0)
+        return Mapping{};
+    auto in_table = cluster % header_.l2_entries() * 8;
+    auto* slice = l2_cache_.get_cached(table + in_table);
+    if (slice == nullptr)
+        return std::nullopt;
+    auto index = in_table % l2_cache_.slice_bytes();
+    auto mapping = parse(cluster, load_be<std::uint64_t>(Bytes(slice->bytes).subspan(index)));
+    return mapping ? std::optional(*mapping) : std::nullopt;
+}
+
 Result<Mapping> Mapper::parse(std::uint64_t cluster, std::uint64_t entry) const {
     Mapping mapping;
     mapping.entry = entry;

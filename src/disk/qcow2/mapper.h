@@ -44,6 +44,8 @@ public:
     // Held by the caller around everything down to the next comment.
     std::mutex mutex;
     Result<Mapping> map(std::uint64_t cluster);
+    // The same without I/O: nothing when it is not in memory, or wrong.
+    std::optional<Mapping> map_cached(std::uint64_t cluster);
     Result<Refcounts::Allocation> allocate();
     // Gives back what allocate() gave and no entry names.
     void abandon(std::uint64_t host_cluster);

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <mutex>
 
 namespace vmhost::disk::qcow2 {
@@ -38,6 +39,17 @@ public:
         auto mine = ranges_.insert(ranges_.end(), {first, last, exclusive});
         changed_.wait(guard, [&] { return !is_blocked(mine); });
         return Hold(*this, mine);
+    }
+
+    // Null when it would have to wait.
+    [[nodiscard]] std::shared_ptr<Hold> try_hold(std::uint64_t first, std::uint64_t last,
+                                                 bool exclusive) {
+        std::scoped_lock guard(mutex_);
+        auto mine = ranges_.insert(ranges_.end(), {first, last, exclusive});
+        if (!is_blocked(mine))
+            return std::make_shared<Hold>(*this, mine);
+        ranges_.erase(mine);
+        return nullptr;
     }
 
 private:

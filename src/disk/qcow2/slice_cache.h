@@ -42,6 +42,14 @@ public:
         index_.emplace(offset, slices_.begin());
         return &slices_.front();
     }
+    // Null when it would have to be read; marks it used like get().
+    Slice* get_cached(std::uint64_t offset) {
+        auto found = index_.find(offset - offset % slice_bytes_);
+        if (found == index_.end())
+            return nullptr;
+        slices_.splice(slices_.begin(), slices_, found->second);
+        return &slices_.front();
+    }
     // Forgets what lies there, changed or not: the clusters have another use now.
     void drop(std::uint64_t start, std::uint64_t length) {
         for (auto at = start; at < start + length; at += slice_bytes_) {

@@ -19,6 +19,7 @@
 #include <mutex>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "machine/console/frames.h"
 #include "machine/console/ring.h"
@@ -41,6 +42,14 @@ public:
     bool send();
     void update_interest();
 
+    // Not everything that it may have is with its socket.
+    bool behind() const;
+    // Once, after its last output.
+    void tell_end() {
+        if (!std::exchange(told_end_, true))
+            tell(ConsoleFrame::ended, {});
+    }
+    bool told_end() const { return told_end_; }
     bool wants_token() const { return wants_token_; }
     bool hung_up() const;
 
@@ -58,7 +67,8 @@ private:
     std::vector<std::uint8_t> sending_; // one frame, the part from sent_ is not out yet
     std::size_t sent_ = 0;
     std::deque<std::vector<std::uint8_t>> notices_; // frames that come before more output
-    bool blocked_ = false;                          // the socket is full
+    bool told_end_ = false;
+    bool blocked_ = false; // the socket is full
     Watch watch_;
 };
 
@@ -66,21 +76,31 @@ class RealConsole final : public Console {
 public:
     explicit RealConsole(Loop& loop)
         : loop_(loop), wakeup_(loop, [this] { woken(); }), ring_(limits::console_ring_bytes),
-          hangup_timer_(loop, [this] { drop_silent_holder(); }) {}
+          hangup_timer_(loop, [this] { drop_silent_holder(); }),
+          bell_timer_(loop, [this] { ring_bell(); }), drain_timer_(loop, [this] { drained(); }) {}
+    RealConsole(Loop& loop, ipc::SharedRing shared, Fd bell)
+        : loop_(loop), wakeup_(loop, [this] { woken(); }), ring_(std::move(shared)),
+          bell_(std::move(bell)), hangup_timer_(loop, [this] { drop_silent_holder(); }),
+          bell_timer_(loop, [this] { ring_bell(); }), drain_timer_(loop, [this] { drained(); }) {}
     ~RealConsole() override;
 
     Result<void> attach(Fd client, bool want_writer) override;
     void write_from_guest(Bytes output) override;
     void on_input(std::function<std::size_t(Bytes)> take,
                   std::function<void()> line_break) override;
+    void on_size(std::function<void(std::uint16_t, std::uint16_t)> take) override {
+        take_size_ = std::move(take);
+    }
     void input_space() override;
     void hold_input(bool hold) override;
     std::uint64_t output_bytes() const override;
+    void close(std::function<void()> closed) override;
 
     // For clients.
     bool is_holder(const Client& client) const { return &client == holder_; }
     bool input_waits() const { return !input_.empty(); }
     void take_input(Client& from, ConsoleFrame kind, Bytes data);
+    void take_size(Client& from, std::uint16_t columns, std::uint16_t rows);
     // Moves position forward to what a reader may still have, copies from it; the bytes lost.
     std::uint64_t copy_output(std::uint64_t& position, std::uint64_t replay_end,
                               std::vector<std::uint8_t>& into);
@@ -88,6 +108,8 @@ public:
 
 private:
     void woken();
+    void ring_bell();
+    void drained();
     void deliver_input();
     void pass_token();
     void drop_silent_holder();
@@ -104,12 +126,21 @@ private:
     std::deque<std::vector<std::uint8_t>> input_; // not taken yet; an empty piece is a BREAK
     std::function<std::size_t(Bytes)> take_;
     std::function<void()> line_break_;
+    std::function<void(std::uint16_t, std::uint16_t)> take_size_;
     bool input_held_ = false;
-    Timer hangup_timer_;
+    Fd bell_;
+    std::function<void()> closed_; // of close(), until it has been called
+    std::uint64_t close_deadline_ms_ = 0;
+    Timer hangup_timer_, bell_timer_, drain_timer_;
 };
 
 // A client that stops reading its socket is looked after this often.
 constexpr std::chrono::milliseconds hangup_interval(500);
+// New output is told to the parent at most this often.
+constexpr std::chrono::milliseconds bell_interval(20);
+// Clients have this long to take the last output of a guest that has ended.
+constexpr std::uint64_t drain_ms = 2000;
+constexpr std::chrono::milliseconds drain_interval(10);
 // Per turn of the loop and client, so that one fast reader does not hold the others up.
 constexpr unsigned frames_per_turn = 16;
 // What the kernel may hold beyond our bound on the lag; small, so that the answer to ^C is
@@ -127,6 +158,10 @@ Client::Client(RealConsole& console, Loop& loop, Fd socket, bool wants_token,
 
 void Client::tell(ConsoleFrame kind, Bytes data) {
     notices_.push_back(encode_console_frame(kind, data));
+}
+
+bool Client::behind() const {
+    return sent_ < sending_.size() || !notices_.empty() || position_ < console_.output_bytes();
 }
 
 bool Client::hung_up() const {
@@ -168,6 +203,9 @@ bool Client::receive() {
         Bytes(buffer, static_cast<std::size_t>(count)), [&](ConsoleFrame kind, Bytes data) {
             if (kind == ConsoleFrame::data || kind == ConsoleFrame::line_break)
                 console_.take_input(*this, kind, data);
+            else if (kind == ConsoleFrame::size)
+                console_.take_size(*this, load_le<std::uint16_t>(data),
+                                   load_le<std::uint16_t>(data.subspan(2)));
             else
                 sane = false; // these only go the other way
         });
@@ -215,14 +253,20 @@ bool Client::send() {
 RealConsole::~RealConsole() {
     for (auto& client : clients_)
         if (client->send()) {
-            client->tell(ConsoleFrame::ended, {});
+            client->tell_end();
             (void)client->send();
         }
 }
 
 Result<void> RealConsole::attach(Fd client, bool want_writer) {
-    if (clients_.size() >= limits::max_console_readers)
+    if (clients_.size() >= limits::max_console_readers) {
+        // The one who is turned away is told; a socket that was just made has room for it.
+        auto text = fmt::format("{} clients are attached already", clients_.size());
+        for (const auto& frame : {encode_console_frame(ConsoleFrame::notice, as_bytes(text)),
+                                  encode_console_frame(ConsoleFrame::closed, {})})
+            (void)!::send(client.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         return fail(ErrorKind::limit, "console: {} clients are attached already", clients_.size());
+    }
     int type = 0;
     socklen_t length = sizeof type;
     if (::getsockopt(client.get(), SOL_SOCKET, SO_TYPE, &type, &length) < 0)
@@ -255,7 +299,7 @@ void RealConsole::write_from_guest(Bytes output) {
         std::scoped_lock guard(mutex_);
         ring_.append(output);
     }
-    if (has_clients_)
+    if (has_clients_ || bell_)
         wake();
 }
 
@@ -281,6 +325,8 @@ std::uint64_t RealConsole::copy_output(std::uint64_t& position, std::uint64_t re
 void RealConsole::woken() {
     if (space_again_.exchange(false))
         deliver_input();
+    if (bell_ && !bell_timer_.active())
+        bell_timer_.start(bell_interval);
     std::vector<Client*> gone;
     for (auto& client : clients_) {
         if (client->send())
@@ -290,6 +336,34 @@ void RealConsole::woken() {
     }
     for (Client* client : gone)
         drop(*client);
+}
+
+void RealConsole::ring_bell() {
+    const std::uint64_t one = 1;
+    (void)!::write(bell_.get(), &one, sizeof one); // full: it rings already
+}
+
+void RealConsole::close(std::function<void()> closed) {
+    closed_ = std::move(closed);
+    close_deadline_ms_ = loop_.now_ms() + drain_ms;
+    drain_timer_.start(std::chrono::milliseconds(0), drain_interval);
+}
+
+void RealConsole::drained() {
+    woken();
+    for (auto& client : clients_)
+        if (!client->behind())
+            client->tell_end();
+    woken();
+    bool waits = std::ranges::any_of(
+        clients_, [](const auto& one) { return one->behind() || !one->told_end(); });
+    if (waits && loop_.now_ms() < close_deadline_ms_)
+        return;
+    drain_timer_.stop();
+    if (bell_)
+        ring_bell();
+    if (auto closed = std::exchange(closed_, nullptr))
+        closed();
 }
 
 void RealConsole::drop(Client& client) {
@@ -324,6 +398,12 @@ void RealConsole::on_input(std::function<std::size_t(Bytes)> take,
 void RealConsole::input_space() {
     space_again_ = true;
     wake();
+}
+
+// The size of whoever types is the terminal's.
+void RealConsole::take_size(Client& from, std::uint16_t columns, std::uint16_t rows) {
+    if (is_holder(from) && take_size_)
+        take_size_(columns, rows);
 }
 
 void RealConsole::hold_input(bool hold) {
@@ -372,6 +452,12 @@ void RealConsole::drop_silent_holder() {
 
 std::unique_ptr<Console> Console::create(Loop& loop) {
     return std::make_unique<RealConsole>(loop);
+}
+
+Result<std::unique_ptr<Console>> Console::create(Loop& loop, const Fd& memory, Fd bell) {
+    auto ring = TRY(ipc::SharedRing::map(memory, limits::console_ring_bytes));
+    return std::unique_ptr<Console>(
+        std::make_unique<RealConsole>(loop, std::move(ring), std::move(bell)));
 }
 
 } // namespace vmhost::machine

@@ -31,7 +31,10 @@ bool valid(const Header& header) {
         return true;
     case ConsoleFrame::line_break:
     case ConsoleFrame::ended:
+    case ConsoleFrame::closed:
         return header.length == 0;
+    case ConsoleFrame::size:
+        return header.length == 4;
     case ConsoleFrame::writer:
         return header.length == 1;
     }

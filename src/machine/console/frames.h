@@ -16,6 +16,8 @@ enum class ConsoleFrame : std::uint8_t {
     notice = 3,     // VM → client: text for the person, not from the guest
     writer = 4,     // VM → client: data[0] 1 = you hold the writer's token, 0 = read only
     ended = 5,      // VM → client: the guest is gone; the socket closes
+    size = 6,       // client → VM: of its terminal, u16 columns and u16 rows, little-endian
+    closed = 7,     // VM → client: the client is turned away; a notice before it says why
 };
 
 // Of the data in one frame.

@@ -1,16 +1,23 @@
-// The newest bytes of a stream, addressed by their position in the whole stream.
+// The newest bytes of a stream, addressed by their position in the whole stream; in
+// memory of its own or in a ring that the parent reads too.
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "base/base.h"
+#include "ipc/ipc.h"
 
 namespace vmhost::machine {
 
 class OutputRing {
 public:
-    explicit OutputRing(std::size_t capacity_bytes) : bytes_(capacity_bytes) {}
+    explicit OutputRing(std::size_t capacity_bytes) : own_(capacity_bytes), bytes_(own_) {}
+    explicit OutputRing(ipc::SharedRing shared)
+        : shared_(std::move(shared)), bytes_(shared_->bytes()) {}
+    OutputRing(const OutputRing&) = delete;
+    OutputRing& operator=(const OutputRing&) = delete;
 
     std::uint64_t end() const { return end_; }
     std::uint64_t begin() const { return end_ - std::min<std::uint64_t>(end_, bytes_.size()); }
@@ -27,6 +34,8 @@ public:
             end_ += part.size();
             data = data.subspan(part.size());
         }
+        if (shared_)
+            shared_->publish(end_);
     }
 
     // Copies from position on, which lies in [begin, end]; the number of bytes copied.
@@ -44,7 +53,9 @@ public:
     }
 
 private:
-    std::vector<std::uint8_t> bytes_;
+    std::vector<std::uint8_t> own_;
+    std::optional<ipc::SharedRing> shared_;
+    MutableBytes bytes_;
     std::uint64_t end_ = 0; // bytes ever appended
 };
 

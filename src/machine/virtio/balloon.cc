@@ -43,7 +43,7 @@ bool Balloon::notify(std::uint16_t index) {
         return false;
     queue->want_notifications(false);
     bool more = true;
-    for (unsigned taken = 0; more && taken < limits::max_balloon_requests_per_turn; ++taken) {
+    for (unsigned taken = 0; more && taken < max_requests_per_turn; ++taken) {
         auto chain = queue->pop_or_wait();
         more = chain.has_value();
         if (!chain)
@@ -62,7 +62,7 @@ bool Balloon::notify(std::uint16_t index) {
 // Neighbours are given back together: drivers often send runs.
 void Balloon::inflate(Chain chain) {
     const auto bytes = chain.readable_bytes();
-    if (bytes % 4 != 0 || bytes > limits::max_balloon_request_bytes ||
+    if (bytes % 4 != 0 || bytes > max_request_bytes ||
         chain.writable_bytes() != 0) {
         ++malformed_;
         return chain.complete(0);

@@ -33,6 +33,10 @@ public:
     static constexpr std::uint16_t inflate_queue = 0, deflate_queue = 1, report_queue = 2,
                                    report_queue_by_number = 4, queue_count = 5;
     static constexpr std::uint64_t page_bytes = 4096;
+    // Page numbers of one request: Linux sends 256 of 4 bytes.
+    static constexpr std::size_t max_request_bytes = 64 << 10;
+    // Each is a system call for every run of pages, at worst.
+    static constexpr unsigned max_requests_per_turn = 16;
 
     // memory and lock outlive the device.
     Balloon(std::string name, GuestMemory& memory, Bus::Lock& lock);

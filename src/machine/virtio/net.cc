@@ -4,207 +4,207 @@
 #include <cerrno>
 
 #include <fcntl.h>
+#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
+
+#include "machine/virtio/net_pair.h"
 
 namespace vmhost::machine::virtio {
 
 namespace {
 
-constexpr std::uint64_t feature_mac = 1 << 5, feature_status = 1 << 16;
 constexpr std::uint16_t status_link_up = 1;
-constexpr std::uint16_t receive_queue = 0;
-constexpr std::size_t ethernet_header_bytes = 14;
-// What a driver without offloads must provide per frame (5.1.6.3.1): header and 1514 bytes.
-constexpr std::uint64_t proper_buffer_bytes = 1526;
+constexpr std::uint16_t queues_per_pair = 2;
 
-Result<void> prepare_tap(int tap, std::string_view name) {
-    int header = Net::header_bytes;
-    if (::ioctl(tap, TUNSETVNETHDRSZ, &header) != 0)
-        return fail_errno(errno, "{}: set the tap's header size to {}", name, header);
-    if (::ioctl(tap, TUNSETOFFLOAD, 0UL) != 0)
-        return fail_errno(errno, "{}: turn the tap's offloads off", name);
-    int flags = ::fcntl(tap, F_GETFL);
-    if (flags < 0 || ::fcntl(tap, F_SETFL, flags | O_NONBLOCK) != 0)
-        return fail_errno(errno, "{}: make the tap non-blocking", name);
-    return {};
+// Drops features whose requirements (5.1.3.1) the driver has not taken.
+std::uint64_t consistent(std::uint64_t features) {
+    if (!(features & net_csum))
+        features &= ~std::uint64_t{net_host_tso4 | net_host_tso6 | net_host_ecn};
+    if (!(features & net_guest_csum))
+        features &= ~std::uint64_t{net_guest_tso4 | net_guest_tso6 | net_guest_ecn};
+    if (!(features & net_control_queue))
+        features &= ~std::uint64_t{net_control_receive | net_guest_offloads | net_multi_queue};
+    return features;
+}
+
+unsigned long tap_offloads(std::uint64_t features) {
+    unsigned long flags = 0;
+    if (features & net_guest_csum)
+        flags |= TUN_F_CSUM;
+    if (features & net_guest_tso4)
+        flags |= TUN_F_TSO4;
+    if (features & net_guest_tso6)
+        flags |= TUN_F_TSO6;
+    if ((features & net_guest_ecn) && (features & (net_guest_tso4 | net_guest_tso6)))
+        flags |= TUN_F_TSO_ECN;
+    // The kernel refuses segmentation without checksums.
+    return flags & TUN_F_CSUM ? flags : 0;
 }
 
 } // namespace
 
-Result<std::unique_ptr<Net>> Net::create(std::string name, int tap_fd, Mac mac, Loop& loop,
-                                         Bus::Lock& lock) {
-    TRY(prepare_tap(tap_fd, name));
-    return std::unique_ptr<Net>(new Net(std::move(name), tap_fd, mac, loop, lock));
+Result<std::unique_ptr<Net>> Net::create(Settings settings, Loop& loop, Bus::Lock& lock,
+                                         Clock& clock) {
+    if (settings.taps.empty() || settings.taps.size() > limits::max_queue_pairs)
+        return fail(ErrorKind::limit, "{}: {} queues of a tap: 1 to {} are possible", settings.name,
+                    settings.taps.size(), limits::max_queue_pairs);
+    TRY(prepare_taps(settings)); // before anything of ours watches them
+    auto made = std::unique_ptr<Net>(new Net(std::move(settings), loop, lock, clock));
+    // All queues are attached, but for those that a machine of before in this process detached.
+    made->pairs_in_use_ = static_cast<unsigned>(made->pairs_.size());
+    made->use_pairs(1);
+    return made;
 }
 
-Net::Net(std::string name, int tap_fd, Mac mac, Loop& loop, Bus::Lock& lock)
-    : name_(std::move(name)), tap_(tap_fd), lock_(lock),
-      watch_(loop, tap_fd, [this](Watch::Ready now) { ready(now); }) {
-    // struct virtio_net_config (5.1.4): mac, status.
-    std::ranges::copy(mac.octets, config_.begin());
-    store_le<std::uint16_t>(MutableBytes(config_).subspan(6), status_link_up);
+Net::Net(Settings settings, Loop& loop, Bus::Lock& lock, Clock& clock)
+    : settings_(std::move(settings)), lock_(lock),
+      spill_(1), // enough to tell a frame that fits from one that was cut
+      receive_limit_(clock, settings_.limit,
+                     [this] {
+                         for (auto& pair : pairs_)
+                             pair->go_on_receiving();
+                     }),
+      transmit_limit_(clock, settings_.limit, [this] {
+          for (auto& pair : pairs_)
+              pair->go_on_transmitting();
+      }) {
+    for (unsigned i = 0; i < settings_.taps.size(); ++i)
+        pairs_.push_back(std::make_unique<NetPair>(*this, i, settings_.taps[i], loop));
+    // struct virtio_net_config (5.1.4): mac, status, max_virtqueue_pairs, mtu.
+    std::ranges::copy(settings_.mac.octets, config_.begin());
+    auto put = [this](std::size_t offset, std::uint16_t value) {
+        store_le(MutableBytes(config_).subspan(offset), value);
+    };
+    put(6, status_link_up);
+    put(8, static_cast<std::uint16_t>(pairs_.size()));
+    put(10, settings_.mtu);
+}
+
+Net::~Net() = default;
+
+Result<void> Net::prepare_taps(const Settings& settings) {
+    int header = net_header_bytes;
+    if (::ioctl(settings.taps[0], TUNSETVNETHDRSZ, &header) != 0)
+        return fail_errno(errno, "{}: set the tap's header size to {}", settings.name, header);
+    if (::ioctl(settings.taps[0], TUNSETOFFLOAD, 0UL) != 0)
+        return fail_errno(errno, "{}: turn the tap's offloads off", settings.name);
+    for (int tap : settings.taps) {
+        int flags = ::fcntl(tap, F_GETFL);
+        if (flags < 0 || ::fcntl(tap, F_SETFL, flags | O_NONBLOCK) != 0)
+            return fail_errno(errno, "{}: make the tap non-blocking", settings.name);
+    }
+    return {};
 }
 
 std::uint64_t Net::features() const {
-    return feature_mac | feature_status;
+    return net_mac | net_status | net_mtu | net_csum | net_guest_csum | net_host_tso4 |
+           net_host_tso6 | net_host_ecn | net_guest_tso4 | net_guest_tso6 | net_guest_ecn |
+           net_mergeable | net_control_queue | net_control_receive | net_guest_offloads |
+           (pairs_.size() > 1 ? std::uint64_t{net_multi_queue} : 0);
 }
 
-void Net::activate(std::uint64_t, std::vector<Queue*> queues) {
-    receive_ = queues.at(0);
-    transmit_ = queues.at(1);
+std::vector<std::uint16_t> Net::queue_sizes() const {
+    return std::vector<std::uint16_t>(queues_per_pair * pairs_.size() + 1, queue_size);
 }
 
-bool Net::notify(std::uint16_t queue) {
-    if (queue == receive_queue) {
-        watch(receive_ != nullptr, watch_writable_); // buffers have come: read the tap again
-        return false;
+// The control queue comes behind all pairs, or behind the first for a driver that knows only
+// that one (5.1.2).
+void Net::activate(std::uint64_t driver_features, std::vector<Queue*> queues) {
+    driver_features_ = consistent(driver_features);
+    const bool multi = driver_features_ & net_multi_queue;
+    for (std::size_t i = 0; i < pairs_.size(); ++i) {
+        bool known = i == 0 || multi;
+        pairs_[i]->set_queues(known ? queues.at(queues_per_pair * i) : nullptr,
+                              known ? queues.at(queues_per_pair * i + 1) : nullptr);
     }
-    // While the tap is full, its becoming writable goes on with the queue.
-    return transmit_ != nullptr && !watch_writable_ && send_frames();
+    control_index_ = static_cast<std::uint16_t>(queues_per_pair * (multi ? pairs_.size() : 1));
+    control_ = driver_features_ & net_control_queue ? queues.at(control_index_) : nullptr;
+
+    bool full_header = driver_features_ & (feature_version_1 | net_mergeable);
+    header_bytes_ = full_header ? net_header_bytes : net_legacy_header_bytes;
+    int header = static_cast<int>(header_bytes_);
+    if (::ioctl(settings_.taps[0], TUNSETVNETHDRSZ, &header) != 0)
+        note_failure("set the tap's header size", errno);
+    if (auto set = set_offloads(driver_features_); !set)
+        log::warning("virtio", "{}", set.error().text());
+    if (driver_features_ & net_mergeable)
+        spill_.resize(net_header_bytes + limits::max_guest_frame_bytes);
+    active_ = true;
 }
 
-void Net::watch(bool readable, bool writable) {
-    if (readable == watch_readable_ && writable == watch_writable_)
-        return;
-    watch_readable_ = readable;
-    watch_writable_ = writable;
-    watch_.set(readable, writable);
+void Net::reset() {
+    active_ = false;
+    for (auto& pair : pairs_)
+        pair->set_queues(nullptr, nullptr);
+    control_ = nullptr;
+    driver_features_ = 0;
+    use_pairs(1);
+    (void)set_offloads(0);
 }
 
 void Net::pause() {
     paused_ = true;
-    watch(false, false);
+    for (auto& pair : pairs_)
+        pair->stop();
 }
 
-void Net::ready(Watch::Ready now) {
-    std::scoped_lock guard(lock_);
-    if (paused_)
-        return;
-    if (now.hangup) { // the interface was deleted
-        watch(false, false);
-        note_failure("the tap is gone", ENODEV);
-        return;
-    }
-    if (now.readable)
-        receive_frames();
-    if (now.writable) {
-        watch(watch_readable_, false);
-        // More than one turn's share: the tap is writable again at once.
-        if (transmit_ != nullptr && send_frames())
-            watch(watch_readable_, true);
-    }
+Result<void> Net::set_offloads(std::uint64_t features) {
+    if (::ioctl(settings_.taps[0], TUNSETOFFLOAD, tap_offloads(features)) != 0)
+        return fail_errno(errno, "{}: set the tap's offloads", name());
+    guest_offloads_ = features;
+    return {};
 }
 
-void Net::receive_frames() {
-    if (receive_ == nullptr)
-        return watch(false, watch_writable_);
-    receive_->want_notifications(false);
-    for (unsigned frames = 0; frames < limits::max_frames_per_turn; ++frames) {
-        auto chain = receive_->pop_or_wait();
-        if (!chain) {
-            watch(false, watch_writable_); // until the guest provides buffers
-            break;
-        }
-        if (!receive_one(std::move(*chain)))
-            break;
-    }
-    receive_->signal_used();
-}
-
-// False when the tap has nothing more.
-bool Net::receive_one(Chain chain) {
-    auto room = chain.writable_bytes();
-    if (room < header_bytes + ethernet_header_bytes) {
-        ++malformed_;
-        chain.complete(0);
-        return true;
-    }
-    // One byte more than the guest has room for tells a frame that fits from one that was cut.
-    std::uint8_t tap_header[header_bytes], beyond = 0;
-    vectors_.assign(1, {tap_header, sizeof(tap_header)});
-    chain.gather_writable(header_bytes, room - header_bytes, vectors_);
-    vectors_.push_back({&beyond, 1});
-    auto count = ::readv(tap_, vectors_.data(), static_cast<int>(vectors_.size()));
-    if (count < 0) {
-        int error = errno;
-        receive_->unpop(std::move(chain));
-        if (error == EINTR)
-            return true;
-        if (error != EAGAIN) {
-            note_failure("read from the tap", error);
-            watch(false, watch_writable_); // no spinning: the next buffers try again
-        }
+// Attaches the tap's queues of the first pairs, detaches the others.
+bool Net::use_pairs(unsigned count) {
+    if (count == 0 || count > pairs_.size())
         return false;
-    }
-    auto length = static_cast<std::uint64_t>(count);
-    chain.report_written(header_bytes, std::min(length, room) - std::min(length, header_bytes));
-    if (length < header_bytes + ethernet_header_bytes || length > room) {
-        ++counters_.receive_dropped;
-        if (length > room && room < proper_buffer_bytes)
-            chain.complete(0); // too small for any driver's good; it would be in the way for ever
-        else
-            receive_->unpop(std::move(chain));
+    if (pairs_.size() == 1)
         return true;
+    bool done = true;
+    for (unsigned i = 0; i < pairs_.size(); ++i) {
+        bool was = i < pairs_in_use_, wanted = i < count;
+        if (was == wanted)
+            continue;
+        ifreq request{};
+        request.ifr_flags = wanted ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+        // EINVAL: it is like that already.
+        if (::ioctl(pairs_[i]->tap(), TUNSETQUEUE, &request) != 0 && errno != EINVAL) {
+            note_failure("attach or detach a queue of the tap", errno);
+            done = false;
+        }
     }
-    std::uint8_t header[header_bytes] = {};
-    store_le<std::uint16_t>(MutableBytes(header).subspan(10), 1); // num_buffers
-    chain.write(0, header);
-    chain.complete(static_cast<std::uint32_t>(length));
-    ++counters_.received_frames;
-    counters_.received_bytes += length - header_bytes;
-    return true;
+    pairs_in_use_ = count;
+    return done;
 }
 
-// True when the turn's share is used up and there may be more.
-bool Net::send_frames() {
-    transmit_->want_notifications(false);
-    bool more = true;
-    for (unsigned frames = 0; more && frames < limits::max_frames_per_turn; ++frames) {
-        auto chain = transmit_->pop_or_wait();
-        more = chain && send_one(std::move(*chain));
-    }
-    transmit_->signal_used();
-    return more;
-}
-
-// False when the tap is full: the frame stays in the queue.
-bool Net::send_one(Chain chain) {
-    auto total = chain.readable_bytes();
-    auto length = total - std::min<std::uint64_t>(total, header_bytes);
-    if (length < ethernet_header_bytes || length > limits::max_guest_frame_bytes) {
-        ++counters_.send_dropped;
-        chain.complete(0);
-        return true;
-    }
-    std::uint8_t header[header_bytes] = {};
-    vectors_.assign(1, {header, sizeof(header)});
-    chain.gather_readable(header_bytes, length, vectors_);
-    ssize_t count = 0;
-    do
-        count = ::writev(tap_, vectors_.data(), static_cast<int>(vectors_.size()));
-    while (count < 0 && errno == EINTR);
-    if (count < 0 && errno == EAGAIN) {
-        transmit_->unpop(std::move(chain));
-        watch(watch_readable_, true);
+bool Net::notify(std::uint16_t queue) {
+    if (!active_)
         return false;
+    if (control_ != nullptr && queue == control_index_) {
+        auto before = pairs_in_use_;
+        bool more = serve_control();
+        // Frames and buffers that were there before the pair was in use.
+        for (auto i = before; i < pairs_in_use_; ++i) {
+            pairs_[i]->go_on_receiving();
+            pairs_[i]->go_on_transmitting();
+        }
+        return more;
     }
-    if (count < 0) {
-        ++counters_.send_dropped;             // as a wire with nobody at the other end
-        if (errno != EIO && errno != ENOBUFS) // EIO: the interface is down
-            note_failure("write to the tap", errno);
-    } else {
-        ++counters_.sent_frames;
-        counters_.sent_bytes += length;
-    }
-    chain.complete(0);
-    return true;
+    auto index = queue / queues_per_pair;
+    if (static_cast<std::size_t>(index) >= pairs_.size())
+        return false;
+    if (queue % queues_per_pair == 1)
+        return pairs_[index]->transmit();
+    pairs_[index]->go_on_receiving(); // buffers have come
+    return false;
 }
 
-void Net::note_failure(const char* what, int error_number) {
+void Net::note_failure(std::string_view what, int error_number) {
     if (!std::exchange(failure_logged_, true))
         log::error("virtio", "{}; further failures are only counted",
-                   Error::system(error_number, fmt::format("{}: {}", name_, what)).text());
+                   Error::system(error_number, fmt::format("{}: {}", name(), what)).text());
 }
 
 } // namespace vmhost::machine::virtio

@@ -1,46 +1,68 @@
 // virtio network (Virtual I/O Device Specification 1.2, section 5.1) over a tap.
 //
-// One receive and one transmit queue, no offloads. Both directions are moved between
-// the guest's buffers and the tap without a copy in between; the 12-byte virtio_net_hdr of
-// either side never crosses: the guest's is not looked at (nothing it may say was
-// negotiated), and the guest is given a zero one with num_buffers = 1.
+// Frames are moved between the guest's buffers and the tap without a copy in between,
+// with the header that says what is still to be done to them: checksums and TCP
+// segmentation travel through both kernels undone (net_header.h checks what a guest
+// says of its own frames). What the tap may hand to the guest follows what the driver
+// negotiated, or later asked for with CTRL_GUEST_OFFLOADS.
 //
-// Without receive buffers the tap is not read, so frames wait (and are dropped) in
-// its queue. A frame that the guest's buffer cannot hold is dropped.
+// Queues are pairs {receive, transmit}, one descriptor of a multi-queue tap each, then
+// the control queue. Of the pairs only the first is in use until the driver asks for
+// more; the tap's other queues are detached meanwhile, so that the kernel steers no
+// frame there.
+//
+// Without receive buffers the tap is not read, so frames wait (and are dropped) in its
+// queue; the same when a limit is used up. A frame that the guest's buffers cannot hold
+// is dropped.
+//
+// Not offered: filtering (the bridge delivers what is for us, the guest sorts out the
+// rest: the driver's wishes are accepted and have no effect), VLAN filters, and setting
+// the address: it is locked to what the configuration says.
 //
 // Threads: activate and reset from vCPU threads, the rest on the loop thread, all
 // under the device lock.
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
-
-#include <sys/uio.h>
+#include <vector>
 
 #include "loop/loop.h"
 #include "machine/bus.h"
+#include "machine/throttle.h"
+#include "machine/virtio/net_header.h"
 #include "machine/virtio/virtio.h"
 
 namespace vmhost::machine::virtio {
 
+class NetPair;
+
 class Net final : public VirtioDevice {
 public:
     static constexpr std::uint16_t queue_size = 256;
-    static constexpr std::size_t header_bytes = 12;
 
-    // tap_fd was opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, stays the caller's and outlives
-    // the device, as do loop and lock. Sets the tap to our header size and to no offloads.
-    static Result<std::unique_ptr<Net>> create(std::string name, int tap_fd, Mac mac, Loop& loop,
-                                               Bus::Lock& lock);
+    struct Settings {
+        std::string name;
+        std::vector<int> taps; // the queues of one tap: a pair each
+        Mac mac;
+        std::uint16_t mtu = 1500;
+        IoLimit limit; // of each direction
+    };
+    // The taps were opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, stay the caller's and outlive
+    // the device, as do loop, lock and clock.
+    static Result<std::unique_ptr<Net>> create(Settings settings, Loop& loop, Bus::Lock& lock,
+                                               Clock& clock);
+    ~Net() override;
 
-    std::string_view name() const override { return name_; }
+    std::string_view name() const override { return settings_.name; }
     DeviceType type() const override { return DeviceType::net; }
     std::uint64_t features() const override;
-    std::vector<std::uint16_t> queue_sizes() const override { return {queue_size, queue_size}; }
+    std::vector<std::uint16_t> queue_sizes() const override;
     Bytes config() const override { return config_; }
     void activate(std::uint64_t driver_features, std::vector<Queue*> queues) override;
     bool notify(std::uint16_t queue) override;
-    void reset() override { receive_ = transmit_ = nullptr; }
+    void reset() override;
     void pause() override; // frames wait in the tap, which drops what it cannot hold
     void resume() override { paused_ = false; }
     std::uint64_t malformed_requests() const override { return malformed_; }
@@ -51,30 +73,40 @@ public:
         std::uint64_t sent_frames = 0, sent_bytes = 0, send_dropped = 0;
     };
     const Counters& counters() const { return counters_; }
+    unsigned pairs_in_use() const { return pairs_in_use_; }
 
 private:
-    Net(std::string name, int tap_fd, Mac mac, Loop& loop, Bus::Lock& lock);
-    void ready(Watch::Ready ready);
-    void watch(bool readable, bool writable);
-    void receive_frames();
-    bool receive_one(Chain chain);
-    bool send_frames();
-    bool send_one(Chain chain);
-    void note_failure(const char* what, int error_number);
+    friend class NetPair;
+    Net(Settings settings, Loop& loop, Bus::Lock& lock, Clock& clock);
+    static Result<void> prepare_taps(const Settings& settings);
+    Result<void> set_offloads(std::uint64_t features);
+    bool use_pairs(unsigned count);
+    void note_failure(std::string_view what, int error_number);
 
-    std::string name_;
-    int tap_;
+    // net_control.cc
+    bool serve_control();
+    void run_command(Chain chain);
+    bool obey(std::uint8_t group, std::uint8_t command, const Chain& chain);
+    bool accept_filters(const Chain& chain) const;
+
+    Settings settings_;
     Bus::Lock& lock_;
-    std::array<std::uint8_t, 8> config_{};
-    Queue* receive_ = nullptr;
-    Queue* transmit_ = nullptr;
-    bool watch_readable_ = false, watch_writable_ = false;
+    std::array<std::uint8_t, 12> config_{};
+    std::vector<std::unique_ptr<NetPair>> pairs_;
+    Queue* control_ = nullptr;
+    std::uint16_t control_index_ = 0;
+    bool active_ = false;
     bool paused_ = false;
-    std::vector<iovec> vectors_; // kept for its memory
+    std::uint64_t driver_features_ = 0; // without those that need others that are not there
+    std::uint64_t guest_offloads_ = 0;  // what the tap may leave undone: a part of them
+    unsigned pairs_in_use_ = 1;
+    std::size_t header_bytes_ = net_header_bytes;
+    // For what is longer than the buffers at hand; contents matter within one call only.
+    std::vector<std::uint8_t> spill_;
     std::uint64_t malformed_ = 0;
     Counters counters_;
     bool failure_logged_ = false;
-    Watch watch_; // last: its callback uses the rest
+    Throttle receive_limit_, transmit_limit_;
 };
 
 } // namespace vmhost::machine::virtio

@@ -179,7 +179,7 @@ bool Queue::enable(const QueueAddresses& addresses) {
 void Queue::reset() {
     ++generation_; // chains in flight go nowhere from here on
     size_ = max_size_;
-    enabled_ = broken_ = event_index_ = indirect_ = false;
+    enabled_ = broken_ = event_index_ = indirect_ = holding_ = false;
     addresses_ = {};
     next_available_ = next_used_ = signalled_used_ = in_flight_ = 0;
     held_back_.clear();
@@ -189,8 +189,10 @@ void Queue::allow_dma(bool on) {
     dma_ = on;
     if (!on || held_back_.empty())
         return;
+    hold_used();
     for (const auto& completion : std::exchange(held_back_, {}))
         put_used(completion.head, completion.written_bytes);
+    publish_used();
     signal_used();
 }
 
@@ -357,7 +359,14 @@ void Queue::put_used(std::uint16_t head, std::uint32_t written_bytes) {
     store_le<std::uint32_t>(MutableBytes(element).last(4), written_bytes);
     memory_.write(used_entry(next_used_), element);
     ++next_used_;
-    store_index(addresses_.used + 2, next_used_);
+    if (!holding_)
+        store_index(addresses_.used + 2, next_used_);
+}
+
+void Queue::publish_used() {
+    holding_ = false;
+    if (enabled_ && dma_)
+        store_index(addresses_.used + 2, next_used_);
 }
 
 void Queue::recycle(std::vector<Segment>&& storage) {

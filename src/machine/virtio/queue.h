@@ -115,6 +115,10 @@ public:
     void unpop(Chain&& chain);
     // Notifications from the driver are wanted / not needed for now.
     void want_notifications(bool wanted);
+    // Between the two, completed chains are put into the used ring but not published: the driver
+    // sees them all at once. Closed again before anything else happens to the queue.
+    void hold_used() { holding_ = true; }
+    void publish_used();
     // After popping and completing: raises the interrupt if the driver asked for one.
     void signal_used();
     std::uint64_t malformed() const { return malformed_; }
@@ -148,6 +152,7 @@ private:
     bool indirect_ = false;
     bool dma_ = true;
     bool broken_ = false;
+    bool holding_ = false;
     QueueAddresses addresses_;
     std::uint16_t next_available_ = 0;
     std::uint16_t next_used_ = 0;

@@ -143,12 +143,15 @@ struct Devices {
         must(bus.insert(Space::port, 0xcf8, 8, *host).has_value());
         add(std::make_unique<machine::virtio::Rng>("rng"));
         auto block =
-            std::make_unique<machine::virtio::Block>("disk", *image, "serial", loop, bus.lock());
+            std::make_unique<machine::virtio::Block>(
+                machine::virtio::Block::Settings{.name = "disk", .serial = "serial", .queues = 2},
+                *image, loop, bus.lock(), *clock);
         blocks.push_back(block.get());
         add(std::move(block));
         if (wire.tap) {
             const Mac mac{{0xfe, 0xe1, 0xbb, 0xd1, 0, 1}};
-            auto net = machine::virtio::Net::create("nic", wire.tap.get(), mac, loop, bus.lock());
+            auto net = machine::virtio::Net::create(
+                {.name = "nic", .taps = {wire.tap.get()}, .mac = mac}, loop, bus.lock(), *clock);
             must(net.has_value());
             add(std::move(*net));
         }

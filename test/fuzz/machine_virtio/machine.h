@@ -6,6 +6,7 @@
 
 #include <sys/mman.h>
 
+#include "../../unit/machine/fake_clock.h"
 #include "loop/loop.h"
 #include "machine/pci.h"
 #include "machine/virtio/block.h"
@@ -27,6 +28,7 @@ struct Machine {
     machine::GuestMemory memory;
     Loop loop;
     machine::Bus bus;
+    machine::FakeClock clock;
     NoWires wires;
     std::unique_ptr<disk::Image> image;
     std::unique_ptr<machine::PciHost> host;
@@ -51,8 +53,9 @@ struct Machine {
         transports.clear();
         blocks.clear();
         host = std::make_unique<machine::PciHost>(bus, wires);
-        auto block =
-            std::make_unique<machine::virtio::Block>("disk", *image, "serial", loop, bus.lock());
+        auto block = std::make_unique<machine::virtio::Block>(
+            machine::virtio::Block::Settings{.name = "disk", .serial = "serial", .queues = 2},
+            *image, loop, bus.lock(), clock);
         blocks.push_back(block.get());
         add(std::move(block));
         add(std::make_unique<machine::virtio::Rng>("rng"));

@@ -80,7 +80,7 @@ void chain(Ring& ring, ByteReader& input) {
     Gpa table = in_table ? tables : ring.descriptors;
     // A block header where the first buffer will be.
     ByteWriter header;
-    constexpr std::array<std::uint32_t, 6> types = {0, 1, 4, 8, 5, 11};
+    constexpr std::array<std::uint32_t, 7> types = {0, 1, 4, 8, 5, 11, 13};
     header.le(types[input.le<std::uint8_t>() % types.size()]);
     header.le<std::uint32_t>(0);
     header.le<std::uint64_t>(input.le<std::uint8_t>());

@@ -151,7 +151,7 @@ static struct {
 } lines[16];
 
 void kit_interrupt(struct frame* frame);
-void kit_main(void);
+void kit_main(const uint32_t* start_info);
 
 volatile uint32_t exception_resume;
 
@@ -240,6 +240,13 @@ void timer_start(void) {
     out8(0x40, (uint8_t)(divisor >> 8));
 }
 
+// struct hvm_start_info (Xen, public/arch-x86/hvm/start_info.h): 24 is the command line.
+static const uint32_t* started_with;
+const char* command_line(void) {
+    const uint32_t address = started_with[6];
+    return address == 0 ? "" : (const char*)address;
+}
+
 void kit_setup(void) {
     out8(serial + 1, 0);    // no serial interrupts
     out8(serial + 3, 0x80); // divisor 1: 115200 baud
@@ -249,7 +256,8 @@ void kit_setup(void) {
     interrupts_init();
 }
 
-void kit_main(void) {
+void kit_main(const uint32_t* start_info) {
+    started_with = start_info;
     kit_setup();
     guest();
     finish(0);

@@ -9,6 +9,9 @@
 
 void guest(void);
 
+// As the file has it; empty without one.
+const char* command_line(void);
+
 // What stands before guest(): the serial line and the interrupt controllers as the kit needs
 // them. For guests that have spoilt them.
 void kit_setup(void);

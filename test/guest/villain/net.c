@@ -3,6 +3,8 @@
 #include "villain.h"
 
 enum { header_bytes = 12 };
+// Checksums, segmentation in both directions, mergeable buffers (5.1.3).
+enum { offloads = 1 << 0 | 1 << 1 | 0xf << 7 | 0xf << 11 | 1 << 15 };
 
 static const struct function* nic;
 static struct queue receive, transmit;
@@ -10,7 +12,8 @@ static uint8_t frame[70000], buffers[64][1600];
 
 static void open_both(void) {
     virtio_attach(&device, nic->slot);
-    virtio_start(&device, feature_indirect);
+    // With every offload that there is: headers mean something then.
+    virtio_start(&device, offloads | feature_indirect);
     virtio_queue(&device, &receive, 0);
     virtio_queue(&device, &transmit, 1);
     virtio_go(&device);
@@ -104,6 +107,39 @@ static void resets_under_fire(void) {
     }
 }
 
+// Commands of the control queue (5.1.6.5): every class and number with data of every length, and
+// a MAC table that says it has more entries than it has.
+static void commands(void) {
+    enum { feature_control = 1 << 17 };
+    static struct queue control;
+    static uint8_t command[512];
+    static volatile uint8_t answer;
+    virtio_attach(&device, nic->slot);
+    virtio_start(&device, feature_control);
+    if (!(device.features & feature_control))
+        return;
+    virtio_queue(&device, &control, (uint16_t)(window_in16(&device.common, 18) - 1));
+    virtio_go(&device);
+    static const uint32_t lengths[] = {0, 1, 2, 4, 6, 10, 64, sizeof command - 2};
+    for (unsigned class = 0; class < 8; class++)
+        for (unsigned number = 0; number < 6; number++)
+            for (unsigned l = 0; l < sizeof lengths / sizeof *lengths; l++)
+                for (unsigned shape = 0; shape < 4; shape++) {
+                    memset(command, shape & 1 ? 0xff : 0, sizeof command);
+                    command[0] = (uint8_t)class;
+                    command[1] = (uint8_t)number;
+                    struct segment parts[] = {{command, shape & 2 ? 1 : 2},
+                                              {command + (shape & 2 ? 1 : 2), lengths[l] + 1},
+                                              {(void*)&answer, shape == 3 ? 0 : 1}};
+                    uint16_t head;
+                    uint32_t length;
+                    queue_add(&control, parts, 2, 1);
+                    queue_kick(&control);
+                    queue_wait(&control, &head, &length);
+                }
+    virtio_reset(&device);
+}
+
 static void check_receive(void) {
     open_both();
     for (unsigned i = 0; i < 20; i++) {
@@ -134,6 +170,8 @@ void guest(void) {
     small_buffers();
     check_receive();
     resets_under_fire();
+    check_receive();
+    commands();
     check_receive();
     survive("net");
 }

@@ -96,6 +96,18 @@ TEST_CASE("an image has one writer") {
     CHECK_FALSE(bad("[vm.a]\ndisk = [{ path = \"x.img\", read_only = true }, { path = "
                     "\"/var/lib/vmhost/./y/../x.img\" }]")
                     .empty());
+    // A base is read by many and written by none.
+    CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", base = \"b\" }, { path = \"y\", base = \"b\" }]\n"
+              "[vm.b]\ndisk = [{ path = \"b\", read_only = true }]")
+              .empty());
+    CHECK(
+        bad("[vm.a]\ndisk = [{ path = \"x\", base = \"b\" }]\n[vm.b]\ndisk = [{ path = "
+            "\"/var/lib/vmhost/b\" }]") ==
+        "t.toml:4:18: vm.b.disk[0].path: \"/var/lib/vmhost/b\" is the base of vm.a.disk[0].base at "
+        "line 2 too, and only read-only disks can be shared");
+    CHECK_FALSE(bad("[vm.a]\ndisk = [{ path = \"x\", base = [\"y\", \"x\"] }]").empty());
+    CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", format = \"raw\", base = \"b\" }]") ==
+          "t.toml:2:46: vm.a.disk[0].base: only a qcow2 image can have a base");
     CHECK(bad("[vm.a]\ndisk = [{ path = \"x\", read_only = true }]\n[vm.b]\ndisk = [{ path = "
               "\"x\", read_only = true }]")
               .empty());
@@ -129,7 +141,7 @@ TEST_CASE("limits of counts") {
     const auto disk = "{{ path = \"d{}\" }},";
     CHECK(bad(repeat("[vm.a]\ndisk = [", disk, limits::max_disks, "]")).empty());
     CHECK(bad(repeat("[vm.a]\ndisk = [", disk, limits::max_disks + 1, "]")) ==
-          "t.toml:2:8: vm.a.disk: there may be at most 14 of them, here are 15");
+          "t.toml:2:8: vm.a.disk: there may be at most 16 of them, here are 17");
     const auto nic = "{{ switch = \"lan\" }},";
     CHECK(bad(repeat(lan + "[vm.a]\ninterface = [", nic, limits::max_interfaces, "]")).empty());
     CHECK_FALSE(

@@ -67,14 +67,15 @@ TEST_CASE("every key has a type, a default and help") {
         tables.insert(key.table);
     }
     CHECK(tables == std::set<std::string>{"host", "host.start", "control", "install", "switch.NAME",
-                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.disk",
-                                          "vm.NAME.interface", "vm.NAME.install"});
+                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.console_log",
+                                          "vm.NAME.disk", "vm.NAME.disk.limit", "vm.NAME.interface",
+                                          "vm.NAME.interface.limit", "vm.NAME.install"});
 }
 
 TEST_CASE("defaults in the schema are those of an empty table") {
     // A default that is a value is also what the parser fills in.
-    auto model = good("[switch.s]\n[vm.a]\ndisk = [{ path = \"x\" }]\ninterface = [{ switch = "
-                      "\"s\" }]\ninstall = {}");
+    auto model = good("[switch.s]\n[vm.a]\ndisk = [{ path = \"x\", limit = {} }]\n"
+                      "interface = [{ switch = \"s\", limit = {} }]\ninstall = {}");
     auto text = "\n" + print(model);
     for (const auto& key : keys()) {
         const auto& value = key.default_text;

@@ -152,7 +152,7 @@ domain = "example.org"
 ipv4 = "10.9.8.1/24"
 [switch.a-rather-long-name]
 [vm.with-a-name-that-is-long]
-disk = [{ path = "x" }, { path = "y" }]
+disk = [{ path = "x", base = "z" }, { path = "y", format = "auto", base = ["v", "w"] }]
 install = {}
 )");
     CHECK(model.switches[0].interface == "br-lan");
@@ -163,6 +163,8 @@ install = {}
     CHECK(model.switches[1].interface == "br-a-rather-lon");
     CHECK_FALSE(model.switches[1].dhcp.enabled);
     CHECK(model.vms[0].disks[1].serial == "with-a-name-that--1");
+    CHECK(model.vms[0].disks[0].base == std::vector<std::string>{"z"});
+    CHECK(model.vms[0].disks[1].base == std::vector<std::string>{"v", "w"});
     CHECK(model.vms[0].install->hostname == "with-a-name-that-is-long");
     CHECK(model.vms[0].install->password == std::string(13, '*'));
     CHECK(model.vms[0].install->root_password == std::string(13, '*'));
@@ -260,6 +262,8 @@ TEST_CASE("text values have rules") {
                       "[switch.a]\ndhcp = { lease_time = \"1500ms\" }",
                       "[switch.a]\ndhcp = { filename = \"a b\" }",
                       "[vm.a]\ndisk = [{ path = \"\" }]",
+                      "[vm.a]\ndisk = [{ path = \"x\", base = \"\" }]",
+                      "[vm.a]\ndisk = [{ path = \"x\", base = [\"y\", \"y\"] }]",
                       "[vm.a]\ndisk = [{ path = \"x\", size = \"1K\" }]",
                       "[vm.a]\ndisk = [{ path = \"x\", serial = \"more-than-twenty-bytes\" }]",
                       "[vm.a]\ncommand_line = \"a\\u0000b\"",
@@ -381,4 +385,70 @@ TEST_CASE("300 VMs: how long it takes", "[.time]") {
     using ms = std::chrono::duration<double, std::milli>;
     std::printf("300 VMs: parse %.2f ms, print %.2f ms (%zu bytes)\n", ms(parsed - start).count(),
                 ms(printed - parsed).count(), size);
+}
+
+TEST_CASE("rate limits and the flavour of virtio") {
+    auto model =
+        good("[switch.s]\n[vm.a]\nvirtio = \"transitional\"\n"
+             "disk = [{ path = \"x\", limit = { bytes = \"50M\", operations = 500, burst = "
+             "\"2s\" } }, { path = \"y\" }]\n"
+             "interface = [{ switch = \"s\", limit = { operations = 1 } }]");
+    const auto& vm = model.vms[0];
+    CHECK(vm.virtio == VirtioFlavour::transitional);
+    REQUIRE(vm.disks[0].limit);
+    CHECK(vm.disks[0].limit->bytes == 50 * MiB);
+    CHECK(vm.disks[0].limit->operations == 500);
+    CHECK(vm.disks[0].limit->burst == std::chrono::seconds(2));
+    CHECK_FALSE(vm.disks[1].limit);
+    REQUIRE(vm.interfaces[0].limit);
+    CHECK_FALSE(vm.interfaces[0].limit->bytes);
+    CHECK(vm.interfaces[0].limit->burst == std::chrono::milliseconds(100));
+    CHECK(good(print(model)).vms == model.vms);
+    CHECK(good("[vm.a]").vms[0].virtio == VirtioFlavour::modern);
+    for (auto limit : {"bytes = \"512K\"", "bytes = \"2T\"", "bytes = 0", "operations = 0",
+                       "operations = 100000001", "burst = \"61s\"", "burst = 3", "rate = 1"}) {
+        INFO(limit);
+        CHECK_FALSE(bad(fmt::format("[vm.a]\ndisk = [{{ path = \"x\", limit = {{ {} }} }}]", limit))
+                        .empty());
+    }
+    CHECK_FALSE(bad("[vm.a]\nvirtio = \"legacy\"").empty());
+}
+
+TEST_CASE("a console log is a boolean, a path or a table") {
+    auto log_of = [](const std::string& value) {
+        return good("[vm.a]\nconsole_log = " + value).vms[0].console_log;
+    };
+    CHECK_FALSE(good("[vm.a]").vms[0].console_log.enabled);
+    CHECK_FALSE(log_of("false").enabled);
+    CHECK(log_of("true").enabled);
+    CHECK(log_of("true").path.empty());
+    CHECK(log_of("\"/var/log/a\"").path == "/var/log/a");
+    CHECK(log_of("\"/var/log/a\"").enabled);
+    auto table = log_of("{ size = \"2M\", count = 7, bytes_per_s = 4096 }");
+    CHECK(table.enabled);
+    CHECK(table.size_bytes == 2 * MiB);
+    CHECK(table.count == 7);
+    CHECK(table.bytes_per_s == 4096);
+    CHECK_FALSE(log_of("{ enable = false }").enabled);
+    CHECK(bad("[vm.a]\nconsole_log = 3") ==
+          "t.toml:2:15: vm.a.console_log: expected true, false, a path or a table, got an integer");
+}
+
+TEST_CASE("what the life of a VM is set by") {
+    auto vm = good("[host]\nstop_timeout = \"5s\"\n[vm.a]\ncpu = \"x86-64-v3\"\ncpu_weight = 50\n"
+                   "cpu_limit = 250\nmemory_limit = \"1G\"\nrestart = \"on-failure\"\n"
+                   "stop_answer_timeout = \"1s\"\nstop_timeout = \"30s\"\n")
+                  .vms[0];
+    CHECK(vm.cpu == Cpu::v3);
+    CHECK(vm.cpu_weight == 50U);
+    CHECK(vm.cpu_limit_pct == 250U);
+    CHECK(vm.memory_limit_bytes == 1 * GiB);
+    CHECK(vm.restart == Restart::on_failure);
+    CHECK(vm.stop_answer_timeout == std::chrono::seconds(1));
+    CHECK(vm.stop_timeout == std::chrono::seconds(30));
+    CHECK_FALSE(bad("[vm.a]\ncpu = \"x86-64-v9\"").empty());
+    CHECK_FALSE(bad("[vm.a]\nrestart = \"sometimes\"").empty());
+    CHECK_FALSE(bad("[vm.a]\ncpu_weight = 0").empty());
+    CHECK(bad("[vm.a]\nmemory = \"1G\"\nmemory_limit = \"512M\"").find("memory_limit") !=
+          std::string::npos);
 }

@@ -82,6 +82,9 @@ private:
                 disk.size_bytes = number(1, 1 << 26) * MiB;
             disk.read_only = coin();
             disk.serial = name();
+            if (disk.format == ImageFormat::automatic || disk.format == ImageFormat::qcow2)
+                for (int base = number(0, 3); base > 0; --base)
+                    disk.base.push_back(fmt::format("base{}-{}-{}-{}", index, i, base, text()));
             vm.disks.push_back(disk);
         }
         for (unsigned i = number(0, 3); i > 0 && !switches.empty(); --i)

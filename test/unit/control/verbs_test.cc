@@ -18,6 +18,10 @@ public:
         add(2, "b", "stopped");
     }
     std::vector<control::VmRow> list() override { return rows; }
+    void count(std::function<void()> done) override {
+        calls.push_back("count");
+        done();
+    }
     Result<control::VmRow> find(std::string_view vm) override {
         for (const auto& row : rows)
             if (row.name == vm || std::to_string(row.id) == vm)

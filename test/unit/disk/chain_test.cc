@@ -80,9 +80,14 @@ TEST_CASE("the format is decided in vmctl's order") {
     CHECK_FALSE(disk::decide_format("qcow2:"));
     CHECK_FALSE(disk::decide_format(""));
     // A guest writes its disk: what it wrote decides nothing.
-    CHECK_FALSE(disk::format_of_guest_disk(image));
-    CHECK(*disk::format_of_guest_disk(directory / "a.qcow2") == Format::qcow2);
-    CHECK(*disk::format_of_guest_disk(directory / "a.img") == Format::raw);
+    auto begins_like_qcow2 = *disk::open_image(image, true);
+    CHECK_FALSE(disk::format_of_guest_disk(begins_like_qcow2, image));
+    CHECK_FALSE(disk::format_of_guest_disk(begins_like_qcow2, "a.img"));
+    CHECK(*disk::format_of_guest_disk(begins_like_qcow2, "a.qcow2") == Format::qcow2);
+    REQUIRE(disk::create_raw(directory / "a.img", MiB));
+    auto zeros = *disk::open_image(directory / "a.img", true);
+    CHECK(*disk::format_of_guest_disk(zeros, "a.img") == Format::raw);
+    CHECK(*disk::format_of_guest_disk(zeros, "a.Qcow2") == Format::qcow2);
 }
 
 TEST_CASE("GHSA-jmr4: no file of the host is read through a backing name unasked") {
@@ -98,6 +103,63 @@ TEST_CASE("GHSA-jmr4: no file of the host is read through a backing name unasked
     REQUIRE(layers->size() == 2);
     layers->pop_back();
     CHECK_FALSE(disk::Image::open(std::move(*layers), true));
+}
+
+TEST_CASE("an image has the files below it that the configuration names, and no others") {
+    TemporaryDirectory directory;
+    auto in = [&](const std::string& name) { return directory / name; };
+    REQUIRE(disk::create_image(in("base.qcow2"), Format::qcow2, MiB));
+    REQUIRE(disk::create_raw(in("base.raw"), MiB));
+    REQUIRE(disk::create_overlay(in("mid.qcow2"), {Format::raw, "base.raw"}, {}));
+    REQUIRE(disk::create_overlay(in("top.qcow2"), {Format::qcow2, in("mid.qcow2")}, {}));
+    put(*open_path(in("base.raw"), Format::raw, false), 5000, 7, 10);
+
+    struct Named {
+        std::string path;
+        std::optional<Format> format = std::nullopt;
+    };
+    auto open = [&](std::vector<Named> files) {
+        std::vector<disk::ConfiguredLayer> layers;
+        for (const auto& [path, format] : files)
+            layers.push_back({*disk::open_image(path, !layers.empty()), format, path});
+        return disk::Image::open_configured(std::move(layers), false);
+    };
+    auto refusal_of = [&](std::vector<Named> files, ErrorKind kind) {
+        auto opened = open(std::move(files));
+        REQUIRE_FALSE(opened);
+        CHECK(opened.error().kind() == kind);
+        return opened.error().text();
+    };
+    using Catch::Contains;
+    const Named top{in("top.qcow2"), Format::qcow2};
+    std::filesystem::create_directory(in("x"));
+    auto image = open({top, {in("mid.qcow2")}, {in("x/../base.raw")}});
+    REQUIRE(image);
+    CHECK(at(**image, 5005) == 7);
+    CHECK(open({top, {in("mid.qcow2"), Format::qcow2}, {in("base.raw"), Format::raw}}));
+
+    auto text = refusal_of({top}, ErrorKind::denied);
+    CHECK_THAT(text, Contains("top.qcow2: it names the backing file " + in("mid.qcow2")));
+    text = refusal_of({top, {in("mid.qcow2")}}, ErrorKind::denied);
+    CHECK_THAT(text, Contains("mid.qcow2: it names the backing file base.raw, which the"));
+    text = refusal_of({top, {in("base.qcow2")}}, ErrorKind::denied);
+    CHECK_THAT(text,
+               Contains(in("mid.qcow2") + ", but the configuration names " + in("base.qcow2")));
+    text = refusal_of({top, {in("mid.qcow2"), Format::raw}}, ErrorKind::invalid);
+    CHECK_THAT(text, Contains("is of format \"qcow2\", not \"raw\""));
+    text =
+        refusal_of({top, {in("mid.qcow2")}, {in("base.raw"), Format::qcow2}}, ErrorKind::invalid);
+    text = refusal_of({{in("base.qcow2"), Format::qcow2}, {in("base.raw")}}, ErrorKind::invalid);
+    CHECK_THAT(text, Contains("names no backing file, but the configuration names"));
+    text = refusal_of({{in("base.raw"), Format::raw}, {in("base.qcow2")}}, ErrorKind::invalid);
+    CHECK_THAT(text, Contains("it is raw and has no backing file"));
+
+    // What a guest wrote into a raw disk stays data, whatever it looks like.
+    poke(in("base.raw"), 0, {'Q', 'F', 'I', 0xfb, 0, 0, 0, 3});
+    image = open({{in("base.raw"), Format::raw}});
+    REQUIRE(image);
+    CHECK((*image)->size_bytes() == MiB);
+    CHECK(at(**image, 0) == 'Q');
 }
 
 TEST_CASE("a chain shows the first layer that has the cluster; bases stay as they are") {

@@ -292,6 +292,9 @@ TEST_CASE("only so many clients") {
         peers.push_back(rig.attach(false));
     auto [ours, theirs] = socket_pair(SOCK_STREAM).value();
     CHECK(rig.console->attach(std::move(theirs), false).error().kind() == ErrorKind::limit);
+    Peer turned_away(std::move(ours));
+    CHECK_FALSE(turned_away.read()); // it is told, then hung up on
+    CHECK(turned_away.notices == std::vector<std::string>{"16 clients are attached already"});
     peers.pop_back();
     rig.turn();
     rig.attach(false);
@@ -306,6 +309,77 @@ TEST_CASE("the end is told, after the last output") {
     CHECK_FALSE(peer->read());
     CHECK(peer->output == "last words");
     CHECK(peer->ended);
+}
+
+TEST_CASE("a client that is behind gets the tail when the guest has ended") {
+    Rig rig;
+    auto peer = rig.attach(false), gone = rig.attach(false);
+    rig.turn();
+    // More than a socket takes, in two parts so that nobody falls back too far.
+    auto all = numbers(0, 14'000);
+    rig.print(all.substr(0, 56'000));
+    rig.turn();
+    rig.print(all.substr(56'000));
+    bool closed = false;
+    rig.console->close([&] { closed = true; });
+    rig.turn();
+    CHECK_FALSE(closed);
+    gone.reset(); // holds nobody up
+    for (unsigned i = 0; !closed && i < 1000; ++i) {
+        REQUIRE(peer->read());
+        rig.loop.run_once(true);
+    }
+    CHECK(closed);
+    rig.console.reset();
+    CHECK_FALSE(peer->read());
+    CHECK(peer->output == all);
+    CHECK(peer->ended);
+}
+
+TEST_CASE("a client that takes nothing does not hold the end up for ever") {
+    Rig rig;
+    auto peer = rig.attach(false);
+    rig.turn();
+    for (unsigned i = 0; i < 10; ++i)
+        rig.print(numbers(0, 7000));
+    bool closed = false;
+    rig.console->close([&] { closed = true; });
+    while (!closed)
+        rig.loop.run_once(true);
+    CHECK(closed);
+}
+
+TEST_CASE("the size of the terminal is that of who types") {
+    Rig rig;
+    std::string sizes;
+    rig.console->on_size([&](std::uint16_t columns, std::uint16_t rows) {
+        sizes += fmt::format("{}x{} ", columns, rows);
+    });
+    auto writer = rig.attach(true), reader = rig.attach(false);
+    std::uint8_t size[] = {132, 0, 44, 1};
+    auto frame = encode_console_frame(ConsoleFrame::size, size);
+    writer->send(frame);
+    reader->send(frame);
+    rig.turn();
+    CHECK(sizes == "132x300 ");
+    rig.console->on_size({}); // a serial line has no use for it
+    writer->send(frame);
+    rig.turn();
+    writer->type("still here");
+    rig.turn();
+    CHECK(rig.taken == "still here");
+}
+
+TEST_CASE("while input is held it waits, breaks too") {
+    Rig rig;
+    auto peer = rig.attach(true);
+    rig.console->hold_input(true);
+    peer->type("abc");
+    rig.turn();
+    CHECK(rig.taken.empty());
+    rig.console->hold_input(false);
+    rig.turn();
+    CHECK(rig.taken == "abc");
 }
 
 TEST_CASE("a console outlives its serial device") {

@@ -293,6 +293,36 @@ TEST_CASE("pci: the bus has 32 slots") {
     CHECK(board.get(31, 0) == 0x10411af4);
 }
 
+TEST_CASE("pci: a slot has up to eight functions, and says so") {
+    Board board;
+    CHECK((board.get(1, 0x0c) >> 16 & 0xff) == 0);
+    Marked more[7] = {Marked{1}, Marked{2}, Marked{3}, Marked{4}, Marked{5}, Marked{6}, Marked{7}};
+    for (unsigned i = 0; i < 7; i++) {
+        auto card = std::make_unique<Card>("beside");
+        card->add_bar(0, Space::memory, 4096, more[i]);
+        CHECK(board.host.add_beside(1, std::move(card)) == 1);
+    }
+    auto refused = board.host.add_beside(1, std::make_unique<Card>("ninth"));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().kind() == ErrorKind::limit);
+    CHECK_FALSE(board.host.add_beside(0, std::make_unique<Card>("beside the bridge")));
+    CHECK_FALSE(board.host.add_beside(9, std::make_unique<Card>("beside nobody")));
+    CHECK(board.get(1, 0x0c) >> 16 == 0x80);
+    CHECK(board.get(2, 0x0c) >> 16 == 0);
+    CHECK(board.host.at(1, 7) != nullptr);
+    CHECK(board.host.at(1, 8) == nullptr);
+    CHECK(board.host.at(2, 1) == nullptr);
+    board.host.place_bars();
+    auto bar_of = [&](unsigned function) {
+        board.set_port<std::uint32_t>(0xcf8, 0x80000000 | 1 << 11 | function << 8 | 0x10);
+        return board.port<std::uint32_t>(0xcfc);
+    };
+    for (unsigned function = 1; function < 8; function++)
+        CHECK(board.memory(bar_of(function)) == function);
+    board.set_port<std::uint32_t>(0xcf8, 0x80000000 | 2 << 11 | 1 << 8);
+    CHECK(board.port<std::uint32_t>(0xcfc) == UINT32_MAX);
+}
+
 TEST_CASE("pci: place_bars leaves out what does not fit") {
     Board board;
     Marked large{0xd1};

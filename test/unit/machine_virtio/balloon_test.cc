@@ -132,7 +132,7 @@ TEST_CASE("hostile balloons give nothing that is not the guest's") {
     g.inflate({end - 1, end, end + 1}); // half in
     CHECK(g.balloon->given_bytes() == 4096);
     g.send(0, g.queue(0).chain().readable(3, 0));
-    g.send(0, g.queue(0).chain().readable(limits::max_balloon_request_bytes + 4, 0));
+    g.send(0, g.queue(0).chain().readable(Balloon::max_request_bytes + 4, 0));
     g.send(0, g.queue(0).chain().readable(4, 0).writable(4));
     g.send(2, g.queue(2).chain().readable(4, 0));
     g.send(2, g.queue(2).chain().raw(free_area + 1, 4095, f_write)); // not one whole page

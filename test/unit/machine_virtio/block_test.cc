@@ -5,6 +5,8 @@
 #include <mutex>
 #include <numeric>
 
+#include <sys/stat.h>
+
 #include "../disk/temporary.h"
 #include "guest.h"
 #include "machine/virtio/block.h"
@@ -15,9 +17,10 @@ using machine::virtio::Block;
 
 namespace {
 
-constexpr std::uint32_t type_in = 0, type_out = 1, type_flush = 4, type_get_id = 8;
+constexpr std::uint32_t type_in = 0, type_out = 1, type_flush = 4, type_get_id = 8,
+                        type_discard = 11, type_write_zeroes = 13;
 constexpr std::uint8_t ok = 0, io_error = 1, unsupported = 2;
-constexpr std::uint64_t feature_flush = 1 << 9;
+constexpr std::uint64_t feature_flush = 1 << 9, feature_config_wce = 1 << 11;
 
 std::vector<std::uint8_t> header(std::uint32_t type, std::uint64_t sector) {
     ByteWriter raw;
@@ -52,6 +55,18 @@ public:
         ++flushes;
         return inner_->flush();
     }
+    Result<void> discard(std::uint64_t offset, std::uint64_t length) override {
+        Visit visit(*this);
+        if (failing)
+            return fail_errno(EIO, "image a.raw: discard at {}", offset);
+        discarded += length;
+        return inner_->discard(offset, length);
+    }
+    Result<void> write_zeroes(std::uint64_t offset, std::uint64_t length, bool may_unmap) override {
+        Visit visit(*this);
+        unmapping += may_unmap;
+        return inner_->write_zeroes(offset, length, may_unmap);
+    }
     void close() {
         std::scoped_lock guard(mutex_);
         open_ = false;
@@ -62,7 +77,8 @@ public:
         opened_.notify_all();
     }
     std::atomic<bool> failing = false;
-    std::atomic<unsigned> flushes = 0, inside = 0, visits = 0;
+    std::atomic<unsigned> flushes = 0, inside = 0, visits = 0, unmapping = 0;
+    std::atomic<std::uint64_t> discarded = 0;
 
 private:
     struct Visit {
@@ -95,9 +111,14 @@ struct Disk {
 
 struct BlockGuest : Disk, Guest {
     Block* block;
-    explicit BlockGuest(std::uint64_t size_bytes = MiB, bool read_only = false)
+    explicit BlockGuest(std::uint64_t size_bytes = MiB, bool read_only = false,
+                        unsigned queue_count = 1, machine::IoLimit limit = {})
         : Disk(size_bytes, read_only) {
-        auto made = std::make_unique<Block>("vm-disk0", *gate, "serial-number-1", loop, bus.lock());
+        auto made = std::make_unique<Block>(Block::Settings{.name = "vm-disk0",
+                                                            .serial = "serial-number-1",
+                                                            .queues = queue_count,
+                                                            .limit = limit},
+                                            *gate, loop, bus.lock(), clock);
         block = made.get();
         add(std::move(made));
     }
@@ -111,9 +132,9 @@ struct BlockGuest : Disk, Guest {
         std::uint32_t length = 0;
         std::vector<std::uint8_t> data;
     };
-    Answer answer_to(const Submitted& sent) {
-        notify();
-        auto used = wait_used();
+    Answer answer_to(const Submitted& sent, std::uint16_t index = 0) {
+        notify(index);
+        auto used = wait_used(index);
         CHECK(used.id == sent.head);
         Answer answer;
         answer.length = used.length;
@@ -137,6 +158,23 @@ struct BlockGuest : Disk, Guest {
         return answer_to(
             queue().chain().readable(header(type_out, sector)).readable(data).writable(1).submit());
     }
+    Answer change_ranges(std::uint32_t type, Bytes ranges) {
+        return answer_to(
+            queue().chain().readable(header(type, 0)).readable(ranges).writable(1).submit());
+    }
+    Answer change_range(std::uint32_t type, std::uint64_t sector, std::uint32_t sectors,
+                        std::uint32_t flags = 0) {
+        ByteWriter raw;
+        raw.le(sector);
+        raw.le(sectors);
+        raw.le(flags);
+        return change_ranges(type, raw.buffer());
+    }
+    std::uint64_t allocated_bytes() {
+        struct stat status {};
+        REQUIRE(::stat((directory / "a.raw").c_str(), &status) == 0);
+        return static_cast<std::uint64_t>(status.st_blocks) * 512;
+    }
     Answer command(std::uint32_t type) {
         return answer_to(queue().chain().readable(header(type, 0)).writable(1).submit());
     }
@@ -154,11 +192,19 @@ TEST_CASE("the disk says how large it is and what it can") {
     BlockGuest g(MiB + 100);
     CHECK(g.config<std::uint32_t>(0) == 0x10421af4);
     CHECK(g.config<std::uint16_t>(10) == 0x0100);
-    CHECK((g.offered() & 0xffffff) == (1 << 2 | 1 << 6 | 1 << 9));
+    CHECK((g.offered() & 0xffffff) ==
+          (1 << 2 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 14));
     CHECK(g.read<std::uint32_t>(0x2000) == 2048); // the remainder is dropped
     CHECK(g.read<std::uint32_t>(0x2004) == 0);
     CHECK(g.read<std::uint32_t>(0x200c) == 254);
     CHECK(g.read<std::uint32_t>(0x2014) == 512);
+    CHECK(g.read<std::uint8_t>(0x2018) == 3); // blocks of 4 KiB below
+    CHECK(g.read<std::uint8_t>(0x2020) == 1); // write-back
+    CHECK(g.read<std::uint16_t>(0x2022) == 1);
+    CHECK(g.read<std::uint32_t>(0x2024) == limits::max_discard_sectors);
+    CHECK(g.read<std::uint32_t>(0x2028) == limits::max_discard_ranges);
+    CHECK(g.read<std::uint32_t>(0x2030) == limits::max_write_zeroes_sectors);
+    CHECK(g.read<std::uint32_t>(0x2034) == 1);
     g.start();
     auto answer = g.answer_to(
         g.queue().chain().readable(header(type_get_id, 0)).writable(20).writable(1).submit());
@@ -242,7 +288,7 @@ TEST_CASE("sectors outside the disk are I/O errors, whatever the arithmetic") {
 TEST_CASE("unknown requests are unsupported") {
     BlockGuest g;
     g.start();
-    for (std::uint32_t type : {2U, 3U, 5U, 6U, 7U, 9U, 11U, 13U, 0x80000000U, 0xffffffffU}) {
+    for (std::uint32_t type : {2U, 3U, 5U, 6U, 7U, 9U, 10U, 12U, 14U, 0x80000000U, 0xffffffffU}) {
         auto answer = g.command(type);
         CHECK(answer.status == unsupported);
         CHECK(answer.length == 1);
@@ -269,7 +315,10 @@ TEST_CASE("a request without header or status is malformed, and the next one wor
 TEST_CASE("a read-only disk takes no writes") {
     BlockGuest g(MiB, true);
     CHECK((g.offered() & (1 << 5)) != 0);
+    CHECK((g.offered() & (1 << 13 | 1 << 14)) == 0);
     g.start();
+    CHECK(g.change_range(type_discard, 0, 8).status == io_error);
+    CHECK(g.change_range(type_write_zeroes, 0, 8).status == io_error);
     CHECK(g.write_sectors(0, pattern(512)).status == io_error);
     CHECK(g.read_sectors(0, 512).status == ok);
     CHECK(g.command(type_flush).status == ok);
@@ -285,6 +334,195 @@ TEST_CASE("an image that fails is an I/O error to the guest, and nothing more") 
     CHECK(g.write_sectors(0, pattern(512)).status == io_error);
     CHECK(g.block->counters().failed == 2);
     g.gate->failing = false;
+    CHECK(g.read_sectors(0, 512).status == ok);
+}
+
+TEST_CASE("each failure is the guest's, a log line comes once in a while") {
+    BlockGuest g;
+    g.start();
+    g.gate->failing = true;
+    for (unsigned round = 1; round <= 3; ++round) {
+        for (unsigned i = 0; i < 20; ++i)
+            CHECK(g.read_sectors(0, 512).status == io_error);
+        CHECK(g.block->failure_log_lines() == round);
+        g.clock.advance(limits::io_failure_log_interval_ms * 1'000'000);
+    }
+    CHECK(g.block->counters().failed == 60);
+}
+
+TEST_CASE("discarded ranges give their space back and read as zeros, others stay") {
+    BlockGuest g(8 * MiB);
+    g.start();
+    auto data = pattern(2 * MiB);
+    REQUIRE(g.write_sectors(0, data).status == ok);
+    REQUIRE(g.command(type_flush).status == ok);
+    auto before = g.allocated_bytes();
+    ByteWriter ranges;
+    for (std::uint64_t sector : {std::uint64_t{2048}, std::uint64_t{512}}) {
+        ranges.le(sector);
+        ranges.le<std::uint32_t>(1024);
+        ranges.le<std::uint32_t>(0);
+    }
+    auto answer = g.change_ranges(type_discard, ranges.buffer());
+    CHECK(answer.status == ok);
+    CHECK(answer.length == 1);
+    CHECK(g.gate->discarded == 1 * MiB);
+    CHECK(g.block->counters().discarded_bytes == 1 * MiB);
+    CHECK(g.allocated_bytes() + MiB <= before);
+    CHECK(g.read_sectors(2048, 4096).data == std::vector<std::uint8_t>(4096, 0));
+    CHECK(g.read_sectors(512, 4096).data == std::vector<std::uint8_t>(4096, 0));
+    CHECK(g.read_sectors(0, 4096).data == pattern(4096));
+}
+
+TEST_CASE("zeros are written, with or without giving space back") {
+    BlockGuest g;
+    g.start();
+    REQUIRE(g.write_sectors(0, pattern(64 * KiB)).status == ok);
+    CHECK(g.change_range(type_write_zeroes, 8, 8).status == ok);
+    CHECK(g.gate->unmapping == 0);
+    CHECK(g.change_range(type_write_zeroes, 24, 8, 1).status == ok);
+    CHECK(g.gate->unmapping == 1);
+    auto data = pattern(64 * KiB);
+    std::fill(data.begin() + 4096, data.begin() + 8192, std::uint8_t{0});
+    std::fill(data.begin() + 12288, data.begin() + 16384, std::uint8_t{0});
+    CHECK(g.read_sectors(0, 64 * KiB).data == data);
+    CHECK(g.block->counters().zeroed_bytes == 8192);
+}
+
+TEST_CASE("ranges that are wrong are refused before anything is done") {
+    BlockGuest g; // 2048 sectors
+    g.start();
+    for (auto type : {type_discard, type_write_zeroes}) {
+        CHECK(g.change_range(type, 2048, 1).status == io_error);
+        CHECK(g.change_range(type, 2047, 2).status == io_error);
+        CHECK(g.change_range(type, UINT64_MAX, 2).status == io_error);
+        CHECK(g.change_range(type, 0, UINT32_MAX).status == io_error);
+        CHECK(g.change_range(type, 0, 8, 2).status == unsupported);
+        CHECK(g.change_range(type, 0, 0).status == ok); // nothing
+        CHECK(g.change_ranges(type, {}).status == ok);
+        CHECK(g.change_ranges(type, std::vector<std::uint8_t>(15, 0)).status == io_error);
+        CHECK(g.change_ranges(type, std::vector<std::uint8_t>(17 * 16, 0)).status == io_error);
+    }
+    CHECK(g.change_range(type_discard, 0, 8, 1).status == unsupported);
+    ByteWriter two;
+    for (std::uint64_t sector : {std::uint64_t{0}, std::uint64_t{4096}}) {
+        two.le(sector);
+        two.le<std::uint64_t>(8);
+    }
+    CHECK(g.change_ranges(type_discard, two.buffer()).status == io_error);
+    CHECK(g.change_ranges(type_write_zeroes, two.buffer()).status == io_error);
+    CHECK(g.gate->visits == 0);
+    BlockGuest large(4ULL << 30);
+    large.start();
+    CHECK(large.change_range(type_discard, 0, limits::max_discard_sectors).status == ok);
+    CHECK(large.change_range(type_discard, 0, limits::max_discard_sectors + 1).status == io_error);
+    CHECK(large.change_range(type_write_zeroes, 0, limits::max_write_zeroes_sectors + 1).status ==
+          io_error);
+    large.gate->failing = true;
+    CHECK(large.change_range(type_discard, 0, 8).status == io_error);
+}
+
+TEST_CASE("the driver chooses between write-back and write-through") {
+    BlockGuest g;
+    g.start();
+    CHECK(g.write_sectors(0, pattern(512)).status == ok);
+    CHECK(g.gate->flushes == 0);
+    g.write<std::uint8_t>(0x2020, 0);
+    CHECK(g.read<std::uint8_t>(0x2020) == 0);
+    CHECK(g.write_sectors(0, pattern(512)).status == ok);
+    CHECK(g.gate->flushes == 1);
+    CHECK(g.change_range(type_write_zeroes, 8, 8).status == ok);
+    CHECK(g.gate->flushes == 2);
+    g.write<std::uint8_t>(0x2020, 1);
+    CHECK(g.write_sectors(0, pattern(512)).status == ok);
+    CHECK(g.gate->flushes == 2);
+    // The rest of the configuration cannot be written.
+    for (unsigned offset = 0; offset < 64; ++offset)
+        if (offset != 0x20)
+            g.write<std::uint8_t>(0x2000 + offset, 0x5a);
+    CHECK(g.read<std::uint32_t>(0x2000) == 2048);
+    CHECK(g.read<std::uint32_t>(0x2014) == 512);
+    // Without FLUSH there is nobody who would empty a cache.
+    g.start(feature_flush);
+    CHECK(g.read<std::uint8_t>(0x2020) == 0);
+    g.start(feature_flush | feature_config_wce);
+    CHECK(g.write_sectors(0, pattern(512)).status == ok);
+    CHECK(g.gate->flushes == 3);
+    g.start();
+    CHECK(g.read<std::uint8_t>(0x2020) == 1); // a reset forgets
+}
+
+TEST_CASE("several queues: each has its own requests, vector and doorbell") {
+    BlockGuest g(MiB, false, 9);
+    CHECK((g.offered() & (1 << 12)) != 0);
+    CHECK(g.read<std::uint16_t>(18) == limits::max_block_queues);
+    CHECK(g.read<std::uint16_t>(0x2022) == limits::max_block_queues);
+    g.start();
+    for (unsigned vector = 0; vector <= limits::max_block_queues; ++vector)
+        g.fill_vector(vector);
+    g.set_msix_control(0x8000);
+    for (std::uint16_t i = 0; i < limits::max_block_queues; ++i) {
+        g.write<std::uint16_t>(22, i);
+        g.write<std::uint16_t>(26, static_cast<std::uint16_t>(i + 1));
+    }
+    for (std::uint16_t i = 0; i < limits::max_block_queues; ++i) {
+        g.wires.messages.clear();
+        auto data = pattern(512, static_cast<std::uint8_t>(i + 1));
+        auto sent =
+            g.queue(i).chain().readable(header(type_out, i)).readable(data).writable(1).submit();
+        CHECK(g.answer_to(sent, i).status == ok);
+        REQUIRE(g.wires.messages.size() == 1);
+        CHECK(g.wires.messages[0].second == 0x41U + i);
+        CHECK(g.read_sectors(i, 512).data == data);
+    }
+    // All at once, and none waits for another queue's.
+    std::vector<std::pair<std::uint16_t, Submitted>> all;
+    for (unsigned round = 0; round < 50; ++round)
+        for (std::uint16_t i = 0; i < limits::max_block_queues; ++i)
+            all.emplace_back(
+                i,
+                g.queue(i).chain().readable(header(type_in, i)).writable(512).writable(1).submit());
+    for (std::uint16_t i = 0; i < limits::max_block_queues; ++i)
+        g.notify(i);
+    g.settle([&] {
+        for (std::uint16_t i = 0; i < limits::max_block_queues; ++i)
+            if (g.queue(i).used_index() != g.queue(i).available_index())
+                return false;
+        return true;
+    });
+    for (const auto& [i, sent] : all)
+        CHECK(g.queue(i).contents(sent.buffers[1])[0] == i + 1);
+    CHECK(g.block->outstanding() == 0);
+}
+
+TEST_CASE("a limit keeps requests waiting with the guest, and loses none") {
+    BlockGuest g(MiB, false, 1, {.operations_per_s = 100, .burst_ms = 50});
+    g.start();
+    std::vector<Submitted> sent;
+    for (unsigned i = 0; i < 60; ++i)
+        sent.push_back(
+            g.queue().chain().readable(header(type_in, i)).writable(512).writable(1).submit());
+    g.notify();
+    g.settle([&] { return g.queue().used_index() >= 5; });
+    g.turn();
+    CHECK(g.queue().used_index() <= 7);
+    g.notify(); // asking again does not help
+    g.turn();
+    CHECK(g.queue().used_index() <= 7);
+    for (unsigned ms = 0; ms < 600; ms += 10) {
+        g.clock.advance(10'000'000);
+        g.settle([&] { return g.block->outstanding() == 0; });
+        CHECK(g.queue().used_index() <= 7 + (ms + 10) / 10);
+    }
+    CHECK(g.queue().used_index() == 60);
+    // A reset while requests wait, and a new driver.
+    for (unsigned i = 0; i < 20; ++i)
+        g.queue().chain().readable(header(type_flush, 0)).writable(1).submit();
+    g.notify();
+    g.turn();
+    g.reset();
+    g.clock.advance(1'000'000'000);
+    g.start();
     CHECK(g.read_sectors(0, 512).status == ok);
 }
 

@@ -12,6 +12,7 @@
 
 #include <unistd.h>
 
+#include "../machine/fake_clock.h"
 #include "driver.h"
 #include "loop/loop.h"
 #include "machine/pci.h"
@@ -76,7 +77,7 @@ private:
 
 class Guest {
 public:
-    static constexpr Gpa ram_bytes = 16 << 20;
+    static constexpr Gpa ram_bytes = 48 << 20; // seven queues' worth
     static constexpr unsigned interrupt_line = 11;
 
     using Interface = PciTransport::Interface;
@@ -281,6 +282,7 @@ public:
     bool line() { return wires.levels[interrupt_line]; }
 
     machine::GuestMemory memory;
+    machine::FakeClock clock;
     Loop loop;
     machine::Bus bus;
     Wires wires;

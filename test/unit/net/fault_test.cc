@@ -52,8 +52,11 @@ struct Faulty final : Links {
     Result<void> remove_address(unsigned index, const Ipv4Prefix& prefix) override {
         return step([&] { return kernel->remove_address(index, prefix); });
     }
-    Result<Fd> open_tap(const std::string& name, uid_t owner) override {
-        return step([&] { return kernel->open_tap(name, owner); });
+    Result<Fd> open_tap(const std::string& name, uid_t owner, bool several_queues) override {
+        return step([&] { return kernel->open_tap(name, owner, several_queues); });
+    }
+    Result<Fd> open_tap_queue(const std::string& name) override {
+        return step([&] { return kernel->open_tap_queue(name); });
     }
     Result<bool> reap_tap(const std::string& name) override {
         return step([&] { return kernel->reap_tap(name); });
@@ -72,10 +75,14 @@ bool start(Network& network, std::vector<Fd>& taps) {
     auto address = parse_ipv4_prefix("10.0.0.1/24").value();
     if (!network.make_bridge({.name = "br0", .ipv4 = address, .ports = {"v0", "v1"}}))
         return false;
-    auto tap = network.make_tap({.name = "a-if0", .bridge = "br0"});
+    auto tap = network.make_tap({.name = "a-if0", .bridge = "br0", .several_queues = true});
     if (!tap)
         return false;
     taps.push_back(*std::move(tap));
+    auto second = network.add_tap_queue("a-if0");
+    if (!second)
+        return false;
+    taps.push_back(*std::move(second));
     return true;
 }
 

@@ -127,6 +127,47 @@ TEST_CASE("a tap is ready for a guest, and is gone at the end") {
     CHECK(text(snapshot()) == text(before));
 }
 
+TEST_CASE("a tap with several queues is one interface, and is gone with its last queue") {
+    fresh_namespace();
+    auto before = snapshot();
+    {
+        auto network = Network::open("t").value();
+        REQUIRE(network->make_bridge({.name = "br0"}));
+        CHECK(network->add_tap_queue("a-if0").error().kind() == ErrorKind::not_found);
+        auto first = network->make_tap({.name = "a-if0", .bridge = "br0", .several_queues = true});
+        REQUIRE(first);
+        auto index = link("a-if0").index;
+        std::vector<Fd> more;
+        for (unsigned i = 1; i < limits::max_queue_pairs; ++i) {
+            auto queue = network->add_tap_queue("a-if0");
+            REQUIRE(queue);
+            int header_bytes = 0;
+            REQUIRE(::ioctl(queue->get(), TUNGETVNETHDRSZ, &header_bytes) == 0);
+            CHECK(header_bytes == 12);
+            CHECK((::fcntl(queue->get(), F_GETFL) & O_NONBLOCK));
+            more.push_back(*std::move(queue));
+        }
+        CHECK(link("a-if0").index == index);
+        sh("ip -d link show a-if0 | grep -q multi_queue");
+        // Another run leaves it alone while somebody holds it.
+        network->leave();
+        {
+            auto other = Network::open("t").value();
+            CHECK(exists("a-if0"));
+        }
+        first->reset();
+        CHECK(exists("a-if0"));
+        more.clear();
+        CHECK_FALSE(exists("a-if0"));
+        auto single = Network::open("t").value();
+        REQUIRE(single->make_bridge({.name = "br0"}));
+        auto one = single->make_tap({.name = "a-if0", .bridge = "br0"});
+        REQUIRE(one);
+        CHECK_FALSE(single->add_tap_queue("a-if0"));
+    }
+    CHECK(text(snapshot()) == text(before));
+}
+
 TEST_CASE("single things can be removed") {
     fresh_namespace();
     sh("ip link add v0 type veth peer name v1");

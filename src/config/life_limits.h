@@ -1,0 +1,26 @@
+// Limits around the life of a VM, with their reasons; see base/limits.h for the others.
+#pragma once
+
+#include "base/base.h"
+
+namespace vmhost::limits {
+
+// Log of a console: a file stays small enough to be looked at; slower than a serial line of
+// old makes no sense, and faster than this is a disk's whole work.
+inline constexpr std::uint64_t max_console_log_bytes = 1ULL << 30;
+inline constexpr unsigned max_console_log_files = 100;
+inline constexpr unsigned min_console_log_bytes_per_s = 1024;
+inline constexpr unsigned max_console_log_bytes_per_s = 64 << 20;
+// Lines of a console that are told when its guest fails: a panic and its beginning.
+inline constexpr std::size_t console_last_lines = 10;
+inline constexpr std::size_t console_last_bytes = 4096;
+// A VM that is started again when it ends: the delay doubles, a good run forgets the bad
+// ones, and one that fails ten times in a row is broken.
+inline constexpr std::uint64_t first_restart_delay_ms = 1000;
+inline constexpr std::uint64_t max_restart_delay_ms = 60'000;
+inline constexpr std::uint64_t good_run_ms = 600'000;
+inline constexpr unsigned max_restarts_in_a_row = 10;
+// For VM processes to say what they have counted; a list must not hang on one that hangs.
+inline constexpr std::uint64_t count_timeout_ms = 500;
+
+} // namespace vmhost::limits

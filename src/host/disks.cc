@@ -1,0 +1,91 @@
+#include "host/disks.h"
+
+#include <fcntl.h>
+#include <filesystem>
+
+#include "disk/disk.h"
+#include "host/files.h"
+
+namespace vmhost::host {
+
+namespace {
+
+std::string absolute(const std::string& path, const std::string& directory) {
+    return path.starts_with('/') ? path : directory + "/" + path;
+}
+
+// What the configuration says, or what only one format can be.
+std::optional<disk::Format> declared_format(const config::Disk& disk) {
+    switch (disk.format) {
+    case config::ImageFormat::raw:
+        return disk::Format::raw;
+    case config::ImageFormat::qcow2:
+        return disk::Format::qcow2;
+    case config::ImageFormat::zst:
+        return disk::Format::zst;
+    case config::ImageFormat::automatic:
+        break;
+    }
+    return disk.base.empty() ? std::nullopt : std::optional(disk::Format::qcow2);
+}
+
+// As an image in that place names its base: so that both can move together where they may.
+std::string seen_from(const std::string& image, const std::string& base) {
+    auto folder = std::filesystem::path(image).parent_path().lexically_normal();
+    auto relative = std::filesystem::path(base).lexically_normal().lexically_relative(folder);
+    return relative.empty() || *relative.begin() == ".." ? base : relative.string();
+}
+
+Result<void> create_disk(const config::Disk& disk, uid_t owner, const std::string& path,
+                         const std::string& directory) {
+    auto format = declared_format(disk);
+    if (!format)
+        format = disk::format_of_name(path).value_or(disk::Format::raw);
+    std::optional<disk::BaseName> base;
+    if (!disk.base.empty()) {
+        // A base that is missing shall not leave a disk without one.
+        auto below = absolute(disk.base.front(), directory);
+        TRY(open_file_of(owner, below, O_RDONLY, "base"));
+        base = {seen_from(path, below), disk::format_of_name(below).value_or(disk::Format::qcow2)};
+    }
+    auto file = TRY(create_file_of(owner, path, "disk"));
+    auto filled = disk::fill_image(file, printable(path), *format, *disk.size_bytes, base);
+    if (!filled)
+        ::unlink(path.c_str());
+    return filled;
+}
+
+} // namespace
+
+Result<ipc::VmDisk> open_disk(const config::Disk& disk, uid_t owner, const std::string& directory,
+                              bool& created) {
+    auto path = absolute(disk.path, directory);
+    const int mode = disk.read_only ? O_RDONLY : O_RDWR;
+    auto image = open_file_of(owner, path, mode, "disk");
+    created = !image && image.error().kind() == ErrorKind::not_found && disk.size_bytes;
+    if (created) {
+        TRY(create_disk(disk, owner, path, directory));
+        image = open_file_of(owner, path, mode, "disk");
+    }
+    ipc::VmDisk out;
+    out.image = TRY(std::move(image));
+    out.read_only = disk.read_only;
+    out.serial = disk.serial;
+    out.path = path;
+    auto format = declared_format(disk);
+    if (!format)
+        format = TRY(disk::format_of_guest_disk(out.image, path));
+    out.format = static_cast<std::uint8_t>(*format);
+    TRY(disk::lock_image(out.image, disk.read_only, printable(path)));
+    for (const auto& name : disk.base) {
+        auto& base = out.bases.emplace_back();
+        base.path = absolute(name, directory);
+        base.file = TRY(open_file_of(owner, base.path, O_RDONLY, "base"));
+        TRY(disk::lock_image(base.file, true, printable(base.path)));
+        if (auto of_name = disk::format_of_name(base.path))
+            base.format = static_cast<std::uint8_t>(*of_name);
+    }
+    return out;
+}
+
+} // namespace vmhost::host

@@ -1,0 +1,290 @@
+// How a guest comes and goes: start, pause, the ways to stop, its end, and being started
+// again. What is opened for it is in guest.cc.
+#include <algorithm>
+#include <cerrno>
+#include <sys/stat.h>
+
+#include "host/guest.h"
+
+namespace vmhost::host {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// After the end of the time that a guest was given, and for a process to obey.
+constexpr auto kill_delay = 5s;
+
+// The lines of a text, printable, the empty ones left out; the last `most` of them.
+std::vector<std::string> last_lines_of(Bytes text, std::size_t most) {
+    std::vector<std::string> lines;
+    std::string line;
+    auto end_line = [&] {
+        if (!line.empty())
+            lines.push_back(printable(std::exchange(line, {}), 200));
+    };
+    for (auto byte : text) {
+        if (byte == '\n' || byte == '\r')
+            end_line();
+        else
+            line += static_cast<char>(byte);
+    }
+    end_line();
+    if (lines.size() > most)
+        lines.erase(lines.begin(), lines.end() - static_cast<std::ptrdiff_t>(most));
+    return lines;
+}
+
+} // namespace
+
+Result<void> Guest::open_console(ipc::VmSetup& setup) {
+    console_log_.reset();
+    console_ = TRY(ipc::SharedRingReader::create(limits::console_ring_bytes));
+    setup.console_ring = TRY(console_->memory().duplicate());
+    const auto& wanted = vm_.console_log;
+    if (!wanted.enabled)
+        return {};
+    auto path = path_of(wanted.path.empty() ? "console/" + vm_.name + ".log" : wanted.path);
+    if (wanted.path.empty())
+        (void)::mkdir(path_of("console").c_str(), 0750);
+    console_log_ = TRY(ConsoleLog::open(*context_.loop, *console_,
+                                        {.path = path,
+                                         .file_bytes = wanted.size_bytes,
+                                         .files = wanted.count,
+                                         .bytes_per_s = wanted.bytes_per_s}));
+    setup.console_bell = TRY(console_log_->bell().duplicate());
+    return {};
+}
+
+Result<void> Guest::make_cgroup() {
+    CgroupLimits limits{vm_.cpu_weight, vm_.cpu_limit_pct, vm_.memory_limit_bytes};
+    if (!limits.any())
+        return {};
+    std::vector<std::string> missing;
+    cgroup_ =
+        TRY(Cgroup::make(context_.cgroups, context_.cgroup_folder, vm_.name, limits, missing));
+    static bool told = false; // once for all VMs of this host
+    if (!missing.empty() && !std::exchange(told, true))
+        log::warning("host",
+                     "this host has no control groups for {}: such limits of VMs are ignored",
+                     fmt::join(missing, " and "));
+    return {};
+}
+
+void Guest::start(Done done, StartOnce once) {
+    if (process_ || starting_) {
+        done(fail(ErrorKind::busy, "vm {} is already {}", vm_.name, name_of(state_)));
+        return;
+    }
+    restart_timer_.stop();
+    restarts_.begin_anew();
+    automatic_ = false;
+    launch(std::move(done), std::move(once));
+}
+
+void Guest::launch(Done done, StartOnce once) {
+    state_ = GuestState::starting;
+    starting_ = std::move(done);
+    stop_requested_ = failed_ = told_end_ = false;
+    start_error_.reset();
+    if (!automatic_) { // else why it ended before is still worth knowing
+        note_.clear();
+        last_lines_.clear();
+    }
+    reboots_ = 0;
+    counted_ = {};
+    lease.reset();
+    answer_served = false;
+    auto setup = open_everything(std::move(once));
+    if (!setup) {
+        finish_start(std::unexpected(std::move(setup).error()));
+        return;
+    }
+    auto process = RoleChild::start(
+        *context_.loop,
+        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = context_.user},
+        {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
+         .ended = [this](std::string how) { process_ended(how); }});
+    if (!process) {
+        finish_start(std::unexpected(blame(std::move(process).error(), vm_.place)));
+        return;
+    }
+    process_ = std::move(*process);
+    // Before it has any memory of the guest's.
+    if (auto limited = cgroup_.add(process_->pid()); !limited) {
+        start_error_ = blame(std::move(limited).error(), vm_.place);
+        process_->kill();
+        return;
+    }
+    process_->send(std::move(*setup));
+}
+
+void Guest::finish_start(Result<void> result) {
+    const bool started = result.has_value();
+    if (!started) {
+        state_ = GuestState::stopped;
+        note_ = result.error().text();
+        remove_taps();
+        console_log_.reset();
+        console_.reset();
+        cgroup_ = {};
+    } else {
+        state_ = GuestState::running;
+        started_ms_ = context_.loop->now_ms();
+        log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
+    }
+    if (auto done = std::exchange(starting_, nullptr))
+        done(std::move(result));
+    if (!started && automatic_)
+        restart_if_wanted(true);
+}
+
+void Guest::pause(Done done) {
+    if (pausing_ || state_ == GuestState::paused)
+        return done(fail(ErrorKind::busy, "vm {} is already paused", vm_.name));
+    if (state_ != GuestState::running)
+        return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    pausing_ = std::move(done);
+    process_->send(ipc::VmPause{});
+}
+
+Result<void> Guest::unpause() {
+    if (state_ != GuestState::paused)
+        return fail(ErrorKind::invalid, "vm {} is not paused", vm_.name);
+    process_->send(ipc::VmUnpause{});
+    state_ = GuestState::running;
+    log::notice("host", "vm {} unpaused", vm_.name);
+    return {};
+}
+
+Result<void> Guest::stop(Stop how, std::function<void()> ended) {
+    if (state_ == GuestState::waiting) {
+        restart_timer_.stop();
+        stop_requested_ = true;
+        state_ = GuestState::stopped;
+        if (ended)
+            ended();
+        return {};
+    }
+    if (!process_)
+        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
+    if (state_ == GuestState::stopping && how == Stop::orderly)
+        return fail_errno(EALREADY, "vm {} is being stopped", vm_.name);
+    if (ended)
+        TRY(add_waiter(std::move(ended)));
+    stop_requested_ = true;
+    auto before = std::exchange(state_, GuestState::stopping);
+    if (auto done = std::exchange(pausing_, nullptr))
+        done(fail(ErrorKind::busy, "vm {} is being stopped", vm_.name));
+    if (before == GuestState::starting) {
+        process_->kill(); // busy with the image, and nothing of a guest runs yet
+    } else if (how == Stop::force) {
+        process_->send(ipc::VmTerminate{});
+        kill_timer_.start(kill_delay);
+    } else {
+        process_->send(ipc::VmShutdown{static_cast<std::uint64_t>(vm_.stop_answer_timeout.count()),
+                                       static_cast<std::uint64_t>(vm_.stop_timeout.count())});
+        // vmmci may be followed by the button: two times for an answer.
+        kill_timer_.start(2 * vm_.stop_answer_timeout + vm_.stop_timeout + kill_delay);
+    }
+    return {};
+}
+
+void Guest::process_ended(const std::string& how) {
+    kill_timer_.stop();
+    auto process = std::move(process_); // lives until this call returns
+    auto before = state_;
+    state_ = GuestState::stopped;
+    remove_taps();
+    if (console_log_)
+        console_log_->finish();
+    if (before == GuestState::starting) {
+        auto error = start_error_ ? std::move(*start_error_)
+                                  : blame(Error(ErrorKind::internal, "its process ended: " + how),
+                                          vm_.place);
+        finish_start(std::unexpected(std::move(error)));
+    } else if (auto done = std::exchange(starting_, nullptr)) {
+        done(fail(ErrorKind::busy, "vm {} was stopped while it started", vm_.name));
+    } else if (before != GuestState::stopping && !told_end_) {
+        failed_ = true;
+        note_ = "its process ended: " + how;
+        log::error("host", "vm {}: {}", vm_.name, note_);
+    }
+    if (failed_)
+        keep_last_lines();
+    console_log_.reset();
+    console_.reset();
+    cgroup_ = {};
+    if (auto done = std::exchange(pausing_, nullptr))
+        done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
+    if (before != GuestState::starting && !stop_requested_)
+        restart_if_wanted(failed_);
+    for (auto& done : std::exchange(asked_, {}))
+        done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
+    end_counting();
+    for (auto& ended : std::exchange(waiting_, {}))
+        ended();
+}
+
+void Guest::keep_last_lines() {
+    if (!console_)
+        return;
+    last_lines_ =
+        last_lines_of(console_->tail(limits::console_last_bytes), limits::console_last_lines);
+    for (const auto& line : last_lines_)
+        log::notice("host", "vm {}: its console: {}", vm_.name, line);
+}
+
+void Guest::restart_if_wanted(bool failed) {
+    auto ran_ms = context_.loop->now_ms() - started_ms_;
+    auto delay = restarts_.after_end(vm_.restart, failed, ran_ms);
+    if (!delay && restarts_.given_up()) {
+        note_ += fmt::format("; it was started again {} times in a row, and no more",
+                             limits::max_restarts_in_a_row);
+        log::error("host", "vm {}: {}", vm_.name, note_);
+    }
+    if (!delay)
+        return;
+    state_ = GuestState::waiting;
+    log::notice("host", "vm {} is started again in {}", vm_.name, format_duration(*delay));
+    restart_timer_.start(*delay);
+}
+
+void Guest::count(std::function<void()> done) {
+    if (!process_ || state_ == GuestState::starting)
+        return done();
+    counting_.push_back(std::move(done));
+    if (counting_.size() > 1)
+        return;
+    process_->send(ipc::VmCount{});
+    count_timer_.start(std::chrono::milliseconds(limits::count_timeout_ms));
+}
+
+void Guest::end_counting() {
+    count_timer_.stop();
+    for (auto& done : std::exchange(counting_, {}))
+        done();
+}
+
+Result<void> Guest::wait(std::function<void()> ended) {
+    if (!process_)
+        return fail(ErrorKind::invalid, "vm {} is not running", vm_.name);
+    return add_waiter(std::move(ended));
+}
+
+Result<void> Guest::add_waiter(std::function<void()> ended) {
+    if (waiting_.size() >= limits::max_waiters)
+        return fail(ErrorKind::limit, "{} others wait for vm {} already", waiting_.size(),
+                    vm_.name);
+    waiting_.push_back(std::move(ended));
+    return {};
+}
+
+void Guest::when_gone(std::function<void()> ended) {
+    if (process_)
+        waiting_.push_back(std::move(ended));
+    else
+        ended();
+}
+
+} // namespace vmhost::host
