@@ -30,6 +30,7 @@ struct Command {
         console,
         wait,
         cdrom,
+        memory,
         create,
         image_check,
         image_info,
@@ -49,6 +50,7 @@ struct Command {
     bool attach = false;     // start -c
     std::string boot_device; // start -B
     std::string kernel;      // start -b
+    std::uint64_t bytes = 0; // memory
     std::string iso;         // start -r; cdrom: the path, or "eject"
     bool read_only = false;  // console -r
     bool keep_going = false;

@@ -15,9 +15,9 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 12> vmctl_commands{"cdrom",   "console", "create",  "pause",
-                                                          "receive", "send",    "show",    "start",
-                                                          "status",  "stop",    "unpause", "wait"};
+constexpr std::array<std::string_view, 13> vmctl_commands{
+    "cdrom", "console", "create", "memory", "pause",   "receive", "send",
+    "show",  "start",   "status", "stop",   "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -139,6 +139,7 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\tvmctl cdrom [-f] id eject | path\n"
                                     "\tvmctl console [-r] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
+                                    "\tvmctl memory id size\n"
                                     "\tvmctl pause id\n"
                                     "\tvmctl receive name\n"
                                     "\tvmctl send id\n"
@@ -226,6 +227,20 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);
     wait->callback([&] { command.verb = Command::Verb::wait; });
+
+    auto* memory = app.add_subcommand("memory", "say how much memory a VM is to keep");
+    add_vm(memory, true);
+    memory
+        ->add_option_function<std::string>("size",
+                                           [&](const std::string& text) {
+                                               auto size = parse_size(text);
+                                               if (!size)
+                                                   throw CLI::ValidationError("size",
+                                                                              size.error().text());
+                                               command.bytes = *size;
+                                           })
+        ->required();
+    memory->callback([&] { command.verb = Command::Verb::memory; });
 
     auto* cdrom = app.add_subcommand("cdrom", "change what is in a VM's CD-ROM drive");
     cdrom->add_flag("-f", command.force, "although the guest has locked it");

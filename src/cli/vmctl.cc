@@ -106,6 +106,15 @@ Result<json> ask_with_files(control::Client& client, json request,
                        false);
 }
 
+int memory(control::Client& client, const Command& command) {
+    auto reply = ask(client, {{"verb", "memory"}, {"vm", command.vm}, {"bytes", command.bytes}});
+    if (!reply)
+        return complain(std::move(reply).error().in("memory command failed"));
+    std::fprintf(stderr, "vmctl: asked vm %u to keep %s\n", (*reply)["id"].get<unsigned>(),
+                 format_size(command.bytes).c_str());
+    return 0;
+}
+
 int cdrom(control::Client& client, const Command& command) {
     std::vector<std::pair<const char*, std::string>> files;
     if (command.iso != "eject")
@@ -248,6 +257,8 @@ int run_vmctl(const Command& command) {
         return move_state(*client, command, false);
     case Command::Verb::wait:
         return wait(*client, command);
+    case Command::Verb::memory:
+        return memory(*client, command);
     case Command::Verb::cdrom:
         return cdrom(*client, command);
     case Command::Verb::console:

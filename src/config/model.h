@@ -171,6 +171,7 @@ struct Vm {
     std::vector<Disk> disks;
     std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
     Where cdrom_place;
+    bool balloon = false;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;

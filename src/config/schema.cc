@@ -303,6 +303,8 @@ constexpr Row vm_rows[] = {
     row<&Vm::disks, Tables<disk_section, limits::max_disks>>("disk", "none", "disks, in order"),
     row<&Vm::cdrom, Optional<Text<optional_path_rule>>>(
         "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),
+    row<&Vm::balloon, Flag>("balloon", "",
+                            "give memory that the guest does not use back to the host"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
     row<&Vm::install, Table<vm_install_section>>("install", "none",

@@ -102,6 +102,9 @@ public:
     // Into the drive of a running VM, or out of it.
     virtual void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
                                std::function<void(Result<void>)> done) = 0;
+    // How much of its memory a running VM is to keep.
+    virtual void set_memory(std::string_view vm, std::uint64_t bytes,
+                            std::function<void(Result<void>)> done) = 0;
     virtual Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) = 0;
     virtual void pause(std::string_view vm, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> unpause(std::string_view vm) = 0;

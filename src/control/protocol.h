@@ -23,6 +23,7 @@
 // | receive | vm, descriptors           | id                                        |
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
+// | memory  | vm, bytes                 | id                                        |
 // | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
 #pragma once
 

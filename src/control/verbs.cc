@@ -51,6 +51,7 @@ struct Request {
     bool force = false, wait = false, read_only = false, counters = false;
     std::string boot_device, kernel_name;
     std::vector<std::string> descriptors;
+    std::uint64_t bytes = 0;
 };
 
 Result<std::vector<std::string>> texts_of(const json& array) {
@@ -85,6 +86,8 @@ Result<Request> parse(std::string_view text) {
             request.boot_device = value;
         else if (key == "kernel_name" && value.is_string())
             request.kernel_name = value;
+        else if (key == "bytes" && value.is_number_unsigned())
+            request.bytes = value;
         else if (key == "descriptors" && value.is_array())
             request.descriptors = TRY(texts_of(value));
         else
@@ -165,8 +168,9 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
             status(request->vm, reply);
         return;
     }
-    static constexpr std::string_view orders[] = {"start",   "stop", "pause",   "unpause", "send",
-                                                  "receive", "wait", "console", "cdrom"};
+    static constexpr std::string_view orders[] = {"start", "stop",    "pause", "unpause",
+                                                  "send",  "receive", "wait",  "console",
+                                                  "cdrom", "memory"};
     if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
@@ -200,6 +204,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         once.kernel_name = printable(request->kernel_name);
         once.cdrom = take(*request, fds, "cdrom");
         operations_.start(row->name, std::move(once), done);
+    } else if (request->verb == "memory") {
+        operations_.set_memory(row->name, request->bytes, done);
     } else if (request->verb == "cdrom") {
         operations_.change_medium(row->name, take(*request, fds, "cdrom"), request->force, done);
     } else if (request->verb == "pause") {

@@ -175,6 +175,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     setup.memory_bytes = vm_.memory_bytes;
     setup.vcpus = vm_.vcpus;
     setup.debug_exit = context_.debug_exit;
+    setup.balloon = vm_.balloon;
     setup.transitional = vm_.virtio == config::VirtioFlavour::transitional;
     setup.command_line = vm_.command_line;
     setup.howto = howto_of(vm_.boot_flags);
@@ -309,6 +310,10 @@ void Guest::ask_process(ipc::Frame request, Done done) {
         return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
     asked_.push_back(std::move(done));
     process_->send_frame(std::move(request));
+}
+
+void Guest::set_memory_target(std::uint64_t bytes, Done done) {
+    ask_process(ipc::encode(ipc::VmMemoryTarget{bytes}), std::move(done));
 }
 
 void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {

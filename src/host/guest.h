@@ -62,6 +62,8 @@ public:
     void start(Done done, StartOnce once = {});
     // Another medium (a client's file) into the CD-ROM drive of the running guest, or none.
     void change_medium(std::optional<Fd> medium, bool force, Done done);
+    // How much of its memory the running guest is to keep.
+    void set_memory_target(std::uint64_t bytes, Done done);
     // orderly asks the guest, and ends it when it does not end in time; busy (EALREADY) when it
     // has been asked already. force ends it now. ended is called when its process is gone.
     enum class Stop : std::uint8_t { orderly, force };

@@ -124,14 +124,15 @@ struct VmSetup {
     std::optional<Fd> console_bell; // eventfd to ring when there is some
     std::optional<VmCdrom> cdrom;
     std::optional<VmBootOnce> once;
+    bool balloon = false;
     bool debug_exit = false;
     std::optional<Fd> state;   // a saved guest to go on with instead of booting
     bool transitional = false; // virtio devices that drivers of version 0.9 understand too
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, cpu, console_ring, console_bell, kvm, image, image_name,
-          initrd, command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, debug_exit,
-          transitional, state);
+          initrd, command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, balloon,
+          debug_exit, transitional, state);
     }
 };
 
@@ -205,6 +206,16 @@ struct VmChangeMedium {
     template <class A>
     void fields(A& a) {
         a(medium, force);
+    }
+};
+
+// What the guest is to keep of its memory; VmAnswer answers.
+struct VmMemoryTarget {
+    static constexpr std::uint16_t type = 25;
+    std::uint64_t bytes = 0;
+    template <class A>
+    void fields(A& a) {
+        a(bytes);
     }
 };
 

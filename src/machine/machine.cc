@@ -46,6 +46,7 @@
 #include "machine/places.h"
 #include "machine/snapshot/saver.h"
 #include "machine/vcpu_threads.h"
+#include "machine/virtio/balloon.h"
 #include "machine/virtio/block.h"
 #include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
@@ -143,6 +144,7 @@ public:
     bool ask_to_sync_clock() override;
     Result<void> change_medium(int fd, bool force) override;
     bool tray_open() const override;
+    Result<void> set_memory_target(std::uint64_t bytes) override;
 
 private:
     Result<void> make_isa_devices();
@@ -201,6 +203,7 @@ private:
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
+    virtio::Balloon* balloon_ = nullptr;            // owned by pci_; null without
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
     std::unique_ptr<OrderlyStop> orderly_stop_;
     std::vector<BootCandidate> bootable_;
@@ -283,8 +286,8 @@ Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk, const std:
     return disk::Image::open_configured(std::move(layers), disk.read_only);
 }
 
-// Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, vmmci. OpenBSD numbers its
-// devices by it.
+// Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, balloon, vmmci. OpenBSD
+// numbers its devices by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
     pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
@@ -316,6 +319,12 @@ Result<void> RealMachine::make_pci_devices() {
     }
     if (spec_.cdrom)
         TRY(add_cdrom());
+    if (spec_.balloon) {
+        auto made =
+            std::make_unique<virtio::Balloon>(spec_.name + "-balloon", memory_, bus_.lock());
+        balloon_ = made.get();
+        TRY(add_function(std::move(made)));
+    }
     return add_vmmci();
 }
 
@@ -343,6 +352,19 @@ Result<void> RealMachine::change_medium(int fd, bool force) {
         medium = TRY(disk::Image::open_raw(std::move(file), true, name));
     }
     return scsi_->change_medium(std::move(medium), force);
+}
+
+Result<void> RealMachine::set_memory_target(std::uint64_t bytes) {
+    if (balloon_ == nullptr)
+        return fail(ErrorKind::unsupported, "it has no balloon");
+    if (paused())
+        return fail(ErrorKind::busy, "it is paused");
+    if (bytes > spec_.memory_bytes)
+        return fail(ErrorKind::limit, "{} are more than the {} that it has", format_size(bytes),
+                    format_size(spec_.memory_bytes));
+    if (!balloon_->set_target_bytes(spec_.memory_bytes - bytes))
+        return fail(ErrorKind::busy, "no driver of the guest listens to its balloon");
+    return {};
 }
 
 bool RealMachine::tray_open() const {

@@ -79,6 +79,7 @@ struct MachineSpec {
     std::vector<NicSpec> nics;
     std::optional<CdromSpec> cdrom;
     int state_fd = -1;         // a saved machine to go on with instead of booting; -1 = boots
+    bool balloon = false;
     bool debug_exit = false;   // test device: a write of n to port 0xf4 ends the machine with n
     bool transitional = false; // virtio devices also speak version 0.9
 };
@@ -144,6 +145,10 @@ public:
     // unsupported when the machine has no drive, busy when the guest has locked the tray over a
     // medium and force is not given: it is asked to let go then. Loop thread.
     virtual Result<void> change_medium(int fd, bool force) = 0;
+    // How much of its memory the guest is to keep; the rest is asked for through the balloon.
+    // unsupported when the machine has none, busy when no driver in the guest listens (the wish
+    // stands for one that comes). Loop thread.
+    virtual Result<void> set_memory_target(std::uint64_t bytes) = 0;
     // How the guest left the tray of the drive.
     virtual bool tray_open() const = 0;
 

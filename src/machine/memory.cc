@@ -116,4 +116,22 @@ bool GuestMemory::fill(Gpa gpa, std::uint8_t value, std::uint64_t length) {
     return true;
 }
 
+std::uint64_t GuestMemory::give_back(Gpa gpa, std::uint64_t length) {
+    constexpr std::uint64_t page = 4 * KiB;
+    const auto most = ~std::uint64_t{0} - page;
+    const auto end = range_fits(gpa, length, most) ? gpa + length : most;
+    std::uint64_t given = 0;
+    for (const auto& range : ranges_) {
+        auto from = (std::max(gpa, range.start) + page - 1) / page * page;
+        auto to = std::min(end, range.start + range.size_bytes) / page * page;
+        if (!range.ram || gpa >= end || from >= to)
+            continue;
+        if (::madvise(range.host + (from - range.start), to - from, MADV_DONTNEED) != 0)
+            continue;
+        written(from, to - from);
+        given += to - from;
+    }
+    return given;
+}
+
 } // namespace vmhost::machine

@@ -47,6 +47,9 @@ public:
     bool read(Gpa gpa, MutableBytes into) const;
     bool write(Gpa gpa, Bytes from);
     bool fill(Gpa gpa, std::uint8_t value, std::uint64_t length);
+    // Gives the whole pages of RAM inside [gpa, gpa + length) back to the host; they read as zeros
+    // from now on and take memory again when they are touched. The number of bytes.
+    std::uint64_t give_back(Gpa gpa, std::uint64_t length);
 
     template <WireInteger T>
     std::optional<T> read_le(Gpa gpa) const {

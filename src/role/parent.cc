@@ -53,6 +53,13 @@ public:
         wanted.cdrom = std::move(once.cdrom);
         (*guest)->start(std::move(done), std::move(wanted));
     }
+    void set_memory(std::string_view vm, std::uint64_t bytes,
+                    std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            return done(std::unexpected(std::move(guest).error()));
+        (*guest)->set_memory_target(bytes, std::move(done));
+    }
     void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
                        std::function<void(Result<void>)> done) override {
         auto guest = host_.find(vm);

@@ -96,6 +96,7 @@ private:
             spec_.cdrom = {.fd = setup_.cdrom->medium ? setup_.cdrom->medium->get() : -1};
         spec_.debug_exit = setup_.debug_exit;
         spec_.state_fd = setup_.state ? setup_.state->get() : -1;
+        spec_.balloon = setup_.balloon;
         spec_.transitional = setup_.transitional;
         if (setup_.once)
             boot_once(*setup_.once);
@@ -270,6 +271,10 @@ private:
             machine_.reset();
             after_end_.stop();
             finish(machine::MachineEnd::How::power_off, "terminated");
+        } else if (frame.type == ipc::VmMemoryTarget::type) {
+            auto target = TRY(ipc::decode<ipc::VmMemoryTarget>(std::move(frame)));
+            answer(machine_ ? machine_->set_memory_target(target.bytes)
+                            : fail(ErrorKind::busy, "it reboots: try again"));
         } else if (frame.type == ipc::VmShutdown::type) {
             stop(TRY(ipc::decode<ipc::VmShutdown>(std::move(frame))));
         } else if (frame.type == ipc::VmCount::type) {

@@ -1,10 +1,7 @@
 """Stories of end-to-end about firmware and what it starts from. Each gets a Host."""
 
-import glob
 import os
 import re
-import shutil
-import subprocess
 
 import media
 
@@ -159,25 +156,9 @@ def test_pxe_script(host):
 # ---- media of others ----------------------------------------------------------
 
 def grub_cd(host):
-    """A CD of GRUB on the serial port, as grub-mkrescue makes it, with memtest86+ on it."""
-    if not shutil.which("grub-mkrescue") or not shutil.which("xorriso") or \
-            not glob.glob("/usr/lib/grub/i386-pc"):
-        raise Skip("grub-mkrescue, xorriso or grub-pc-bin is missing")
-    tree = host.path("tree/boot/grub")
-    os.makedirs(tree)
-    memtest = "/boot/memtest86+x64.bin"
-    if os.path.exists(memtest):
-        shutil.copy(memtest, os.path.join(tree, "memtest"))
-    with open(os.path.join(tree, "grub.cfg"), "w") as out:
-        out.write("serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n"
-                  "set timeout=-1\n"
-                  "menuentry 'hypervisor-test' { halt }\n"
-                  "menuentry 'memtest' { linux16 /boot/grub/memtest console=ttyS0,115200 }\n")
-    made = subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "--locales=", "--fonts=",
-                           "--themes=", "--install-modules=normal serial terminal linux16 halt iso9660 "
-                           "biosdisk echo", "-o", host.path("grub.iso"), host.path("tree")],
-                          capture_output=True, text=True)
-    check(made.returncode == 0, made.stderr)
+    """A CD of GRUB with memtest86+ on it."""
+    if not media.write_grub_cd(host.path("grub.iso"), host.path("tree")):
+        raise Skip("grub-mkrescue, xorriso, mtools or grub-pc-bin is missing")
     return "grub.iso"
 
 

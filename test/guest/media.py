@@ -1,6 +1,7 @@
 """Images to boot from, made by the assembler: disks and CD-ROMs that tell their names."""
 
 import os
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -59,3 +60,24 @@ def write_cd(path, name, code=None, blocks=64, emulation=0):
     put(start * 2048, code)
     with open(path, "wb") as out:
         out.write(image)
+
+
+def write_grub_cd(path, tree):
+    """GRUB on the serial port with a menu, as grub-mkrescue makes it from the folder tree, and
+    memtest86+ as the menu's second entry. False when a package is missing."""
+    if not all(map(shutil.which, ("grub-mkrescue", "xorriso", "mformat"))) or \
+            not os.path.isdir("/usr/lib/grub/i386-pc"):
+        return False
+    folder = os.path.join(tree, "boot/grub")
+    os.makedirs(folder)
+    if os.path.exists("/boot/memtest86+x64.bin"):
+        shutil.copy("/boot/memtest86+x64.bin", os.path.join(folder, "memtest"))
+    with open(os.path.join(folder, "grub.cfg"), "w") as out:
+        out.write("serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n"
+                  "set timeout=-1\n"
+                  "menuentry 'hypervisor-test' { halt }\n"
+                  "menuentry 'memtest' { linux16 /boot/grub/memtest console=ttyS0,115200 }\n")
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "--locales=", "--fonts=",
+                    "--themes=", "--install-modules=normal serial terminal linux16 halt iso9660 "
+                    "biosdisk echo", "-o", str(path), str(tree)], check=True, capture_output=True)
+    return True

@@ -1,8 +1,9 @@
 // Common configuration (4.1.4.3) and the life of the device (3.1, 2.1).
 //
-// Every register has one natural width; 64-bit ones are written as two halves. An
-// access of another width reads zero and writes nothing. What queue_select names may
-// not exist: then its registers read zero and writes go nowhere.
+// Every register has one natural width; 64-bit ones are written as two halves. A write
+// of another width goes nowhere, a read gives the bytes of the registers it touches:
+// iPXE reads the lower halves of 32-bit registers. What queue_select names may not exist:
+// then its registers read zero and writes go nowhere.
 #include "machine/virtio/pci_transport.h"
 
 #include <algorithm>
@@ -94,8 +95,17 @@ std::uint64_t PciTransport::offered_features() const {
 }
 
 std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) const {
-    if (size != width_of(offset))
-        return 0;
+    if (size != width_of(offset)) {
+        std::uint64_t value = 0;
+        for (std::size_t i = 0; i < size && offset + i < end_of_registers; ++i) {
+            auto start = offset + i;
+            while (width_of(start) == 0) // register 0 has one
+                --start;
+            auto byte = read_common(start, width_of(start)) >> (8 * (offset + i - start)) & 0xff;
+            value |= byte << (8 * i);
+        }
+        return value;
+    }
     const Slot* slot = selected();
     auto address = [&](Gpa QueueAddresses::*ring) {
         return slot ? half(slot->addresses.*ring, offset % 8 / 4) : 0;
@@ -118,7 +128,7 @@ std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) 
     case device_status:
         return visible_status();
     case config_generation:
-        return 0; // the configuration never changes
+        return config_generation_;
     case queue_select:
         return queue_select_;
     case queue_size:

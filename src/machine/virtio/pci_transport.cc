@@ -17,6 +17,7 @@ using Interface = PciTransport::Interface;
 constexpr std::uint8_t vendor_capability = 0x09;
 enum CapabilityType : std::uint8_t { common = 1, notify = 2, isr = 3, device = 4, window = 5 };
 constexpr std::uint32_t common_bytes = 56;
+constexpr std::uint8_t isr_queue = 1, isr_config = 2; // 4.1.4.5
 
 // Table of 4.1.2.1: not in the order of the types.
 std::uint16_t transitional_device(DeviceType type) {
@@ -27,6 +28,8 @@ std::uint16_t transitional_device(DeviceType type) {
         return 0x1001;
     case DeviceType::scsi:
         return 0x1004;
+    case DeviceType::balloon:
+        return 0x1002;
     case DeviceType::rng:
         break;
     }
@@ -50,6 +53,7 @@ PciFunction::Identity identity_of(DeviceType type, Interface interface) {
     case DeviceType::scsi:
         identity.base_class = 0x01; // mass storage, SCSI
         break;
+    case DeviceType::balloon:
     case DeviceType::rng:
         identity.base_class = 0x08; // system peripheral, other
         identity.subclass = 0x80;
@@ -83,7 +87,7 @@ PciTransport::PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& me
         slots_.push_back(std::make_unique<Slot>(memory, size));
         slots_.back()->queue.allow_dma(false); // until the guest enables bus mastering
         slots_.back()->queue.on_interrupt(
-            [this, slot = slots_.back().get()] { interrupt(slot->vector); });
+            [this, slot = slots_.back().get()] { interrupt(slot->vector, isr_queue); });
     }
     if (interface == Interface::transitional)
         add_bar(legacy_bar, Space::port, legacy_bar_bytes(device_->config().size()),
@@ -91,6 +95,7 @@ PciTransport::PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& me
     add_bar(memory_bar_, Space::memory, bar_bytes, window_);
     add_msix(msix_bar, static_cast<unsigned>(slots_.size()) + 1);
     add_capabilities();
+    device_->on_config_change([this] { tell_config_change(); });
     if (backend_ != nullptr)
         make_doorbells(loop);
 }
@@ -304,10 +309,16 @@ void PciTransport::kick_all() {
     wakeup_.wake();
 }
 
-void PciTransport::interrupt(std::uint16_t vector) {
+void PciTransport::tell_config_change() {
+    ++config_generation_;
+    if (status_ & driver_ok)
+        interrupt(config_vector_, isr_config);
+}
+
+void PciTransport::interrupt(std::uint16_t vector, std::uint8_t cause) {
     if (msix_enabled())
         return send_message(vector);
-    isr_ |= 1;
+    isr_ |= cause;
     raise_interrupt(true);
 }
 

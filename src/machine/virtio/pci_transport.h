@@ -133,7 +133,8 @@ private:
     void deliver(std::uint16_t index);
     void deliver_kicked();
     void kick_all();
-    void interrupt(std::uint16_t vector);
+    void interrupt(std::uint16_t vector, std::uint8_t cause);
+    void tell_config_change();
 
     // pci_legacy.cc: the registers of 0.9.
     static std::uint32_t legacy_bar_bytes(std::size_t config_bytes);
@@ -186,6 +187,7 @@ private:
     std::uint8_t status_ = 0;
     std::uint8_t status_before_reset_ = 0;
     std::uint8_t isr_ = 0;
+    std::uint8_t config_generation_ = 0;
     std::uint64_t refused_queues_ = 0;
 };
 

@@ -6,6 +6,7 @@
 // and destruction on the loop thread, without vCPUs running.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,7 +15,7 @@
 
 namespace vmhost::machine::virtio {
 
-enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4, scsi = 8 };
+enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4, balloon = 5, scsi = 8 };
 
 // Features of the queues and the transport (section 6); PciTransport offers them for every device.
 inline constexpr std::uint64_t feature_any_layout = 1ULL << 27; // of legacy drivers
@@ -64,6 +65,19 @@ public:
     }
     // Requests that the device itself found malformed; queues count theirs.
     virtual std::uint64_t malformed_requests() const = 0;
+
+    // Set by the transport, which tells the driver.
+    void on_config_change(std::function<void()> tell) { tell_config_change_ = std::move(tell); }
+
+protected:
+    // config() reads differently now. Any thread, the device lock held.
+    void config_changed() {
+        if (tell_config_change_)
+            tell_config_change_();
+    }
+
+private:
+    std::function<void()> tell_config_change_;
 };
 
 } // namespace vmhost::machine::virtio

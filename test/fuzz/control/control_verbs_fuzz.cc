@@ -28,6 +28,10 @@ public:
                std::function<void(Result<void>)> done) override {
         done({});
     }
+    void set_memory(std::string_view, std::uint64_t,
+                    std::function<void(Result<void>)> done) override {
+        done({});
+    }
     void change_medium(std::string_view, std::optional<Fd>, bool,
                        std::function<void(Result<void>)> done) override {
         done({});

@@ -57,6 +57,7 @@ boot_flags = ["ask_name", "config"]
 boot_device = "net"
 disk = [{ path = "a.img", format = "raw", size = "10G", read_only = true, serial = "S1" }]
 cdrom = "install.iso"
+balloon = true
 interface = [{ switch = "lan", lladdr = "02:00:00:00:00:01", ipv4 = "10.9.8.77" }]
 [vm.a.install]
 hostname = "puffy"
@@ -122,6 +123,7 @@ file = "/etc/a.conf"
     CHECK(vm.disks[0].read_only);
     CHECK(vm.disks[0].serial == "S1");
     CHECK(vm.cdrom == "install.iso");
+    CHECK(vm.balloon);
     REQUIRE(vm.interfaces.size() == 1);
     CHECK(vm.interfaces[0].switch_name == "lan");
     CHECK(vm.interfaces[0].lladdr.text() == "02:00:00:00:00:01");

@@ -37,6 +37,11 @@ public:
         started = std::move(once);
         done(start_result);
     }
+    void set_memory(std::string_view vm, std::uint64_t bytes,
+                    std::function<void(Result<void>)> done) override {
+        calls.push_back(fmt::format("memory {} {}", vm, bytes));
+        done(start_result);
+    }
     void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
                        std::function<void(Result<void>)> done) override {
         calls.push_back(fmt::format("cdrom {} {} {}", vm, medium ? "file" : "eject", force));
@@ -129,8 +134,8 @@ TEST_CASE("a broken request is refused, whatever it is") {
 
 TEST_CASE("only the owner and root give orders") {
     Asked asked;
-    for (auto verb :
-         {"start", "stop", "pause", "unpause", "wait", "console", "cdrom", "send", "receive"}) {
+    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console", "cdrom", "send",
+                      "receive", "memory"}) {
         auto reply = asked.ask(fmt::format(R"({{"verb":"{}","vm":"a"}})", verb), 4711);
         CHECK(reply["kind"] == "denied");
     }
@@ -257,4 +262,15 @@ TEST_CASE("send and receive take one descriptor, named state") {
         CHECK(asked.ask(wrong.text, 0, files(wrong.descriptors))["kind"] == "invalid");
     }
     CHECK(asked.machines.calls.empty());
+}
+
+TEST_CASE("a memory target is a number of bytes") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"memory","vm":"a","bytes":268435456})")["ok"] == true);
+    CHECK(asked.machines.calls.back() == "memory a 268435456");
+    for (auto bad : {R"({"verb":"memory","vm":"a","bytes":-1})",
+                     R"({"verb":"memory","vm":"a","bytes":"256M"})",
+                     R"({"verb":"memory","vm":"a","bytes":1.5})"})
+        CHECK(asked.ask(bad)["kind"] == "invalid");
+    CHECK(asked.machines.calls.size() == 1);
 }
