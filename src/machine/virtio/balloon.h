@@ -48,6 +48,8 @@ public:
         return std::vector<std::uint16_t>(queue_count, queue_size);
     }
     Bytes config() const override { return config_; }
+    // What was asked for and what the guest says it has given; the pages themselves are zero.
+    void state(StateArchive& archive) override { archive(config_); }
     void write_config(std::uint64_t offset, Bytes data) override;
     void activate(std::uint64_t driver_features, std::vector<Queue*> queues) override;
     bool notify(std::uint16_t queue) override;
