@@ -50,6 +50,10 @@ Result<void> RealMachine::assemble() {
     if (spec_.vcpus == 0 || spec_.vcpus > limits::max_vcpus)
         return fail(ErrorKind::limit, "{} vcpus: at least 1 and at most {} are possible",
                     spec_.vcpus, limits::max_vcpus);
+    if (spec_.disks.size() > limits::max_disks || spec_.nics.size() > limits::max_interfaces)
+        return fail(ErrorKind::limit, "{} disks and {} interfaces: at most {} and {} are possible",
+                    spec_.disks.size(), spec_.nics.size(), limits::max_disks,
+                    limits::max_interfaces);
     TRY(lay_out_memory(memory_, spec_.memory_bytes));
     clock_ = TRY(LoopClock::create(loop_, bus_.lock()));
     auto kvm = TRY(duplicate(spec_.kvm_fd, "/dev/kvm"));
