@@ -87,7 +87,7 @@ def test_restore_refused(host):
     send(host, "a", path)
     for name, text in (("b", "vcpus: 1 in the saved machine, 2 here"),
                        ("c", "memory: 16.0M in the saved machine, 32.0M here"),
-                       ("d", 'serial number "e2e-1" in the saved machine, "e2e-2" here'),
+                       ("d", "serial number e2e-1 in the saved machine, e2e-2 here"),
                        ("e", "disk 0: 1048576 bytes in the saved machine, 2097152 here")):
         said = receive(host, name, path, status=1)
         check(text in said, said)

@@ -50,7 +50,7 @@ Result<void> check_disks(const MachineIdentity& saved, const MachineIdentity& he
                         there.read_only ? "read-only" : "writable");
         if (there.serial != ours.serial)
             return fail(ErrorKind::invalid,
-                        "disk {}: serial number \"{}\" in the saved machine, \"{}\" here", i,
+                        "disk {}: serial number {} in the saved machine, {} here", i,
                         printable(there.serial), printable(ours.serial));
     }
     return {};

@@ -257,8 +257,8 @@ TEST_CASE("state: what differs is refused by its name") {
     }
     SECTION("the disk's serial number") {
         here.spec.disks[0].serial = "serial-2";
-        CHECK(here.refusal(bytes) == "disk 0: serial number \"serial-1\" in the saved machine, "
-                                     "\"serial-2\" here");
+        CHECK(here.refusal(bytes) == "disk 0: serial number serial-1 in the saved machine, "
+                                     "serial-2 here");
     }
     SECTION("a disk that may not be written") {
         here.spec.disks[0].read_only = true;
