@@ -21,8 +21,6 @@ public:
     bool may_control(const control::Caller& caller, std::string_view) override {
         return caller.uid == 0;
     }
-    void pause(std::string_view, std::function<void(Result<void>)> done) override { done({}); }
-    Result<void> unpause(std::string_view) override { return {}; }
     void count(std::function<void()> done) override { done(); }
     void start(std::string_view, control::StartOnce,
                std::function<void(Result<void>)> done) override {
