@@ -3,6 +3,8 @@
 //
 // A guest that was asked to end and reboots has ended. Any other that reboots gets a new machine in
 // the same process: tap, disks, locks and attached consoles stay.
+#include <malloc.h>
+
 #include "machine/machine.h"
 #include "role/child.h"
 
@@ -316,6 +318,10 @@ private:
 } // namespace
 
 int run_vm(const std::string& uid, const std::string& gid) {
+    // Otherwise glibc raises this after the first big block that is freed, a kernel image, and
+    // the next one stays in the heap for as long as the guest runs.
+    constexpr int mapped_from_bytes = 128 << 10;
+    ::mallopt(M_MMAP_THRESHOLD, mapped_from_bytes);
     return GuestProcess().run(uid, gid);
 }
 
