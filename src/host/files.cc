@@ -11,7 +11,7 @@ namespace vmhost::host {
 
 namespace {
 
-Fd open_without_links(const std::string& path, int flags, mode_t mode = 0) {
+Fd open_without_links(const std::string& path, int flags, mode_t mode) {
     open_how how{};
     how.flags = static_cast<std::uint64_t>(flags);
     how.mode = mode;
@@ -19,18 +19,26 @@ Fd open_without_links(const std::string& path, int flags, mode_t mode = 0) {
     return Fd(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
 }
 
-} // namespace
-
-Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const char* what) {
-    // O_NONBLOCK: a pipe that somebody left there must not make the parent wait.
-    flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-    Fd file = owner == 0 ? Fd(::open(path.c_str(), flags)) : open_without_links(path, flags);
+// Only an owner who is root may lead through links. doing ends the text of an error.
+Result<Fd> open_for(uid_t owner, const std::string& path, int flags, mode_t mode, const char* what,
+                    const char* doing) {
+    Fd file =
+        owner == 0 ? Fd(::open(path.c_str(), flags, mode)) : open_without_links(path, flags, mode);
     if (!file && errno == ELOOP && owner != 0)
         return fail(ErrorKind::denied,
                     "{} {}: a symbolic link is on the way, and the VM's owner is not root", what,
                     printable(path));
     if (!file)
-        return fail_errno(errno, "{} {}", what, printable(path));
+        return fail_errno(errno, "{} {}{}", what, printable(path), doing);
+    return file;
+}
+
+} // namespace
+
+Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const char* what) {
+    // O_NONBLOCK: a pipe that somebody left there must not make the parent wait.
+    flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    auto file = TRY(open_for(owner, path, flags, 0, what, ""));
     struct stat about {};
     if (::fstat(file.get(), &about) < 0)
         return fail_errno(errno, "{} {}", what, printable(path));
@@ -56,17 +64,7 @@ Result<void> check_file_of_caller(const Fd& file, const char* what) {
 }
 
 Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what) {
-    constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
-    constexpr mode_t mode = 0600;
-    Fd file =
-        owner == 0 ? Fd(::open(path.c_str(), flags, mode)) : open_without_links(path, flags, mode);
-    if (!file && errno == ELOOP && owner != 0)
-        return fail(ErrorKind::denied,
-                    "{} {}: a symbolic link is on the way, and the VM's owner is not root", what,
-                    printable(path));
-    if (!file)
-        return fail_errno(errno, "{} {}: create", what, printable(path));
-    return file;
+    return open_for(owner, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, what, ": create");
 }
 
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,
