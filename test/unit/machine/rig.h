@@ -54,14 +54,16 @@ struct Rig {
         spec.kvm_fd = kvm.get();
         spec.debug_exit = true;
     }
-    void build() {
-        auto made = Machine::build(loop, spec, *console, [this](MachineEnd end) {
+    Result<void> try_build() {
+        machine = TRY(Machine::build(loop, spec, *console, [this](MachineEnd end) {
             ends.push_back(std::move(end));
             loop.stop();
-        });
-        if (!made)
+        }));
+        return {};
+    }
+    void build() {
+        if (auto made = try_build(); !made)
             FAIL(made.error().message());
-        machine = *std::move(made);
     }
     void run(std::initializer_list<int> code) {
         image = firmware(code);

@@ -7,21 +7,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "machine/console/frames.h"
-#include "machine/machine.h"
 #include "machine/snapshot/stream.h"
+#include "rig.h"
 
 using namespace vmhost;
 using namespace vmhost::machine;
+using namespace vmhost::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-Fd memory_file(Bytes bytes = {}) {
-    Fd file(::memfd_create("test", MFD_CLOEXEC));
-    REQUIRE(::write(file.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
-    return file;
-}
 
 std::vector<std::uint8_t> contents(const Fd& file) {
     auto size = ::lseek(file.get(), 0, SEEK_END);
@@ -29,17 +23,6 @@ std::vector<std::uint8_t> contents(const Fd& file) {
     REQUIRE(::pread(file.get(), bytes.data(), bytes.size(), 0) == size);
     ::lseek(file.get(), 0, SEEK_SET);
     return bytes;
-}
-
-Fd firmware(std::initializer_list<int> code) {
-    std::vector<std::uint8_t> image(64 * KiB, 0x90);
-    auto at = image.begin();
-    for (int one : code)
-        *at++ = static_cast<std::uint8_t>(one);
-    image[0xfff0] = 0xe9; // jmp to offset 0
-    image[0xfff1] = 0x0d;
-    image[0xfff2] = 0x00;
-    return memory_file(image);
 }
 
 // Prints "a", waits for a byte on the serial port, prints it, ends with code 7. What it has
@@ -58,48 +41,26 @@ const std::initializer_list<int> waits_for_a_key = {
     0xeb, 0xfe,
 };
 
-struct Rig {
-    Fd kvm{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
-    Fd image;
-    Fd disk = memory_file(std::vector<std::uint8_t>(MiB));
+struct SavedRig : test::Rig {
+    Fd disk = file_of(std::vector<std::uint8_t>(MiB));
     Fd state;
-    Loop loop;
-    std::unique_ptr<Console> console = Console::create(loop);
-    Fd client;
-    ConsoleFrameReader frames;
-    std::string output;
-    MachineSpec spec;
-    std::unique_ptr<Machine> machine;
-    std::vector<MachineEnd> ends;
 
-    Rig() {
-        auto [ours, theirs] = socket_pair(SOCK_STREAM).value();
-        REQUIRE(console->attach(std::move(theirs), true));
-        client = std::move(ours);
-        spec.name = "test";
-        spec.memory_bytes = 8 * MiB;
+    SavedRig() {
         spec.vcpus = 2;
-        spec.kvm_fd = kvm.get();
-        spec.debug_exit = true;
         spec.disks.push_back({disk.get(), false, "serial-1"});
-    }
-    Result<void> build() {
-        machine = TRY(Machine::build(loop, spec, *console,
-                                     [this](MachineEnd end) { ends.push_back(std::move(end)); }));
-        return {};
     }
     void boot() {
         image = firmware(waits_for_a_key);
         spec.boot.image_fd = image.get();
-        auto built = build();
+        auto built = try_build();
         INFO((built ? "" : built.error().text()));
         REQUIRE(built.has_value());
     }
     Result<void> receive(Bytes bytes) {
-        state = memory_file(bytes);
+        state = file_of(bytes);
         ::lseek(state.get(), 0, SEEK_SET);
         spec.state_fd = state.get();
-        return build();
+        return try_build();
     }
     std::string refusal(Bytes bytes) {
         auto built = receive(bytes);
@@ -107,32 +68,16 @@ struct Rig {
     }
     template <class Condition>
     void until(Condition condition) {
-        bool timed_out = false;
         Timer guard(loop, [&] { timed_out = true; });
         guard.start(20s);
         while (!condition() && !timed_out) {
             loop.run_once(true);
-            std::uint8_t buffer[4096];
-            for (;;) {
-                auto count = ::recv(client.get(), buffer, sizeof buffer, MSG_DONTWAIT);
-                if (count <= 0)
-                    break;
-                REQUIRE(frames.feed(Bytes(buffer, static_cast<std::size_t>(count)),
-                                    [this](ConsoleFrame kind, Bytes data) {
-                                        if (kind == ConsoleFrame::data)
-                                            output += as_text(data);
-                                    }));
-            }
+            read_console();
         }
         REQUIRE_FALSE(timed_out);
     }
-    void type(std::string_view text) {
-        auto frame = encode_console_frame(ConsoleFrame::data, as_bytes(text));
-        REQUIRE(::send(client.get(), frame.data(), frame.size(), 0) ==
-                static_cast<ssize_t>(frame.size()));
-    }
     std::vector<std::uint8_t> save() {
-        auto out = memory_file();
+        auto out = file_of({});
         Fd copy(::dup(out.get()));
         std::optional<Result<std::uint64_t>> saved;
         machine->save(std::move(copy), [&](Result<std::uint64_t> result) { saved = result; });
@@ -147,7 +92,7 @@ struct Rig {
 
 // The machine before its first instruction.
 std::vector<std::uint8_t> some_state() {
-    Rig rig;
+    SavedRig rig;
     rig.boot();
     return rig.save();
 }
@@ -157,7 +102,7 @@ std::vector<std::uint8_t> some_state() {
 TEST_CASE("state: a machine that never ran runs elsewhere, without its image") {
     auto bytes = some_state();
     CHECK(bytes.size() < 200'000); // eight megabytes of memory, nearly all of it zero
-    Rig after;
+    SavedRig after;
     auto received = after.receive(bytes);
     INFO((received ? "" : received.error().text()));
     REQUIRE(received.has_value());
@@ -172,7 +117,7 @@ TEST_CASE("state: a machine that never ran runs elsewhere, without its image") {
 }
 
 TEST_CASE("state: a machine is paused in the middle, saved, and goes on with its registers") {
-    Rig before;
+    SavedRig before;
     before.boot();
     REQUIRE(before.machine->start());
     before.until([&] { return before.output == "a"; });
@@ -183,7 +128,7 @@ TEST_CASE("state: a machine is paused in the middle, saved, and goes on with its
     CHECK(before.machine->paused());
     before.machine.reset();
 
-    Rig after;
+    SavedRig after;
     auto received = after.receive(bytes);
     INFO((received ? "" : received.error().text()));
     REQUIRE(received.has_value());
@@ -196,7 +141,7 @@ TEST_CASE("state: a machine is paused in the middle, saved, and goes on with its
 }
 
 TEST_CASE("state: a machine goes on after it was saved, and after a save that fails") {
-    Rig rig;
+    SavedRig rig;
     rig.boot();
     REQUIRE(rig.machine->start());
     rig.until([&] { return rig.output == "a"; });
@@ -217,7 +162,7 @@ TEST_CASE("state: a machine goes on after it was saved, and after a save that fa
 }
 
 TEST_CASE("state: a save into a pipe that nobody reads ends with the machine") {
-    Rig rig;
+    SavedRig rig;
     rig.boot();
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
@@ -227,7 +172,7 @@ TEST_CASE("state: a save into a pipe that nobody reads ends with the machine") {
     rig.machine->save(std::move(writing), [&](Result<std::uint64_t>) { told = true; });
     rig.loop.run_once(false);
     std::optional<Result<std::uint64_t>> second;
-    rig.machine->save(memory_file(), [&](Result<std::uint64_t> result) { second = result; });
+    rig.machine->save(file_of({}), [&](Result<std::uint64_t> result) { second = result; });
     REQUIRE(second.has_value());
     CHECK(second->error().kind() == ErrorKind::busy);
     rig.machine.reset();
@@ -237,7 +182,7 @@ TEST_CASE("state: a save into a pipe that nobody reads ends with the machine") {
 
 TEST_CASE("state: what differs is refused by its name") {
     auto bytes = some_state();
-    Rig here;
+    SavedRig here;
     SECTION("memory") {
         here.spec.memory_bytes = 16 * MiB;
         CHECK(here.refusal(bytes) == "memory: 8.0M in the saved machine, 16.0M here");
@@ -251,7 +196,7 @@ TEST_CASE("state: what differs is refused by its name") {
         CHECK(here.refusal(bytes) == "disks: 1 in the saved machine, 0 here");
     }
     SECTION("the disk's size") {
-        auto larger = memory_file(std::vector<std::uint8_t>(2 * MiB));
+        auto larger = file_of(std::vector<std::uint8_t>(2 * MiB));
         here.spec.disks[0].fd = larger.get();
         CHECK(here.refusal(bytes) == "disk 0: 1048576 bytes in the saved machine, 2097152 here");
     }
@@ -289,14 +234,14 @@ TEST_CASE("state: cut at every section and between, and damaged, it is refused")
     REQUIRE(edges.back() == bytes.size());
     edges.pop_back();
     for (auto edge : edges) {
-        Rig here;
+        SavedRig here;
         INFO(edge);
         CHECK(here.refusal(Bytes(bytes).first(edge)) == "the state is cut short");
     }
     for (std::size_t at = 5; at < bytes.size(); at += bytes.size() / 40) {
         auto damaged = bytes;
         damaged[at] ^= 0x10;
-        Rig here;
+        SavedRig here;
         INFO(at);
         CHECK(here.refusal(damaged) != "");
     }
