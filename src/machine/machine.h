@@ -110,7 +110,6 @@ struct MachineCounters {
     std::uint64_t unknown_msrs = 0; // accesses: reads gave 0, writes were ignored
     std::uint64_t unclaimed_accesses = 0;
     std::uint64_t malformed_requests = 0; // bad virtqueue chains of all devices
-    std::uint64_t resident_bytes = 0;     // guest memory in use on the host
 };
 
 class Machine {
@@ -136,6 +135,8 @@ public:
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
     virtual MachineCounters counters() const = 0;
+    // Guest memory in use on the host; looks at every page, so counters() leaves it out.
+    virtual std::uint64_t resident_bytes() const = 0;
     // Writes all of the machine's state, as vmhost-state(5) has it, while it is paused; it stays
     // so. `out` is a file or a pipe and is closed before done is called, on the loop thread, with
     // the number of bytes. One save at a time.
@@ -156,9 +157,6 @@ public:
     // button; see orderly_stop.h. From then on a reset counts as power_off, and so does running
     // out of time; with nobody to ask the machine ends at once. Loop thread.
     virtual StopRequest ask_to_stop(StopTimeouts timeouts) = 0;
-    // Asks the guest to look at the host's clock, after it stood still; false when no vmmci(4)
-    // driver listens.
-    virtual bool ask_to_sync_clock() = 0;
 };
 
 // The serial console of one guest: a ring of the last output, many readers, one writer.

@@ -61,9 +61,9 @@ public:
     bool press_power_button() override;
     bool power_button_pending() const override;
     MachineCounters counters() const override;
+    std::uint64_t resident_bytes() const override;
     void save(Fd out, std::function<void(Result<std::uint64_t>)> done) override;
     StopRequest ask_to_stop(StopTimeouts timeouts) override;
-    bool ask_to_sync_clock() override;
     Result<void> change_medium(int fd, bool force) override;
     bool tray_open() const override;
     Result<void> set_memory_target(std::uint64_t bytes) override;
@@ -95,6 +95,7 @@ private:
     void end(MachineEnd how);
     void woken();
     void look_whether_still();
+    void ask_to_sync_clock();
     std::uint64_t malformed_requests() const;
     void log_nonsense() const;
 
