@@ -52,8 +52,8 @@ class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
 
-    Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
-          std::uint32_t id, OwnerIds owner, std::optional<User> user);
+    Guest(const GuestContext& context, config::Vm vm, const config::Model& model, std::uint32_t id,
+          OwnerIds owner, std::optional<User> user);
     ~Guest();
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
@@ -95,6 +95,13 @@ public:
     // The last start was ended by a stop, not by a failure.
     bool stop_requested() const { return stop_requested_; }
 
+    // Another description; what runs keeps what it was started with.
+    void configure(config::Vm vm, OwnerIds owner) {
+        vm_ = std::move(vm);
+        owner_ = owner;
+    }
+    void use_network(net::Network* network) { context_.network = network; }
+
     const config::Vm& config() const { return vm_; }
     std::uint32_t id() const { return id_; }
     const OwnerIds& owner() const { return owner_; }
@@ -134,8 +141,8 @@ private:
     Error blame(Error error, const Place& place) const;
 
     GuestContext context_;
-    const config::Vm& vm_;
-    const config::Model& model_;
+    config::Vm vm_;
+    const config::Model& model_; // the host's: what it holds changes
     std::uint32_t id_;
     OwnerIds owner_;
     std::optional<User> user_; // its process becomes; none = stays who we are

@@ -101,8 +101,7 @@ void Guest::launch(Done done, StartOnce once) {
         return;
     }
     auto process = RoleChild::start(
-        *context_.loop,
-        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
+        *context_.loop, {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
         {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
          .ended = [this](std::string how) { process_ended(how); }});
     if (!process) {
