@@ -71,6 +71,15 @@ WantedBy=multi-user.target
 """
 
 
+def no_mirror():
+    """Why the mirror cannot be used; None when it answers."""
+    try:
+        with urllib.request.urlopen(f"{MIRROR}/dists/{SUITE}/Release", timeout=20):
+            return None
+    except OSError as error:
+        return f"{MIRROR}: {error}"
+
+
 def cannot_build(cache):
     """Why there is no image and none can be made; None when there is nothing in the way."""
     if target(cache).exists():
@@ -80,11 +89,7 @@ def cannot_build(cache):
             return f"{name} is not installed"
     if os.geteuid() != 0:
         return "debootstrap needs root"
-    try:
-        with urllib.request.urlopen(f"{MIRROR}/dists/{SUITE}/Release", timeout=20):
-            return None
-    except OSError as error:
-        return f"{MIRROR}: {error}"
+    return no_mirror()
 
 
 def write(path, text, mode=0o644):
