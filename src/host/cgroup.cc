@@ -79,6 +79,8 @@ Result<std::string> Cgroup::make_folder(const std::string& mount, const std::str
     auto path = above + "/" + name;
     if (std::ranges::find(folders_, path) != folders_.end())
         return path;
+    // One that a killed daemon left has limits that nobody asked for.
+    (void)::rmdir(path.c_str());
     for (const auto& one : {above, path})
         if (::mkdir(one.c_str(), 0755) < 0 && errno != EEXIST)
             return fail_errno(errno, "make the control group {}", one);
@@ -136,6 +138,18 @@ Result<void> Cgroup::add(pid_t process) const {
     for (const auto& path : folders_)
         TRY(put(path + "/cgroup.procs", std::to_string(process)));
     return {};
+}
+
+bool Cgroup::ran_out_of_memory() const {
+    for (const auto& path : folders_)
+        for (const char* name : {"/memory.events", "/memory.oom_control"}) {
+            std::ifstream file(path + name);
+            std::string key;
+            for (std::uint64_t value = 0; file >> key >> value;)
+                if (key == "oom_kill" && value != 0)
+                    return true;
+        }
+    return false;
 }
 
 // The folder above goes with its last group.
