@@ -99,8 +99,11 @@ Result<Cgroup> Cgroup::make(const CgroupMounts& mounts, const std::string& folde
         auto above = mounts.v2 + "/" + folder;
         (void)::mkdir(above.c_str(), 0755);
         auto enable = "+" + std::string(controller);
-        return put(mounts.v2 + "/cgroup.subtree_control", enable).has_value() &&
-               put(above + "/cgroup.subtree_control", enable).has_value();
+        if (put(mounts.v2 + "/cgroup.subtree_control", enable) &&
+            put(above + "/cgroup.subtree_control", enable))
+            return true;
+        (void)::rmdir(above.c_str()); // unless groups are in it
+        return false;
     };
     if (limits.cpu_weight || limits.cpu_limit_pct) {
         bool v2 = use_v2("cpu");
