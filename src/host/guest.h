@@ -136,7 +136,7 @@ private:
     void remove_taps();
     void took_frame(ipc::Frame&& frame);
     void took_saved(const ipc::VmSaved& saved);
-    void process_ended(const std::string& how);
+    void process_ended(std::string how);
     void finish_start(Result<void> result);
     Error blame(Error error, const Place& place) const;
 
