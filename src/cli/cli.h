@@ -47,12 +47,13 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;     // start -c
-    std::string boot_device; // start -B
-    std::string kernel;      // start -b
-    std::uint64_t bytes = 0; // memory
-    std::string iso;         // start -r; cdrom: the path, or "eject"
-    bool read_only = false;  // console -r
+    bool attach = false;         // start -c
+    std::string boot_device;     // start -B
+    std::string kernel;          // start -b
+    std::uint64_t bytes = 0;     // memory
+    std::string iso;             // start -r; cdrom: the path, or "eject"
+    bool read_only = false;      // console -r
+    std::string port = "serial"; // console -p
     bool keep_going = false;
     bool debug_exit = false;
     // Of images.

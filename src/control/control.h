@@ -113,7 +113,7 @@ public:
     // Starts a VM from such a state.
     virtual void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
-    virtual Result<Fd> console(std::string_view vm, bool want_writer) = 0;
+    virtual Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) = 0;
 };
 
 struct Reply {
@@ -125,8 +125,8 @@ struct Reply {
 class Verbs {
 public:
     explicit Verbs(Operations& operations) : operations_(operations) {}
-    // The object outlives replies that come later. json and fds are the client's, unchecked. reply is
-    // called once or more, the last time with last.
+    // The object outlives replies that come later. json and fds are the client's, unchecked. reply
+    // is called once or more, the last time with last.
     void handle(const Caller& caller, std::string_view json, std::vector<Fd> fds,
                 std::function<void(Reply)> reply);
 

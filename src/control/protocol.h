@@ -24,7 +24,8 @@
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | memory  | vm, bytes                 | id                                        |
-// | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
+// | console | vm, read_only (optional), port: serial (default) or virtio | id, and a socket
+// (machine/console/frames.h) |
 #pragma once
 
 #include <cstdint>
