@@ -43,7 +43,8 @@ struct Host {
     unsigned start_parallel = 0;              // 0 = number of CPUs
     std::chrono::milliseconds start_delay{0}; // between starts
     Accel accel = Accel::automatic;
-    std::string user = "_vmhost";                   // of the unprivileged roles
+    std::string user = "_vmhost";     // of the unprivileged roles
+    unsigned vm_uids = 2'113'929'216; // the VM with id N runs as this + N; of no other account
     std::chrono::milliseconds stop_timeout{60'000}; // for all VMs, when the daemon ends
     bool operator==(const Host&) const = default;
 };

@@ -111,6 +111,8 @@ constexpr Row host_rows[] = {
     row<&Host::accel, Choice<accel_words>>(
         "accel", "", "how guests run: by KVM, by the built-in CPU, or whichever is there"),
     row<&Host::user, Text<account_rule>>("user", "", "account of the unprivileged processes"),
+    row<&Host::vm_uids, Count<1000, 4'294'900'000>>("vm_uids", "",
+                                                    "VM with id N runs as the uid this + N"),
     row<&Host::stop_timeout, Duration<0, 1>>("stop_timeout", "",
                                              "how long all VMs have to end when the daemon ends"),
 };

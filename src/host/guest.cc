@@ -76,8 +76,8 @@ std::string_view name_of(GuestState state) {
 }
 
 Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
-             std::uint32_t id, OwnerIds owner)
-    : context_(context), vm_(vm), model_(model), id_(id), owner_(owner),
+             std::uint32_t id, OwnerIds owner, std::optional<User> user)
+    : context_(context), vm_(vm), model_(model), id_(id), owner_(owner), user_(std::move(user)),
       kill_timer_(*context.loop,
                   [this] {
                       log::warning("host", "vm {} did not end when told to: killing its process",

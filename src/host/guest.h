@@ -34,7 +34,6 @@ struct GuestContext {
     std::string state_directory;     // relative image paths start here
     std::string config_file;
     config::Accel accel = config::Accel::automatic;
-    std::optional<User> user; // the VM processes become
     CgroupMounts cgroups;
     std::string cgroup_folder;
     bool debug_exit = false;
@@ -54,7 +53,7 @@ public:
     using Done = std::function<void(Result<void>)>;
 
     Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
-          std::uint32_t id, OwnerIds owner);
+          std::uint32_t id, OwnerIds owner, std::optional<User> user);
     ~Guest();
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
@@ -139,6 +138,7 @@ private:
     const config::Model& model_;
     std::uint32_t id_;
     OwnerIds owner_;
+    std::optional<User> user_; // its process becomes; none = stays who we are
     GuestState state_ = GuestState::stopped;
     std::string note_;
     Done starting_;

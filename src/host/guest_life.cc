@@ -111,7 +111,7 @@ void Guest::launch(Done done, StartOnce once) {
     }
     auto process = RoleChild::start(
         *context_.loop,
-        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = context_.user},
+        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
         {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
          .ended = [this](std::string how) { process_ended(how); }});
     if (!process) {

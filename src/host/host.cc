@@ -67,7 +67,6 @@ Result<void> Host::prepare() {
                          .state_directory = model_.host.state,
                          .config_file = model_.file,
                          .accel = model_.host.accel,
-                         .user = role_user_,
                          .cgroups = CgroupMounts::of_this_host(),
                          .cgroup_folder = "vmhost-" + model_.host.name,
                          .debug_exit = options_.debug_exit};
@@ -77,9 +76,25 @@ Result<void> Host::prepare() {
         if (!owner)
             return std::unexpected(
                 std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
-        guests_.push_back(std::make_unique<Guest>(context, vm, model_, ++id, *owner));
+        auto user = TRY(user_of_vm(++id));
+        guests_.push_back(
+            std::make_unique<Guest>(context, vm, model_, id, *owner, std::move(user)));
     }
     return {};
+}
+
+// Nobody else's, so that no VM can signal, trace or use up the limits of another.
+Result<std::optional<User>> Host::user_of_vm(std::uint32_t id) const {
+    if (!role_user_)
+        return std::nullopt;
+    auto number = model_.host.vm_uids + id;
+    auto name = std::to_string(number);
+    if (auto known = users_.user_name(number); known != name)
+        return fail(ErrorKind::busy,
+                    "{}: vm_uids in [host]: the VM with id {} would run as uid {}, which is user "
+                    "\"{}\"",
+                    model_.file, id, number, printable(known));
+    return User{name, number, number};
 }
 
 Result<void> Host::make_links() {

@@ -56,6 +56,7 @@ public:
     std::function<void(Guest&, std::string_view)> on_progress;
 
 private:
+    Result<std::optional<User>> user_of_vm(std::uint32_t id) const;
     Result<void> make_links();
     void start_services(Done done);
     void start_wave();

@@ -10,6 +10,7 @@
 
 #include "control/control.h"
 #include "host/host.h"
+#include "role/confine.h"
 #include "role/role.h"
 
 namespace vmhost::role {
@@ -172,6 +173,7 @@ private:
             fail(prepared.error());
             return;
         }
+        log::info("host", "{}", confinement_of_this_host());
         // The socket first: a second daemon must not get as far as links and guests.
         open_control([this] {
             host_.start([this](Result<void> up) {

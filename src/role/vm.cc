@@ -32,9 +32,9 @@ machine::IoLimit limit_of(const ipc::VmLimit& limit) {
 
 class GuestProcess {
 public:
-    int run(const std::string& uid, const std::string& gid) {
+    int run(const Identity& identity) {
         return serve(
-            loop_, parent_, uid, gid,
+            loop_, parent_, identity, vm_calls,
             [this](ipc::Frame frame) { return took_message(std::move(frame)); },
             [this] { machine_.reset(); });
     }
@@ -330,12 +330,12 @@ private:
 
 } // namespace
 
-int run_vm(const std::string& uid, const std::string& gid) {
+int run_vm(const Identity& identity) {
     // Otherwise glibc raises this after the first big block that is freed, a kernel image, and
     // the next one stays in the heap for as long as the guest runs.
     constexpr int mapped_from_bytes = 128 << 10;
     ::mallopt(M_MMAP_THRESHOLD, mapped_from_bytes);
-    return GuestProcess().run(uid, gid);
+    return GuestProcess().run(identity);
 }
 
 } // namespace vmhost::role
