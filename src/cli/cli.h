@@ -50,14 +50,15 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;      // start -c
-    std::string boot_device;  // start -B
-    std::string kernel;       // start -b
-    std::uint64_t bytes = 0;  // memory
-    std::string iso;          // start -r; cdrom: the path, or "eject"
-    bool read_only = false;   // console -r
-    bool yes = false;         // apply -y
-    bool keep_guests = false; // apply --keep-guests
+    bool attach = false;         // start -c
+    std::string boot_device;     // start -B
+    std::string kernel;          // start -b
+    std::uint64_t bytes = 0;     // memory
+    std::string iso;             // start -r; cdrom: the path, or "eject"
+    bool read_only = false;      // console -r
+    std::string port = "serial"; // console -p
+    bool yes = false;            // apply -y
+    bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
     bool keep_going = false;
     bool debug_exit = false;

@@ -159,7 +159,7 @@ Result<std::string> complete_verb(const std::string& word) {
 
 constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]\n"
                                     "\tvmctl cdrom [-f] id eject | path\n"
-                                    "\tvmctl console [-r] id\n"
+                                    "\tvmctl console [-r] [-p port] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
                                     "\tvmctl load filename\n"
                                     "\tvmctl memory id size\n"
@@ -280,6 +280,10 @@ Command parse_vmctl(std::vector<std::string> arguments) {
 
     auto* console = app.add_subcommand("console", "attach to a VM's console; ~. leaves");
     console->add_flag("-r", command.read_only, "only watch");
+    console->add_option("-p", command.port, "which of its consoles")
+        ->type_name("PORT")
+        ->check(CLI::IsMember({"serial", "virtio"}))
+        ->capture_default_str();
     add_vm(console, true);
     console->callback([&] { command.verb = Command::Verb::console; });
 

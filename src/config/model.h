@@ -174,6 +174,7 @@ struct Vm {
     std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
     Where cdrom_place;
     bool balloon = false;
+    bool virtio_console = false;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;

@@ -135,7 +135,7 @@ public:
     // Starts a VM from such a state.
     virtual void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
-    virtual Result<Fd> console(std::string_view vm, bool want_writer) = 0;
+    virtual Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) = 0;
 };
 
 struct Reply {

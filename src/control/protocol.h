@@ -26,7 +26,8 @@
 // | plan    | file (a path; optional)   | changes, digest, refused                  |
 // | apply   | file, digest, restart     | event step, text, …; event applied        |
 // | memory  | vm, bytes                 | id                                        |
-// | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
+// | console | vm, read_only (optional), port: serial (default) or virtio | id, and a socket
+// (machine/console/frames.h) |
 #pragma once
 
 #include <cstdint>

@@ -49,7 +49,7 @@ json row_of(const VmRow& row) {
 struct Request {
     std::string verb, vm;
     bool force = false, wait = false, read_only = false, counters = false;
-    std::string boot_device, kernel_name;
+    std::string boot_device, kernel_name, port;
     std::vector<std::string> descriptors;
     std::uint64_t bytes = 0;
     std::string file, digest;
@@ -94,6 +94,8 @@ Result<Request> parse(std::string_view text) {
             request.digest = value;
         else if (key == "restart" && value.is_boolean())
             request.restart = value;
+        else if (key == "port" && value.is_string())
+            request.port = value;
         else if (key == "bytes" && value.is_number_unsigned())
             request.bytes = value;
         else if (key == "descriptors" && value.is_array())
@@ -141,6 +143,9 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
     if (!device.empty() && device != "disk" && device != "cdrom" && device != "net")
         return fail(ErrorKind::invalid, "boot device \"{}\" is none of disk, cdrom and net",
                     printable(device, 40));
+    if (!request.port.empty() && request.port != "serial" && request.port != "virtio")
+        return fail(ErrorKind::invalid, "port \"{}\" is neither serial nor virtio",
+                    printable(request.port, 40));
     return {};
 }
 
@@ -285,7 +290,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         if (auto waiting = operations_.wait(row->name, terminated); !waiting)
             refuse(waiting.error());
     } else {
-        auto console = operations_.console(row->name, !request->read_only);
+        auto console =
+            operations_.console(row->name, !request->read_only, request->port == "virtio");
         if (!console)
             refuse(console.error());
         else

@@ -145,8 +145,8 @@ public:
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         return TRY(host_.find(vm))->wait(std::move(ended));
     }
-    Result<Fd> console(std::string_view vm, bool want_writer) override {
-        return TRY(host_.find(vm))->attach_console(want_writer);
+    Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) override {
+        return TRY(host_.find(vm))->attach_console(want_writer, virtio);
     }
 
 private:

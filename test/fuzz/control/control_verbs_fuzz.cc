@@ -58,7 +58,7 @@ public:
         ended_ = std::move(ended);
         return {};
     }
-    Result<Fd> console(std::string_view, bool) override {
+    Result<Fd> console(std::string_view, bool, bool) override {
         return fail(ErrorKind::not_found, "console not found");
     }
     void end() {

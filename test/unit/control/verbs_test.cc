@@ -89,8 +89,9 @@ public:
         on_end = std::move(ended);
         return {};
     }
-    Result<Fd> console(std::string_view, bool want_writer) override {
-        calls.push_back(want_writer ? "console writer" : "console reader");
+    Result<Fd> console(std::string_view, bool want_writer, bool virtio) override {
+        calls.push_back(fmt::format("console {} {}", virtio ? "virtio" : "serial",
+                                    want_writer ? "writer" : "reader"));
         return std::move(socket_pair(SOCK_STREAM)->first);
     }
     void add(std::uint32_t id, const char* name, const char* state) {
@@ -194,7 +195,10 @@ TEST_CASE("console hands out a socket") {
     Asked asked;
     CHECK(asked.ask(R"({"verb":"console","vm":"a","read_only":true})")["ok"] == true);
     CHECK(asked.replies.back().fd.has_value());
-    CHECK(asked.machines.calls.back() == "console reader");
+    CHECK(asked.machines.calls.back() == "console serial reader");
+    CHECK(asked.ask(R"({"verb":"console","vm":"a","port":"virtio"})")["ok"] == true);
+    CHECK(asked.machines.calls.back() == "console virtio writer");
+    CHECK(asked.ask(R"({"verb":"console","vm":"a","port":"parallel"})")["kind"] == "invalid");
 }
 
 TEST_CASE("a start for once carries its device and its files") {
