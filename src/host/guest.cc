@@ -284,8 +284,10 @@ void Guest::took_frame(ipc::Frame&& frame) {
         }
         return;
     case ipc::VmReset::type:
-        ++reboots_;
-        log::info("host", "vm {} rebooted", vm_.name);
+        if (auto reset = ipc::decode<ipc::VmReset>(std::move(frame))) {
+            ++reboots_;
+            log::info("host", "vm {} rebooted, by {}", vm_.name, printable(reset->by, 40));
+        }
         return;
     case ipc::VmCounted::type:
         if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame)))
