@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -173,13 +174,21 @@ struct Vm {
     std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
     Where cdrom_place;
     bool balloon = false;
+    bool virtio_console = false;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;
 };
 
+// Where each key was written, by its full name: "vm.a.disk[1].path". As Where, no part of
+// what a model says.
+struct Places : std::unordered_map<std::string, Place> {
+    bool operator==(const Places&) const { return true; }
+};
+
 struct Model {
     std::string file; // where it was read from
+    Places places;
     Host host;
     Control control;
     Install install;

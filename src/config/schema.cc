@@ -307,6 +307,7 @@ constexpr Row vm_rows[] = {
         "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),
     row<&Vm::balloon, Flag>("balloon", "",
                             "give memory that the guest does not use back to the host"),
+    row<&Vm::virtio_console, Flag>("virtio_console", "", "a second console, of the virtio kind"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
     row<&Vm::install, Table<vm_install_section>>("install", "none",
@@ -372,7 +373,9 @@ void read_section(const Spot& spot, const Section& section, void* object) {
             continue;
         }
         Path path{&spot.path, found->key};
-        found->read(Spot{spot.findings, path, *member.node, member.key->source().begin}, object);
+        Spot value{spot.findings, path, *member.node, member.key->source().begin};
+        spot.findings.note_key(path.text(), value.key_place());
+        found->read(value, object);
     }
     for (const Row& each : section.rows)
         if (each.required && !table->contains(each.key))
