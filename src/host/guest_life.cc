@@ -110,8 +110,7 @@ void Guest::launch(Done done, StartOnce once) {
         return;
     }
     auto process = RoleChild::start(
-        *context_.loop,
-        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
+        *context_.loop, {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
         {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
          .ended = [this](std::string how) { process_ended(how); }});
     if (!process) {
@@ -133,6 +132,8 @@ void Guest::finish_start(Result<void> result) {
     if (!started) {
         state_ = GuestState::stopped;
         note_ = result.error().text();
+        if (snapshots_)
+            forget_snapshot();
         remove_taps();
         console_.close();
         virtio_console_.close();
@@ -227,6 +228,8 @@ void Guest::process_ended(const std::string& how) {
     console_.close();
     virtio_console_.close();
     cgroup_ = {};
+    if (snapshots_)
+        forget_snapshot();
     if (auto done = std::exchange(pausing_, nullptr))
         done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
     if (auto done = std::exchange(saving_, nullptr))

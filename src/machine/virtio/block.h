@@ -56,6 +56,9 @@ public:
     void pause() override { paused_ = true; }
     void resume() override { paused_ = false; }
     bool still() const override { return outstanding() == 0; }
+    // Another image of the same size, while nothing is under way. Loop thread, under the device
+    // lock.
+    void use(disk::Image& image);
     void state(StateArchive& archive) override;
     std::uint64_t malformed_requests() const override { return malformed_; }
 
@@ -93,7 +96,8 @@ private:
     void note_failure(const Error& error);
 
     std::string name_;
-    disk::Image& image_;
+    disk::Image* image_;
+    Loop& loop_;
     std::array<std::uint8_t, serial_bytes> serial_{};
     Bus::Lock& lock_;
     Clock& clock_;
