@@ -33,6 +33,9 @@ struct Command {
         cdrom,
         memory,
         create,
+        plan,
+        apply,
+        reload,
         image_check,
         image_info,
         image_compress,
@@ -57,6 +60,9 @@ struct Command {
     std::string iso;             // start -r; cdrom: the path, or "eject"
     bool read_only = false;      // console -r
     std::string port = "serial"; // console -p
+    bool yes = false;            // apply -y
+    bool keep_guests = false;    // apply --keep-guests
+    bool socket_given = false;
     bool keep_going = false;
     bool debug_exit = false;
     // Of images.
@@ -76,6 +82,9 @@ int run_config(const Command& command);
 
 // vmctl create, and vmhost image. Exit status.
 int run_image(const Command& command);
+
+// vmhost plan and apply, vmctl reload and load. Exit status.
+int run_plan(const Command& command);
 
 // The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);

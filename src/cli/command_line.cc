@@ -15,9 +15,9 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 14> vmctl_commands{
-    "cdrom", "console",  "create", "memory", "pause", "receive", "send",
-    "show",  "snapshot", "start",  "status", "stop",  "unpause", "wait"};
+constexpr std::array<std::string_view, 16> vmctl_commands{
+    "cdrom", "console", "create",   "load",  "memory", "pause", "receive", "reload",
+    "send",  "show",    "snapshot", "start", "status", "stop",  "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -91,6 +91,28 @@ Command parse_vmhost(std::vector<std::string> arguments) {
     show->add_flag("--json", command.json, "as JSON");
     show->callback([&] { command.verb = Command::Verb::config_show; });
 
+    auto add_plan = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = app.add_subcommand(name, help);
+        add_file(to);
+        to->add_option_function<std::string>(
+              "-s,--socket",
+              [&](const std::string& path) {
+                  command.socket = path;
+                  command.socket_given = true;
+              },
+              "control socket (default: as the file says)")
+            ->type_name("PATH");
+        to->add_flag("--json", command.json, "as JSON");
+        to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    add_plan("plan", "say what the file would change on the running host", Command::Verb::plan);
+    auto* apply =
+        add_plan("apply", "make the running host what the file says", Command::Verb::apply);
+    apply->add_flag("-y,--yes", command.yes, "do not ask");
+    apply->add_flag("--keep-guests", command.keep_guests,
+                    "restart no guest; what it needs changes at its next start");
+
     auto* image = app.add_subcommand("image", "look at disk images; needs no daemon");
     image->require_subcommand(1);
     auto add_image = [&](const char* name, const char* help, Command::Verb verb) {
@@ -139,9 +161,11 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\tvmctl cdrom [-f] id eject | path\n"
                                     "\tvmctl console [-r] [-p port] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
+                                    "\tvmctl load filename\n"
                                     "\tvmctl memory id size\n"
                                     "\tvmctl pause id\n"
                                     "\tvmctl receive name\n"
+                                    "\tvmctl reload\n"
                                     "\tvmctl send id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl snapshot [-d] id [name]\n"
@@ -184,13 +208,17 @@ Command parse_vmctl(std::vector<std::string> arguments) {
 
     auto* start = app.add_subcommand("start", "start a VM");
     start->add_flag("-c", command.attach, "attach to its console");
-    start->add_option("-B", command.boot_device, "for once, start from this device")
-        ->type_name("DEVICE")
-        ->check(CLI::IsMember({"cdrom", "disk", "net"}));
-    start->add_option("-b", command.kernel, "for once, start this kernel or firmware")
-        ->type_name("PATH");
+    auto* device = start->add_option("-B", command.boot_device, "for once, start from this device")
+                       ->type_name("DEVICE")
+                       ->check(CLI::IsMember({"cdrom", "disk", "net"}));
+    auto* kernel =
+        start->add_option("-b", command.kernel, "for once, start this kernel or firmware")
+            ->type_name("PATH");
     start->add_option("-r", command.iso, "put this image into the CD-ROM drive")->type_name("PATH");
-    start->add_option("-S", command.snapshot, "go back to this snapshot")->type_name("NAME");
+    start->add_option("-S", command.snapshot, "go back to this snapshot")
+        ->type_name("NAME")
+        ->excludes(device)
+        ->excludes(kernel);
     add_vm(start, true);
     start->callback([&] { command.verb = Command::Verb::start; });
 
@@ -233,6 +261,12 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     auto* base = create->add_option("-b,--base", command.base, "a qcow2 image below it");
     create->add_option("-i,--input", command.source, "an image to copy")->excludes(base);
     create->callback([&] { command.verb = Command::Verb::create; });
+
+    auto* reload = app.add_subcommand("reload", "read the daemon's file again; no guest restarts");
+    reload->callback([&] { command.verb = Command::Verb::reload; });
+    auto* load = app.add_subcommand("load", "the same with another file");
+    load->add_option("filename", command.target, "the file")->required();
+    load->callback([&] { command.verb = Command::Verb::reload; });
 
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -179,8 +180,15 @@ struct Vm {
     bool operator==(const Vm&) const = default;
 };
 
+// Where each key was written, by its full name: "vm.a.disk[1].path". As Where, no part of
+// what a model says.
+struct Places : std::unordered_map<std::string, Place> {
+    bool operator==(const Places&) const { return true; }
+};
+
 struct Model {
     std::string file; // where it was read from
+    Places places;
     Host host;
     Control control;
     Install install;

@@ -373,7 +373,9 @@ void read_section(const Spot& spot, const Section& section, void* object) {
             continue;
         }
         Path path{&spot.path, found->key};
-        found->read(Spot{spot.findings, path, *member.node, member.key->source().begin}, object);
+        Spot value{spot.findings, path, *member.node, member.key->source().begin};
+        spot.findings.note_key(path.text(), value.key_place());
+        found->read(value, object);
     }
     for (const Row& each : section.rows)
         if (each.required && !table->contains(each.key))

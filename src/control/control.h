@@ -95,6 +95,24 @@ struct SnapshotRow {
     std::uint64_t state_bytes = 0;
 };
 
+// One change that a file asks for; the fields are those of host::Change.
+struct PlanRow {
+    std::string subject, key, kind, before, after, effect;
+    Place place;
+};
+struct PlanRows {
+    std::vector<PlanRow> changes;
+    std::string digest;
+    std::string refused; // why it cannot be applied; empty = it can
+};
+struct ApplyOrder {
+    std::string file;   // empty = the daemon's
+    std::string digest; // of the plan that was looked at; empty = whatever it is
+    bool restart_guests = true;
+    std::function<void(std::string)> told;
+    std::function<void(Result<void>)> done;
+};
+
 // What the verbs act on. VMs are named by name or number.
 class Operations {
 public:
@@ -104,6 +122,10 @@ public:
     virtual void count(std::function<void()> done) = 0;
     virtual Result<VmRow> find(std::string_view vm) = 0;
     virtual bool may_control(const Caller& caller, std::string_view vm) = 0;
+    // Whether the caller may change the host itself.
+    virtual bool may_change_host(const Caller& caller) = 0;
+    virtual Result<PlanRows> plan(const std::string& file) = 0;
+    virtual void apply(ApplyOrder order) = 0;
     virtual void start(std::string_view vm, StartOnce once,
                        std::function<void(Result<void>)> done) = 0;
     // Into the drive of a running VM, or out of it.
@@ -146,6 +168,7 @@ private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
     void snapshot(const VmRow& row, const std::string& name, bool remove,
                   const std::function<void(Reply)>& reply);
+    void plan(const std::string& file, const std::function<void(Reply)>& reply);
 
     Operations& operations_;
 };

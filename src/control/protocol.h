@@ -23,6 +23,8 @@
 // snapshots: [ {name, time, state_bytes} … ] | | snapshot | vm, snapshot, remove (optional) | id,
 // when it is made or removed     | | wait    | vm                        | event terminated, id |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
+// | plan    | file (a path; optional)   | changes, digest, refused                  |
+// | apply   | file, digest, restart     | event step, text, …; event applied        |
 // | memory  | vm, bytes                 | id                                        |
 // | console | vm, read_only (optional), port: serial (default) or virtio | id, and a socket
 // (machine/console/frames.h) |

@@ -75,9 +75,10 @@ std::string_view name_of(GuestState state) {
     return "unknown";
 }
 
-Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
+Guest::Guest(const GuestContext& context, config::Vm vm, const config::Model& model,
              std::uint32_t id, OwnerIds owner, std::optional<User> user)
-    : context_(context), vm_(vm), model_(model), id_(id), owner_(owner), user_(std::move(user)),
+    : context_(context), vm_(std::move(vm)), model_(model), id_(id), owner_(owner),
+      user_(std::move(user)),
       kill_timer_(*context.loop,
                   [this] {
                       log::warning("host", "vm {} did not end when told to: killing its process",
@@ -189,6 +190,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     if (!once.snapshot.empty())
         TRY(blamed(begin_going_back(once.snapshot), vm_.place));
     setup.state = std::exchange(restore_from_, std::nullopt);
+    disks_ = vm_.disks;
     for (const auto& disk : vm_.disks) {
         setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
         setup.disks.back().limit = limit_of(disk.limit);
@@ -282,8 +284,10 @@ void Guest::took_frame(ipc::Frame&& frame) {
         }
         return;
     case ipc::VmReset::type:
-        ++reboots_;
-        log::info("host", "vm {} rebooted", vm_.name);
+        if (auto reset = ipc::decode<ipc::VmReset>(std::move(frame))) {
+            ++reboots_;
+            log::info("host", "vm {} rebooted, by {}", vm_.name, printable(reset->by, 40));
+        }
         return;
     case ipc::VmCounted::type:
         if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame)))
@@ -328,11 +332,11 @@ void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
 }
 
 Result<Fd> Guest::attach_console(bool want_writer, bool virtio) {
-    if (virtio && !vm_.virtio_console)
-        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
-                    vm_.name);
     if (!process_ || state_ == GuestState::starting)
         return fail(ErrorKind::not_found, "console not found: vm {} is not running", vm_.name);
+    if (virtio && !virtio_console_.ring)
+        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
+                    vm_.name);
     auto [ours, theirs] = TRY(socket_pair(SOCK_STREAM));
     process_->send(ipc::VmAttachConsole{std::move(theirs), want_writer, virtio});
     return std::move(ours);

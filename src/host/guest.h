@@ -54,8 +54,8 @@ class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
 
-    Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
-          std::uint32_t id, OwnerIds owner, std::optional<User> user);
+    Guest(const GuestContext& context, config::Vm vm, const config::Model& model, std::uint32_t id,
+          OwnerIds owner, std::optional<User> user);
     ~Guest();
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
@@ -101,6 +101,13 @@ public:
     // The last start was ended by a stop, not by a failure.
     bool stop_requested() const { return stop_requested_; }
 
+    // Another description; what runs keeps what it was started with.
+    void configure(config::Vm vm, OwnerIds owner) {
+        vm_ = std::move(vm);
+        owner_ = owner;
+    }
+    void use_network(net::Network* network) { context_.network = network; }
+
     const config::Vm& config() const { return vm_; }
     std::uint32_t id() const { return id_; }
     const OwnerIds& owner() const { return owner_; }
@@ -137,19 +144,19 @@ private:
     void took_saved(const ipc::VmSaved& saved);
     void took_snapshot(const ipc::VmSaved& saved);
     std::string snapshot_folder() const;
-    std::vector<std::string> writable_disks() const;
+    std::vector<std::string> writable(const std::vector<config::Disk>& disks) const;
     Result<Fd> new_overlay(Snapshots& snapshots, const config::Disk& disk, std::string& path);
     Result<ipc::VmSnapshot> begin_snapshot(Snapshots& snapshots, const std::string& name);
     Result<void> begin_going_back(const std::string& name);
     Result<void> end_going_back();
     void forget_snapshot();
-    void process_ended(const std::string& how);
+    void process_ended(std::string how);
     void finish_start(Result<void> result);
     Error blame(Error error, const Place& place) const;
 
     GuestContext context_;
-    const config::Vm& vm_;
-    const config::Model& model_;
+    config::Vm vm_;
+    const config::Model& model_; // the host's: what it holds changes
     std::uint32_t id_;
     OwnerIds owner_;
     std::optional<User> user_; // its process becomes; none = stays who we are
@@ -158,8 +165,9 @@ private:
     Done starting_;
     Done pausing_;
     Done saving_;
-    bool saved_ = false;             // and about to end
-    std::optional<Fd> restore_from_; // of the start that is being made
+    bool saved_ = false;              // and about to end
+    std::optional<Fd> restore_from_;  // of the start that is being made
+    std::vector<config::Disk> disks_; // of the guest that runs: it may be configured anew
     // As it will be recorded, of a snapshot that is being made or gone back to.
     std::optional<Snapshots> snapshots_;
     std::string snapshot_name_;

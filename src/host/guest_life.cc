@@ -112,7 +112,7 @@ void Guest::launch(Done done, StartOnce once) {
     auto process = RoleChild::start(
         *context_.loop, {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
         {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
-         .ended = [this](std::string how) { process_ended(how); }});
+         .ended = [this](std::string how) { process_ended(std::move(how)); }});
     if (!process) {
         finish_start(std::unexpected(blame(std::move(process).error(), vm_.place)));
         return;
@@ -202,8 +202,10 @@ Result<void> Guest::stop(Stop how, std::function<void()> ended) {
     return {};
 }
 
-void Guest::process_ended(const std::string& how) {
+void Guest::process_ended(std::string how) {
     kill_timer_.stop();
+    if (cgroup_.ran_out_of_memory())
+        how += ", as it needed more than its memory_limit";
     auto process = std::move(process_); // lives until this call returns
     auto before = state_;
     state_ = GuestState::stopped;

@@ -25,9 +25,9 @@ std::string Guest::snapshot_folder() const {
     return context_.state_directory + "/snapshots/" + vm_.name;
 }
 
-std::vector<std::string> Guest::writable_disks() const {
+std::vector<std::string> Guest::writable(const std::vector<config::Disk>& disks) const {
     std::vector<std::string> paths;
-    for (const auto& disk : vm_.disks)
+    for (const auto& disk : disks)
         if (!disk.read_only)
             paths.push_back(path_of(disk.path));
     return paths;
@@ -42,16 +42,16 @@ Result<Fd> Guest::new_overlay(Snapshots& snapshots, const config::Disk& disk, st
 }
 
 Result<ipc::VmSnapshot> Guest::begin_snapshot(Snapshots& snapshots, const std::string& name) {
-    TRY(snapshots.add(name, writable_disks(), std::time(nullptr)));
+    TRY(snapshots.add(name, writable(disks_), std::time(nullptr)));
     TRY(snapshots.make_folder());
     ipc::VmSnapshot request;
     request.out = TRY(create_file_of(0, snapshots.state_path(name), "state"));
-    for (std::size_t i = 0; i < vm_.disks.size(); ++i) {
-        if (vm_.disks[i].read_only)
+    for (std::size_t i = 0; i < disks_.size(); ++i) {
+        if (disks_[i].read_only)
             continue;
         auto& overlay = request.overlays.emplace_back();
         overlay.disk = static_cast<std::uint32_t>(i);
-        overlay.file = TRY(new_overlay(snapshots, vm_.disks[i], overlay.path));
+        overlay.file = TRY(new_overlay(snapshots, disks_[i], overlay.path));
     }
     return request;
 }
@@ -110,7 +110,7 @@ void Guest::forget_snapshot() {
 Result<void> Guest::begin_going_back(const std::string& name) {
     auto snapshots = TRY(Snapshots::load(snapshot_folder()));
     snapshots.remove_others();
-    TRY(snapshots.go_back(name, writable_disks()));
+    TRY(snapshots.go_back(name, writable(vm_.disks)));
     auto state = TRY(open_file_of(0, snapshots.state_path(name), O_RDONLY, "state"));
     snapshots_ = std::move(snapshots);
     snapshot_name_ = name;

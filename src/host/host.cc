@@ -15,7 +15,8 @@ namespace vmhost::host {
 
 Host::Host(Loop& loop, config::Model model, Options options)
     : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
-      stagger_(loop, [this] { start_wave(); }), hurry_(loop, [this] { hurry(); }) {}
+      step_(loop, [this] { next_step(); }), stagger_(loop, [this] { start_wave(); }),
+      hurry_(loop, [this] { hurry(); }) {}
 
 Host::~Host() = default;
 
@@ -58,28 +59,37 @@ Result<void> Host::prepare() {
                         model_.file);
         role_user_ = *user;
     }
-    if (!model_.switches.empty()) {
-        network_lock_ = TRY(lock_links(model_.host.name));
-        network_ = TRY(net::Network::open(model_.host.name));
-    }
-    GuestContext context{.loop = &loop_,
-                         .network = network_.get(),
-                         .state_directory = model_.host.state,
-                         .config_file = model_.file,
-                         .accel = model_.host.accel,
-                         .cgroups = CgroupMounts::of_this_host(),
-                         .cgroup_folder = "vmhost-" + model_.host.name,
-                         .debug_exit = options_.debug_exit};
-    std::uint32_t id = 0;
-    for (const auto& vm : model_.vms) {
-        auto owner = resolve(users_, vm.owner);
-        if (!owner)
-            return std::unexpected(
-                std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
-        auto user = TRY(user_of_vm(++id));
-        guests_.push_back(
-            std::make_unique<Guest>(context, vm, model_, id, *owner, std::move(user)));
-    }
+    context_ = {.loop = &loop_,
+                .state_directory = model_.host.state,
+                .config_file = model_.file,
+                .accel = model_.host.accel,
+                .cgroups = CgroupMounts::of_this_host(),
+                .cgroup_folder = "vmhost-" + model_.host.name,
+                .debug_exit = options_.debug_exit};
+    if (!model_.switches.empty())
+        TRY(open_network());
+    for (const auto& vm : model_.vms)
+        TRY(add_guest(vm));
+    return {};
+}
+
+Result<void> Host::open_network() {
+    network_lock_ = TRY(lock_links(model_.host.name));
+    network_ = TRY(net::Network::open(model_.host.name));
+    context_.network = network_.get();
+    for (auto& guest : guests_)
+        guest->use_network(network_.get());
+    return {};
+}
+
+Result<void> Host::add_guest(const config::Vm& vm) {
+    auto owner = resolve(users_, vm.owner);
+    if (!owner)
+        return std::unexpected(
+            std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
+    auto user = TRY(user_of_vm(last_id_ + 1));
+    guests_.push_back(
+        std::make_unique<Guest>(context_, vm, model_, ++last_id_, *owner, std::move(user)));
     return {};
 }
 
@@ -97,21 +107,35 @@ Result<std::optional<User>> Host::user_of_vm(std::uint32_t id) const {
     return User{name, number, number};
 }
 
-Result<void> Host::make_links() {
-    for (const auto& one : model_.switches) {
-        net::BridgeSpec spec;
-        spec.name = one.interface;
-        spec.ipv4 = one.ipv4;
-        spec.mtu = one.mtu;
-        spec.ports = one.ports;
+// Made, or made like this when it is there.
+Result<void> Host::make_switch(const config::Switch& one) {
+    net::BridgeSpec spec;
+    spec.name = one.interface;
+    spec.ipv4 = one.ipv4;
+    spec.mtu = one.mtu;
+    spec.ports = one.ports;
+    auto blamed = [&](Error error) {
+        return std::unexpected(
+            std::move(error).in(fmt::format("switch {}", one.name)).at(one.place));
+    };
+    bool there = std::ranges::find(bridges_, one.name, &BridgeLink::switch_name) != bridges_.end();
+    if (there) {
+        if (auto changed = network_->change_bridge(spec); !changed)
+            return blamed(std::move(changed).error());
+    } else {
         auto index = network_->make_bridge(spec);
         if (!index)
-            return std::unexpected(
-                std::move(index).error().in(fmt::format("switch {}", one.name)).at(one.place));
-        bridges_.push_back({&one, *index});
-        log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
-                  one.ipv4 ? " with " + one.ipv4->text() : "");
+            return blamed(std::move(index).error());
+        bridges_.push_back({one.name, *index});
     }
+    log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
+              one.ipv4 ? " with " + one.ipv4->text() : "");
+    return {};
+}
+
+Result<void> Host::make_links() {
+    for (const auto& one : model_.switches)
+        TRY(make_switch(one));
     if (network_)
         return network_->remove_stale_bridges();
     return {};
@@ -135,34 +159,43 @@ void Host::start(Done done) {
     });
 }
 
+std::unique_ptr<Service> Host::make_dhcp() {
+    if (!wants_dhcp(model_))
+        return nullptr;
+    return std::make_unique<Service>(
+        loop_, Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
+                             .prepare = [this] { return describe_dhcp(model_, bridges_); },
+                             .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }});
+}
+
+std::unique_ptr<Service> Host::make_http() {
+    if (!wants_http(model_))
+        return nullptr;
+    return std::make_unique<Service>(
+        loop_, Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
+                             .prepare = [this] { return describe_http(model_); },
+                             .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }});
+}
+
 void Host::start_services(Done done) {
-    if (wants_dhcp(model_))
-        services_.push_back(std::make_unique<Service>(
-            loop_,
-            Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-                          .prepare = [this] { return describe_dhcp(model_, bridges_); },
-                          .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }}));
-    if (wants_http(model_))
-        services_.push_back(std::make_unique<Service>(
-            loop_,
-            Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
-                          .prepare = [this] { return describe_http(model_); },
-                          .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }}));
-    if (services_.empty()) {
-        done({});
-        return;
-    }
-    auto waiting = std::make_shared<std::size_t>(services_.size());
+    dhcp_ = make_dhcp();
+    http_ = make_http();
+    auto waiting = std::make_shared<std::size_t>(1);
     auto failed = std::make_shared<bool>(false);
-    for (auto& service : services_)
-        service->start([waiting, failed, done](Result<void> up) {
-            --*waiting;
-            if (*failed)
-                return;
-            *failed = !up;
-            if (!up || *waiting == 0)
-                done(std::move(up));
-        });
+    auto one_up = [waiting, failed, done](Result<void> up) {
+        --*waiting;
+        if (*failed)
+            return;
+        *failed = !up;
+        if (!up || *waiting == 0)
+            done(std::move(up));
+    };
+    for (auto* service : {dhcp_.get(), http_.get()})
+        if (service != nullptr) {
+            ++*waiting;
+            service->start(one_up);
+        }
+    one_up({});
 }
 
 // Waves of [host] start: as many at once as parallel says, the next wave a delay after the
@@ -177,8 +210,10 @@ void Host::start_wave() {
             wave.push_back(guest.get());
     in_wave_ = wave.size();
     if (wave.empty()) {
+        up_ = true;
+        auto failure = std::exchange(start_failure_, std::nullopt);
         if (auto done = std::exchange(started_, nullptr))
-            done({});
+            done(failure ? Result<void>(std::unexpected(std::move(*failure))) : Result<void>());
         return;
     }
     for (auto* guest : wave) {
@@ -192,13 +227,15 @@ void Host::start_wave() {
 void Host::one_started(Guest& guest, Result<void> started) {
     --in_wave_;
     if (!started && !guest.stop_requested()) {
-        if (!options_.keep_going) {
+        if (!options_.keep_going && !up_) {
             ending_ = true;
             if (auto done = std::exchange(started_, nullptr))
                 done(std::move(started));
             return;
         }
         log::error("host", "{}", started.error().message());
+        if (up_ && !start_failure_)
+            start_failure_ = std::move(started).error();
     }
     bool more =
         std::any_of(guests_.begin(), guests_.end(), [](const auto& one) { return one->in_line(); });
@@ -209,7 +246,8 @@ void Host::one_started(Guest& guest, Result<void> started) {
 void Host::shut_down(std::function<void()> done) {
     ending_ = true;
     stagger_.stop();
-    auto services_down = std::make_shared<std::size_t>(services_.size() + 1);
+    step_.stop();
+    auto services_down = std::make_shared<std::size_t>(1);
     auto one_down = [this, services_down, done] {
         if (--*services_down != 0)
             return;
@@ -217,12 +255,15 @@ void Host::shut_down(std::function<void()> done) {
         done();
     };
     auto guests_down = std::make_shared<std::size_t>(1);
-    auto guest_down = [this, guests_down, one_down] {
+    auto guest_down = [this, guests_down, services_down, one_down] {
         if (--*guests_down != 0)
             return;
         hurry_.stop();
-        for (auto& service : services_)
-            service->stop(one_down);
+        for (auto* service : {dhcp_.get(), http_.get()})
+            if (service != nullptr) {
+                ++*services_down;
+                service->stop(one_down);
+            }
         one_down();
     };
     for (auto& guest : guests_) {

@@ -65,6 +65,10 @@ void Service::launch() {
                          down();
                      return;
                  }
+                 if (std::exchange(renewing_, false)) {
+                     launch();
+                     return;
+                 }
                  report(std::unexpected(
                      failure_ ? std::move(*failure_)
                               : Error(ErrorKind::internal, "its process ended: " + how)));
@@ -77,6 +81,18 @@ void Service::launch() {
     for (auto& frame : *setup)
         process_->send_frame(std::move(frame));
     process_->send(ipc::Begin{});
+}
+
+void Service::renew(std::function<void(Result<void>)> up) {
+    up_ = std::move(up);
+    restart_.stop();
+    if (!process_) {
+        launch();
+        return;
+    }
+    renewing_ = true;
+    process_->close();
+    kill_.start(5s);
 }
 
 void Service::stop(std::function<void()> down) {
@@ -116,7 +132,10 @@ Result<std::vector<ipc::Frame>> describe_dhcp(const config::Model& model,
                                               const std::vector<BridgeLink>& bridges) {
     std::vector<ipc::Frame> frames;
     for (const auto& bridge : bridges) {
-        const auto& one = *bridge.config;
+        const auto* found = model.find_switch(bridge.switch_name);
+        if (found == nullptr)
+            continue;
+        const auto& one = *found;
         if (!one.dhcp.enabled || !one.ipv4)
             continue;
         auto opened = dhcp::open_sockets(one.interface, bridge.index, one.ipv4->address);

@@ -30,6 +30,8 @@ public:
 
     // up is called once: the service works, or why it does not.
     void start(std::function<void(Result<void>)> up);
+    // Ends the process and starts another, which prepare describes afresh; up as of start.
+    void renew(std::function<void(Result<void>)> up);
     // down is called when the process is gone; at once when there is none.
     void stop(std::function<void()> down);
     void send(ipc::Frame frame);
@@ -45,12 +47,13 @@ private:
     std::function<void()> down_;
     std::optional<Error> failure_;
     bool stopping_ = false;
+    bool renewing_ = false;
     Timer restart_;
     Timer kill_; // for a process that does not end when told to
 };
 
 struct BridgeLink {
-    const config::Switch* config = nullptr;
+    std::string switch_name;
     unsigned index = 0; // of the bridge interface
 };
 

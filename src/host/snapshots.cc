@@ -67,15 +67,17 @@ Result<void> write_stable(const std::string& path, const std::string& text) {
     return {};
 }
 
-Result<void> make_one_folder(const std::string& path) {
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+Result<void> sync_folder(const std::string& path) {
+    Fd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder || ::fsync(folder.get()) != 0)
         return fail_errno(errno, "folder {}", path);
     return {};
 }
 
-Result<void> sync_folder(const std::string& path) {
-    Fd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!folder || ::fsync(folder.get()) != 0)
+Result<void> make_one_folder(const std::string& path) {
+    if (::mkdir(path.c_str(), 0700) == 0)
+        return sync_folder(path.substr(0, path.rfind('/')));
+    if (errno != EEXIST)
         return fail_errno(errno, "folder {}", path);
     return {};
 }

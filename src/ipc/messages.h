@@ -269,8 +269,11 @@ struct VmMemoryTarget {
 // The guest rebooted in place.
 struct VmReset {
     static constexpr std::uint16_t type = 32;
+    std::string by; // "a triple fault"
     template <class A>
-    void fields(A&) {}
+    void fields(A& a) {
+        a(by);
+    }
 };
 
 struct VmEnded {

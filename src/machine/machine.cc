@@ -90,7 +90,7 @@ Result<void> RealMachine::start() {
 // A vCPU's last word.
 void RealMachine::vcpu_over(unsigned index, Exit exit) {
     if (exit.reason == Exit::Reason::shutdown)
-        return end({.how = MachineEnd::How::reset});
+        return end({.how = MachineEnd::How::reset, .text = "a triple fault"});
     if (exit.reason == Exit::Reason::halted)
         exit.text = "halted, and nothing could wake it";
     end({.how = MachineEnd::How::failed, .text = fmt::format("vcpu {}: {}", index, exit.text)});
@@ -102,7 +102,7 @@ void RealMachine::end(MachineEnd how) {
         if (end_)
             return;
         if (shutting_down_ && how.how == MachineEnd::How::reset)
-            how.how = MachineEnd::How::power_off;
+            how = {.how = MachineEnd::How::power_off};
         end_ = std::move(how);
     }
     vcpus_.end_soon();

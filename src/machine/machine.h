@@ -95,7 +95,7 @@ struct MachineEnd {
     };
     How how = How::power_off;
     std::uint8_t code = 0;
-    std::string text;
+    std::string text; // of a reset: what it was made by
 };
 
 // How long a guest that was asked to end is waited for. vmd(8)'s.

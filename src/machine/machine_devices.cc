@@ -61,7 +61,8 @@ static Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk,
 // console, vmmci. OpenBSD numbers its devices by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
-    pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
+    // ACPI's reset register is the same port.
+    pci_->set_reset_handler([this] { end({MachineEnd::How::reset, 0, "port cf9h"}); });
     TRY(bus_.insert(Space::port, pci_port, 8, *pci_));
     TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {

@@ -44,9 +44,12 @@ class RealMachine final : public Machine {
 public:
     RealMachine(Loop& loop, const MachineSpec& spec, Console& console,
                 std::function<void(MachineEnd)> ended)
-        : loop_(loop), spec_(spec), console_(console), ended_(std::move(ended)),
-          keyboard_([this] { end({.how = MachineEnd::How::reset}); }),
-          port_a_([this] { end({.how = MachineEnd::How::reset}); }),
+        : loop_(loop), spec_(spec), console_(console), ended_(std::move(ended)), keyboard_([this] {
+              end({MachineEnd::How::reset, 0, "the keyboard controller"});
+          }),
+          port_a_([this] {
+              end({MachineEnd::How::reset, 0, "port 92h"});
+          }),
           debug_exit_([this](std::uint8_t code) {
               end({.how = MachineEnd::How::debug_exit, .code = code});
           }),

@@ -39,6 +39,42 @@ public:
         return caller.uid == 0 || caller.uid == ::geteuid() || caller.uid == owner.uid ||
                (owner.gid && host_.users().is_member(caller.uid, caller.gid, *owner.gid));
     }
+    bool may_change_host(const control::Caller& caller) override {
+        return caller.uid == 0 || caller.uid == ::geteuid();
+    }
+    Result<control::PlanRows> plan(const std::string& file) override {
+        auto plan = host_.plan(TRY(load(file)));
+        control::PlanRows rows;
+        rows.digest = plan.digest();
+        if (const auto* refused = plan.refused())
+            rows.refused = refused->difference.key + " cannot change while vmhost runs";
+        for (auto& change : plan.changes) {
+            auto& of = change.difference;
+            using Kind = config::Difference::Kind;
+            rows.changes.push_back({.subject = change.subject,
+                                    .key = of.key,
+                                    .kind = of.kind == Kind::added     ? "added"
+                                            : of.kind == Kind::removed ? "removed"
+                                                                       : "changed",
+                                    .before = of.before,
+                                    .after = of.after,
+                                    .effect = std::string(host::name_of(change.effect)),
+                                    .place = of.place});
+        }
+        return rows;
+    }
+    void apply(control::ApplyOrder order) override {
+        auto file = load(order.file);
+        if (!file)
+            return order.done(std::unexpected(std::move(file).error()));
+        if (!order.digest.empty() && host_.plan(*file).digest() != order.digest)
+            return order.done(fail(ErrorKind::busy, "the file or the host has changed since the "
+                                                    "plan was made: look at it again"));
+        host_.apply({.file = std::move(*file),
+                     .restart_guests = order.restart_guests,
+                     .told = std::move(order.told),
+                     .done = std::move(order.done)});
+    }
     void start(std::string_view vm, control::StartOnce once,
                std::function<void(Result<void>)> done) override {
         auto guest = host_.find(vm);
@@ -133,6 +169,17 @@ public:
     }
 
 private:
+    Result<config::Model> load(const std::string& file) const {
+        auto model = config::load(file.empty() ? host_.model().file : file);
+        if (!model) {
+            auto& complaints = model.error();
+            if (complaints.size() == 1)
+                return std::unexpected(std::move(complaints.front()));
+            return fail(ErrorKind::invalid, "{} (and {} more complaints)",
+                        complaints.front().message(), complaints.size() - 1);
+        }
+        return std::move(*model);
+    }
     control::VmRow row_of(const host::Guest& guest) {
         control::VmRow row;
         row.id = guest.id();
@@ -278,6 +325,18 @@ private:
             host_down();
     }
 
+    // As vmctl reload: nobody watches, so no guest is taken down for it.
+    void reload() {
+        log::notice("host", "SIGHUP: reading {} again", host_.model().file);
+        operations_.apply({.restart_guests = false,
+                           .told = [](const std::string& text) { log::info("host", "{}", text); },
+                           .done =
+                               [](Result<void> result) {
+                                   if (!result)
+                                       log::error("host", "reload: {}", result.error().message());
+                               }});
+    }
+
     void asked_to_end(const char* by) {
         log::notice("host", "ending: {}", by);
         end();
@@ -297,10 +356,7 @@ private:
     Timer begin_{loop_, [this] { begin(); }};
     SignalWatch terminate_{loop_, SIGTERM, [this] { asked_to_end("SIGTERM"); }};
     SignalWatch interrupt_{loop_, SIGINT, [this] { asked_to_end("SIGINT"); }};
-    SignalWatch hangup_{loop_, SIGHUP, [] {
-                            log::notice("host", "SIGHUP: reloading is not possible yet; restart "
-                                                "vmhost to use a changed file");
-                        }};
+    SignalWatch hangup_{loop_, SIGHUP, [this] { reload(); }};
 };
 
 } // namespace

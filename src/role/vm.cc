@@ -359,10 +359,11 @@ private:
             if (auto built = build(); !built)
                 finish(machine::MachineEnd::How::failed, "reboot: " + built.error().message());
             else
-                parent_->send(ipc::VmReset{});
+                parent_->send(ipc::VmReset{end_.text});
             return;
         }
-        finish(end_.how, end_.text.empty() ? in_words(end_) : end_.text);
+        bool reset = end_.how == machine::MachineEnd::How::reset;
+        finish(end_.how, end_.text.empty() || reset ? in_words(end_) : end_.text);
     }
 
     // A guest that was booted to install must not come back to the installer.

@@ -31,6 +31,20 @@ public:
     bool may_control(const control::Caller& caller, std::string_view) override {
         return caller.uid == 0 || caller.uid == 1000;
     }
+    bool may_change_host(const control::Caller& caller) override { return caller.uid == 0; }
+    Result<control::PlanRows> plan(const std::string& file) override {
+        calls.push_back("plan " + file);
+        if (file == "/bad.toml")
+            return fail(ErrorKind::invalid, "bad.toml:3: no");
+        return control::PlanRows{
+            {{"vm a", "vm.a.memory", "changed", "1", "2", "restart", {}}}, "d1", {}};
+    }
+    void apply(control::ApplyOrder order) override {
+        calls.push_back(
+            fmt::format("apply {} {} {}", order.file, order.digest, order.restart_guests));
+        order.told("vm a: ended");
+        order.done(start_result);
+    }
     void start(std::string_view vm, control::StartOnce once,
                std::function<void(Result<void>)> done) override {
         calls.push_back("start " + std::string(vm));
@@ -309,4 +323,29 @@ TEST_CASE("a memory target is a number of bytes") {
                      R"({"verb":"memory","vm":"a","bytes":1.5})"})
         CHECK(asked.ask(bad)["kind"] == "invalid");
     CHECK(asked.machines.calls.size() == 1);
+}
+
+TEST_CASE("plan and apply are for who may change the host") {
+    Machines machines;
+    control::Verbs verbs(machines);
+    auto ask = [&](std::uint32_t uid, const char* request) {
+        std::vector<json> replies;
+        verbs.handle({uid, uid}, request, {}, [&](control::Reply reply) {
+            replies.push_back(json::parse(reply.json));
+            CHECK(reply.last == (replies.back().value("event", "") != "step"));
+        });
+        return replies;
+    };
+    CHECK(ask(1000, R"({"verb":"plan"})")[0]["kind"] == "denied");
+    CHECK(ask(1000, R"({"verb":"apply"})")[0]["kind"] == "denied");
+    CHECK(machines.calls.empty());
+    auto plan = ask(0, R"({"verb":"plan","file":"/x.toml"})")[0];
+    CHECK(plan["changes"][0]["effect"] == "restart");
+    CHECK(plan["digest"] == "d1");
+    CHECK(ask(0, R"({"verb":"plan","file":"/bad.toml"})")[0]["error"] == "bad.toml:3: no");
+    auto applied = ask(0, R"({"verb":"apply","file":"/x.toml","digest":"d1","restart":false})");
+    REQUIRE(applied.size() == 2);
+    CHECK(applied[0]["text"] == "vm a: ended");
+    CHECK(applied[1]["event"] == "applied");
+    CHECK(machines.calls.back() == "apply /x.toml d1 false");
 }
