@@ -87,6 +87,13 @@ struct StartOnce {
     std::optional<Fd> kernel;
     std::string kernel_name;
     std::optional<Fd> cdrom;
+    std::string snapshot; // to go back to, instead of booting; empty = none
+};
+
+struct SnapshotRow {
+    std::string name;
+    std::int64_t time_s = 0; // since 1970
+    std::uint64_t state_bytes = 0;
 };
 
 // One change that a file asks for; the fields are those of host::Change.
@@ -135,6 +142,11 @@ public:
     virtual void send(std::string_view vm, Fd out, std::function<void(Result<void>)> done) = 0;
     // Starts a VM from such a state.
     virtual void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) = 0;
+    // Of a running VM, which goes on.
+    virtual void make_snapshot(std::string_view vm, const std::string& name,
+                               std::function<void(Result<void>)> done) = 0;
+    virtual Result<std::vector<SnapshotRow>> snapshots(std::string_view vm) = 0;
+    virtual Result<void> remove_snapshot(std::string_view vm, const std::string& name) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
     virtual Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) = 0;
 };
@@ -155,6 +167,8 @@ public:
 
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
+    void snapshot(const VmRow& row, const std::string& name, bool remove,
+                  const std::function<void(Reply)>& reply);
     void plan(const std::string& file, const std::function<void(Reply)>& reply);
 
     Operations& operations_;

@@ -112,15 +112,6 @@ Result<Fd> Guest::open_boot_file(const std::string& path, const char* what) {
     return open_file_of(owner_.uid, path_of(path), O_RDONLY, what);
 }
 
-Result<ipc::VmDisk> Guest::open_disk(const config::Disk& disk) {
-    bool created = false;
-    auto opened = TRY(host::open_disk(disk, owner_.uid, context_.state_directory, created));
-    if (created)
-        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(opened.path),
-                    format_size(*disk.size_bytes));
-    return opened;
-}
-
 constexpr std::uint8_t from(config::BootDevice device) {
     return static_cast<std::uint8_t>(device == config::BootDevice::disk ? machine::BootFrom::disk
                                      : device == config::BootDevice::cdrom
@@ -196,7 +187,10 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     if (!vm_.initrd.empty())
         setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
 
+    if (!once.snapshot.empty())
+        TRY(blamed(begin_going_back(once.snapshot), vm_.place));
     setup.state = std::exchange(restore_from_, std::nullopt);
+    disks_ = vm_.disks;
     for (const auto& disk : vm_.disks) {
         setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
         setup.disks.back().limit = limit_of(disk.limit);
@@ -226,7 +220,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 9; // KVM, two boot images, initrd, CD-ROM, consoles
+    std::size_t files = 10; // KVM, two boot images, initrd, CD-ROM, consoles, state
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)
@@ -249,8 +243,14 @@ void Guest::remove_taps() {
 void Guest::took_frame(ipc::Frame&& frame) {
     switch (frame.type) {
     case ipc::Ready::type:
-        if (state_ == GuestState::starting)
-            finish_start({});
+        if (state_ != GuestState::starting)
+            return;
+        if (auto kept = end_going_back(); !kept) {
+            start_error_ = blame(std::move(kept).error(), vm_.place);
+            process_->kill();
+            return;
+        }
+        finish_start({});
         return;
     case ipc::Failed::type:
         if (auto failed = ipc::decode<ipc::Failed>(std::move(frame))) {
@@ -332,11 +332,11 @@ void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
 }
 
 Result<Fd> Guest::attach_console(bool want_writer, bool virtio) {
-    if (virtio && !vm_.virtio_console)
-        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
-                    vm_.name);
     if (!process_ || state_ == GuestState::starting)
         return fail(ErrorKind::not_found, "console not found: vm {} is not running", vm_.name);
+    if (virtio && !virtio_console_.ring)
+        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
+                    vm_.name);
     auto [ours, theirs] = TRY(socket_pair(SOCK_STREAM));
     process_->send(ipc::VmAttachConsole{std::move(theirs), want_writer, virtio});
     return std::move(ours);

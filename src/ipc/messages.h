@@ -67,9 +67,10 @@ struct VmDisk {
     std::string path;
     std::vector<VmDiskBase> bases; // as configured, nearest first
     VmLimit limit;
+    bool fresh = false; // an empty file: to be made an overlay of the bases
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial, format, path, bases, limit);
+        a(image, read_only, serial, format, path, bases, limit, fresh);
     }
 };
 
@@ -194,6 +195,39 @@ struct VmSave {
     template <class A>
     void fields(A& a) {
         a(out);
+    }
+};
+
+// An empty file, opened and locked, for an overlay of a disk.
+struct VmOverlay {
+    std::uint32_t disk = 0; // index
+    Fd file;
+    std::string path;
+    template <class A>
+    void fields(A& a) {
+        a(disk, file, path);
+    }
+};
+
+// Hold the guest, write its state, and put its disks on overlays; VmSaved answers. When that
+// worked the guest stays held until VmSnapshotEnd, else it goes on as it was.
+struct VmSnapshot {
+    static constexpr std::uint16_t type = 29;
+    Fd out;
+    std::vector<VmOverlay> overlays;
+    template <class A>
+    void fields(A& a) {
+        a(out, overlays);
+    }
+};
+
+// The guest goes on: on the overlays, or as before them.
+struct VmSnapshotEnd {
+    static constexpr std::uint16_t type = 30;
+    bool keep = true;
+    template <class A>
+    void fields(A& a) {
+        a(keep);
     }
 };
 

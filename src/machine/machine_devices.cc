@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "machine/boot/firmware.h"
-#include "machine/virtio/block.h"
 #include "machine/virtio/net.h"
 #include "machine/virtio/rng.h"
 
@@ -86,6 +85,7 @@ Result<void> RealMachine::make_pci_devices() {
             virtio::Block::Settings{
                 .name = name, .serial = disk.serial, .queues = spec_.vcpus, .limit = disk.limit},
             *images_.back(), io_thread_.loop(), bus_.lock(), *clock_);
+        blocks_.push_back(device.get());
         auto place = place_of_disk(i, spec_.nics.size(), spec_.disks.size());
         TRY(add_function(std::move(device), io_thread_.loop(), place));
         bootable_.push_back({BootFrom::disk, place.slot, place.function});
@@ -127,6 +127,29 @@ Result<void> RealMachine::change_medium(int fd, bool force) {
         medium = TRY(disk::Image::open_raw(std::move(file), true, name));
     }
     return scsi_->change_medium(std::move(medium), force);
+}
+
+// What can fail comes first. The images that go are closed at the end.
+Result<void> RealMachine::replace_disks(const std::vector<DiskChange>& changes) {
+    std::vector<std::unique_ptr<disk::Image>> opened;
+    for (const auto& [index, disk] : changes) {
+        if (index >= images_.size())
+            return fail(ErrorKind::internal, "machine {}: it has no disk {}", spec_.name, index);
+        auto name = fmt::format("{}-disk{}", spec_.name, index);
+        auto image = TRY(open_image(disk, name));
+        if (image->size_bytes() != images_[index]->size_bytes())
+            return fail(ErrorKind::invalid, "{}: {} bytes instead of {}", name, image->size_bytes(),
+                        images_[index]->size_bytes());
+        opened.push_back(std::move(image));
+    }
+    io_thread_.stop(); // what is on its loop changes
+    for (std::size_t i = 0; i < changes.size(); ++i) {
+        auto index = changes[i].first;
+        std::scoped_lock guard(bus_.lock());
+        blocks_[index]->use(*opened[i]);
+        std::swap(images_[index], opened[i]);
+    }
+    return io_thread_.start();
 }
 
 Result<void> RealMachine::set_memory_target(std::uint64_t bytes) {

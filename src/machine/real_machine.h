@@ -30,6 +30,7 @@
 #include "machine/snapshot/saver.h"
 #include "machine/vcpu_threads.h"
 #include "machine/virtio/balloon.h"
+#include "machine/virtio/block.h"
 #include "machine/virtio/console_port.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/scsi.h"
@@ -69,6 +70,7 @@ public:
     std::uint64_t resident_bytes() const override;
     void save(Fd out, std::function<void(Result<std::uint64_t>)> done) override;
     StopRequest ask_to_stop(StopTimeouts timeouts) override;
+    Result<void> replace_disks(const std::vector<DiskChange>& changes) override;
     Result<void> change_medium(int fd, bool force) override;
     bool tray_open() const override;
     Result<void> set_memory_target(std::uint64_t bytes) override;
@@ -134,6 +136,7 @@ private:
     IoThread io_thread_; // of the disks, in pci_
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
+    std::vector<virtio::Block*> blocks_;            // of images_, owned by pci_
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Balloon* balloon_ = nullptr;            // owned by pci_; null without
     virtio::ConsolePort* console_port_ = nullptr;   // owned by pci_; null without

@@ -127,6 +127,7 @@ constexpr Call vm[] = {
     {"fdatasync"},
     {"fallocate", "discarded and zeroed blocks"},
     {"ftruncate", "a qcow2 image grows"},
+    {"fcntl", "a disk that a snapshot has frozen is locked for reading", 1, all_32, F_OFD_SETLK},
     // network interfaces: what a guest negotiates; never a new interface
     {"ioctl", "", 1, all_32, TUNSETOFFLOAD},
     {"ioctl", "", 1, all_32, TUNSETVNETHDRSZ},

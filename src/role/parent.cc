@@ -90,6 +90,7 @@ public:
         wanted.kernel = std::move(once.kernel);
         wanted.kernel_name = std::move(once.kernel_name);
         wanted.cdrom = std::move(once.cdrom);
+        wanted.snapshot = std::move(once.snapshot);
         (*guest)->start(std::move(done), std::move(wanted));
     }
     void set_memory(std::string_view vm, std::uint64_t bytes,
@@ -142,6 +143,24 @@ public:
             done(std::unexpected(std::move(guest).error()));
         else
             (*guest)->restore(std::move(state), std::move(done));
+    }
+    void make_snapshot(std::string_view vm, const std::string& name,
+                       std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            done(std::unexpected(std::move(guest).error()));
+        else
+            (*guest)->snapshot(name, std::move(done));
+    }
+    Result<std::vector<control::SnapshotRow>> snapshots(std::string_view vm) override {
+        std::vector<control::SnapshotRow> rows;
+        auto* guest = TRY(host_.find(vm));
+        for (const auto& one : TRY(guest->snapshots()))
+            rows.push_back({one.name, one.time_s, one.state_bytes});
+        return rows;
+    }
+    Result<void> remove_snapshot(std::string_view vm, const std::string& name) override {
+        return TRY(host_.find(vm))->remove_snapshot(name);
     }
     Result<void> unpause(std::string_view vm) override { return TRY(host_.find(vm))->unpause(); }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {

@@ -14,8 +14,8 @@ import time
 from state_stories import LIMIT_S, check, receive, send
 
 
-def machine(host, name, more):
-    return f'[vm.{name}]\nmemory = "16M"\nboot = "{host.guest("line")}"\nenable = false\n{more}'
+def machine(host, name, guest, more=""):
+    return f'[vm.{name}]\nmemory = "16M"\nboot = "{host.guest(guest)}"\nenable = false\n{more}'
 
 
 class Terminal:
@@ -57,9 +57,8 @@ class Terminal:
 
 def test_virtio_console(host):
     """Both ways, the terminal's size and its changes; over a save; kept in a log of its own."""
-    host.run(machine(host, "a", "virtio_console = true\nconsole_log = true\n") +
-             machine(host, "b", "").replace("line.elf", "interrupt.elf") +
-             machine(host, "c", ""), "--debug-exit")
+    host.run(machine(host, "a", "line", "virtio_console = true\nconsole_log = true\n") +
+             machine(host, "b", "idle") + machine(host, "c", "line"), "--debug-exit")
     host.ctl("start", "a")
     host.console("a", "line: ready")
     person = Terminal(host, "a", 132, 43)

@@ -60,6 +60,9 @@ public:
     void pause() override { paused_ = true; }
     void resume() override { paused_ = false; }
     bool still() const override { return outstanding() == 0; }
+    // Another image of the same size, while nothing is under way. The device's thread or, while
+    // that stands, another; under the device lock.
+    void use(disk::Image& image);
     void state(StateArchive& archive) override;
     std::uint64_t malformed_requests() const override { return malformed_; }
 
@@ -81,6 +84,7 @@ private:
         bool full = false;        // a queue's worth is under way: completions go on taking
     };
 
+    std::unique_ptr<disk::IoQueue> make_queue();
     bool serve(std::uint16_t index);
     void serve_all();
     bool take_requests(std::uint16_t index);
@@ -97,7 +101,8 @@ private:
     void note_failure(const Error& error);
 
     std::string name_;
-    disk::Image& image_;
+    disk::Image* image_;
+    Loop& loop_;
     std::array<std::uint8_t, serial_bytes> serial_{};
     Bus::Lock& lock_;
     Clock& clock_;
