@@ -219,7 +219,7 @@ Result<void> RealMachine::add_virtio_console() {
     auto made = std::make_unique<virtio::ConsolePort>(spec_.name + "-console", bus_.lock(),
                                                       std::move(hooks));
     console_port_ = made.get();
-    TRY(add_function(std::move(made)));
+    TRY(add_function(std::move(made), loop_));
     return {};
 }
 
