@@ -104,6 +104,9 @@ constexpr Call vm[] = {
     {"sched_getaffinity", "how many workers"},
     {"prctl", "names of threads", 0, all_32, PR_SET_NAME},
     {"prlimit64", "how large a thread's stack is"},
+    // the loop of the disks; its signals, which it never has, need a pipe
+    {"epoll_create1"},
+    {"pipe2"},
     {"eventfd2", "doorbells and interrupts"},
     {"epoll_create1", "the loop of the thread that serves disks"},
     {"pipe2", "the same"},
