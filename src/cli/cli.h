@@ -20,6 +20,8 @@ struct Command {
         run,
         config_check,
         config_show,
+        import,
+        completion,
         status,
         start,
         stop,
@@ -50,14 +52,20 @@ struct Command {
     bool attach = false;     // start -c
     std::string boot_device; // start -B
     std::string kernel;      // start -b
-    std::uint64_t bytes = 0; // memory
+    std::uint64_t bytes = 0; // memory, start -m
     std::string iso;         // start -r; cdrom: the path, or "eject"
     bool read_only = false;  // console -r
+    // start of a VM that is not in the file.
+    std::string parent;             // -t
+    std::vector<std::string> disks; // -d
+    std::vector<std::string> wires; // -n's switches and -L's nothing, in their order
+    std::size_t interfaces_min = 0; // -i
     bool keep_going = false;
     bool debug_exit = false;
     // Of images.
     std::string image, target, base, source, size;
     bool repair = false;
+    std::vector<std::string> macros; // import -D name=value
     int level = 3;
 };
 
@@ -69,6 +77,12 @@ std::optional<config::Model> load_config(const Command& command);
 
 // vmhost config check and config show. Exit status.
 int run_config(const Command& command);
+
+// vmhost completion. Exit status.
+int run_completion(const Command& command);
+
+// vmhost import. Exit status.
+int run_import(const Command& command);
 
 // vmctl create, and vmhost image. Exit status.
 int run_image(const Command& command);

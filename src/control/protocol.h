@@ -16,6 +16,7 @@
 // |---------|---------------------------|-------------------------------------------|
 // | status  | vm, counters (optional)   | vms: [ … ]                                |
 // | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom" | id |
+// | start   | vm, new: what it is made of, see below; boot_device, descriptors        | id |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |
 // | unpause | vm                        | id                                        |
@@ -25,6 +26,11 @@
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | memory  | vm, bytes                 | id                                        |
 // | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
+//
+// A start with "new" makes a VM that is not in the file: {"template": …, "memory_bytes": …,
+// "disks": [{"path", "format", "bases": […]}], "interfaces": [{"switch"} or {"local": true}],
+// "interfaces_min": …}, all optional. Descriptors are "disk0" …, "disk0-base0" … for the files
+// below it, "kernel" and "cdrom".
 #pragma once
 
 #include <cstdint>

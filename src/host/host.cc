@@ -15,7 +15,8 @@ namespace vmhost::host {
 
 Host::Host(Loop& loop, config::Model model, Options options)
     : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
-      stagger_(loop, [this] { start_wave(); }), hurry_(loop, [this] { hurry(); }) {}
+      stagger_(loop, [this] { start_wave(); }), hurry_(loop, [this] { hurry(); }),
+      sweep_(loop, [this] { remove_ended(); }) {}
 
 Host::~Host() = default;
 
@@ -58,45 +59,57 @@ Result<void> Host::prepare() {
                         model_.file);
         role_user_ = *user;
     }
-    if (!model_.switches.empty()) {
-        network_lock_ = TRY(lock_links(model_.host.name));
-        network_ = TRY(net::Network::open(model_.host.name));
-    }
-    GuestContext context{.loop = &loop_,
-                         .network = network_.get(),
-                         .state_directory = model_.host.state,
-                         .config_file = model_.file,
-                         .accel = model_.host.accel,
-                         .user = role_user_,
-                         .cgroups = CgroupMounts::of_this_host(),
-                         .cgroup_folder = "vmhost-" + model_.host.name,
-                         .debug_exit = options_.debug_exit};
-    std::uint32_t id = 0;
+    const bool plugs = std::ranges::any_of(
+        model_.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
+    if (!model_.switches.empty() || plugs)
+        TRY(open_network());
+    context_ = {.loop = &loop_,
+                .network = network_.get(),
+                .state_directory = model_.host.state,
+                .config_file = model_.file,
+                .accel = model_.host.accel,
+                .user = role_user_,
+                .cgroups = CgroupMounts::of_this_host(),
+                .cgroup_folder = "vmhost-" + model_.host.name,
+                .debug_exit = options_.debug_exit};
     for (const auto& vm : model_.vms) {
         auto owner = resolve(users_, vm.owner);
         if (!owner)
             return std::unexpected(
                 std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
-        guests_.push_back(std::make_unique<Guest>(context, vm, model_, ++id, *owner));
+        guests_.push_back(std::make_unique<Guest>(context_, vm, model_, ++last_id_, *owner));
     }
     return {};
 }
 
+Result<void> Host::open_network() {
+    network_lock_ = TRY(lock_links(model_.host.name));
+    network_ = TRY(net::Network::open(model_.host.name));
+    context_.network = network_.get();
+    return {};
+}
+
+Result<void> Host::make_bridge(const config::Switch& one) {
+    net::BridgeSpec spec;
+    spec.name = one.interface;
+    spec.ipv4 = one.ipv4;
+    spec.mtu = one.mtu;
+    spec.ports = one.ports;
+    spec.up = one.up;
+    auto index = network_->make_bridge(spec);
+    if (!index)
+        return std::unexpected(
+            std::move(index).error().in(fmt::format("switch {}", one.name)).at(one.place));
+    bridges_.push_back({one, *index});
+    log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
+              one.ipv4 ? " with " + one.ipv4->text() : "");
+    return {};
+}
+
 Result<void> Host::make_links() {
-    for (const auto& one : model_.switches) {
-        net::BridgeSpec spec;
-        spec.name = one.interface;
-        spec.ipv4 = one.ipv4;
-        spec.mtu = one.mtu;
-        spec.ports = one.ports;
-        auto index = network_->make_bridge(spec);
-        if (!index)
-            return std::unexpected(
-                std::move(index).error().in(fmt::format("switch {}", one.name)).at(one.place));
-        bridges_.push_back({&one, *index});
-        log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
-                  one.ipv4 ? " with " + one.ipv4->text() : "");
-    }
+    for (const auto& one : model_.switches)
+        if (one.enabled)
+            TRY(make_bridge(one));
     if (network_)
         return network_->remove_stale_bridges();
     return {};
@@ -120,19 +133,29 @@ void Host::start(Done done) {
     });
 }
 
+Result<std::vector<ipc::Frame>> Host::describe_dhcp() {
+    return host::describe_dhcp(model_, bridges_);
+}
+Result<std::vector<ipc::Frame>> Host::describe_http() {
+    return host::describe_http(model_);
+}
+
+Service& Host::add_service(const char* role, Result<std::vector<ipc::Frame>> (Host::*describe)(),
+                           void (Host::*took)(ipc::Frame&&)) {
+    services_.push_back(std::make_unique<Service>(
+        loop_,
+        Service::Plan{
+            .launch = {.role = role, .title = role, .user = role_user_},
+            .prepare = [this, describe] { return (this->*describe)(); },
+            .frame = [this, took](ipc::Frame&& frame) { (this->*took)(std::move(frame)); }}));
+    return *services_.back();
+}
+
 void Host::start_services(Done done) {
     if (wants_dhcp(model_))
-        services_.push_back(std::make_unique<Service>(
-            loop_,
-            Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-                          .prepare = [this] { return describe_dhcp(model_, bridges_); },
-                          .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }}));
+        dhcp_ = &add_service("dhcp", &Host::describe_dhcp, &Host::took_dhcp);
     if (wants_http(model_))
-        services_.push_back(std::make_unique<Service>(
-            loop_,
-            Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
-                          .prepare = [this] { return describe_http(model_); },
-                          .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }}));
+        http_ = &add_service("http", &Host::describe_http, &Host::took_http);
     if (services_.empty()) {
         done({});
         return;

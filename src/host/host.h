@@ -49,6 +49,9 @@ public:
     // The user of the unprivileged roles; none when not started as root.
     const std::optional<User>& role_user() const { return role_user_; }
     const std::vector<std::unique_ptr<Guest>>& guests() const { return guests_; }
+    // Starts a VM that is not in the file, and is gone when it ends. done gets its number.
+    void start_new(const config::NewVm& wish, GivenFiles files, StartOnce once,
+                   std::function<void(Result<std::uint32_t>)> done);
     // By name, or by id when the text is a number.
     Result<Guest*> find(std::string_view name_or_id) const;
 
@@ -57,6 +60,15 @@ public:
 
 private:
     Result<void> make_links();
+    Result<void> make_bridge(const config::Switch& one);
+    Result<void> open_network();
+    Service& add_service(const char* role, Result<std::vector<ipc::Frame>> (Host::*describe)(),
+                         void (Host::*took)(ipc::Frame&&));
+    Result<std::vector<ipc::Frame>> describe_dhcp();
+    Result<std::vector<ipc::Frame>> describe_http();
+    Result<Guest*> add_guest(const config::NewVm& wish);
+    void remove_ended();
+    void renew_services();
     void start_services(Done done);
     void start_wave();
     void one_started(Guest& guest, Result<void> started);
@@ -66,15 +78,20 @@ private:
     Loop& loop_;
     config::Model model_;
     Options options_;
+    GuestContext context_;
+    std::uint32_t last_id_ = 0;
     Users users_;
     std::optional<User> role_user_;
     Fd network_lock_;
     std::unique_ptr<net::Network> network_;
     std::vector<BridgeLink> bridges_;
     std::vector<std::unique_ptr<Service>> services_;
+    Service* dhcp_ = nullptr; // none = nobody needs it
+    Service* http_ = nullptr;
     std::vector<std::unique_ptr<Guest>> guests_;
     Timer stagger_;           // until the next wave
     Timer hurry_;             // guests have been asked for long enough
+    Timer sweep_;             // removes temporary guests that have ended
     Done started_;            // of start()
     std::size_t in_wave_ = 0; // guests that are being started
     bool ending_ = false;

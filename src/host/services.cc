@@ -1,5 +1,7 @@
 #include "host/services.h"
 
+#include <algorithm>
+
 #include "dhcp/dhcp.h"
 #include "host/files.h"
 #include "http/http.h"
@@ -60,6 +62,8 @@ void Service::launch() {
              [this](std::string how) {
                  auto gone = std::move(process_);
                  kill_.stop();
+                 if (std::exchange(renewing_, false) && !stopping_)
+                     return launch();
                  if (stopping_) {
                      if (auto down = std::exchange(down_, nullptr))
                          down();
@@ -91,6 +95,13 @@ void Service::stop(std::function<void()> down) {
     kill_.start(5s);
 }
 
+void Service::renew() {
+    if (!process_ || stopping_ || std::exchange(renewing_, true))
+        return; // none, or it has not asked for its work yet
+    process_->close();
+    kill_.start(5s);
+}
+
 void Service::send(ipc::Frame frame) {
     if (process_)
         process_->send_frame(std::move(frame));
@@ -98,7 +109,7 @@ void Service::send(ipc::Frame frame) {
 
 bool wants_dhcp(const config::Model& model) {
     for (const auto& one : model.switches)
-        if (one.dhcp.enabled && one.ipv4)
+        if (one.enabled && one.dhcp.enabled && one.ipv4)
             return true;
     return false;
 }
@@ -116,7 +127,7 @@ Result<std::vector<ipc::Frame>> describe_dhcp(const config::Model& model,
                                               const std::vector<BridgeLink>& bridges) {
     std::vector<ipc::Frame> frames;
     for (const auto& bridge : bridges) {
-        const auto& one = *bridge.config;
+        const auto& one = bridge.config;
         if (!one.dhcp.enabled || !one.ipv4)
             continue;
         auto opened = dhcp::open_sockets(one.interface, bridge.index, one.ipv4->address);
@@ -168,6 +179,15 @@ Result<std::string> answer_file(const config::Model& model, const config::Vm& vm
     return text;
 }
 
+// Whether a guest on the switch is served answers.
+bool has_installer(const config::Model& model, const config::Switch& one) {
+    return std::ranges::any_of(model.vms, [&](const config::Vm& vm) {
+        return vm.install && std::ranges::any_of(vm.interfaces, [&](const auto& interface) {
+                   return interface.switch_name == one.name;
+               });
+    });
+}
+
 } // namespace
 
 Result<std::vector<ipc::Frame>> describe_http(const config::Model& model) {
@@ -175,7 +195,7 @@ Result<std::vector<ipc::Frame>> describe_http(const config::Model& model) {
     auto listens = model.install.listen;
     if (listens.empty())
         for (const auto& one : model.switches)
-            if (one.ipv4)
+            if (one.enabled && one.ipv4 && (!one.local || has_installer(model, one)))
                 listens.push_back({one.place, one.ipv4->address, 80});
     for (const auto& listen : listens) {
         auto listener = http::open_listener(listen.address, listen.port);

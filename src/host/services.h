@@ -33,6 +33,8 @@ public:
     // down is called when the process is gone; at once when there is none.
     void stop(std::function<void()> down);
     void send(ipc::Frame frame);
+    // Describes its work anew: its process ends and another one begins.
+    void renew();
 
 private:
     void launch();
@@ -45,12 +47,13 @@ private:
     std::function<void()> down_;
     std::optional<Error> failure_;
     bool stopping_ = false;
+    bool renewing_ = false;
     Timer restart_;
     Timer kill_; // for a process that does not end when told to
 };
 
 struct BridgeLink {
-    const config::Switch* config = nullptr;
+    config::Switch config;
     unsigned index = 0; // of the bridge interface
 };
 
