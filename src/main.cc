@@ -37,6 +37,10 @@ int main(int argc, char** argv) {
         return cli::run_completion(command);
     case cli::Command::Verb::import:
         return cli::run_import(command);
+    case cli::Command::Verb::plan:
+    case cli::Command::Verb::apply:
+    case cli::Command::Verb::reload:
+        return cli::run_plan(command);
     case cli::Command::Verb::create:
     case cli::Command::Verb::image_check:
     case cli::Command::Verb::image_info:

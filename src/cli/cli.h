@@ -34,6 +34,9 @@ struct Command {
         cdrom,
         memory,
         create,
+        plan,
+        apply,
+        reload,
         image_check,
         image_info,
         image_compress,
@@ -49,12 +52,16 @@ struct Command {
     bool all = false;          // stop -a
     bool force = false;
     bool wait = false;
-    bool attach = false;     // start -c
-    std::string boot_device; // start -B
-    std::string kernel;      // start -b
-    std::uint64_t bytes = 0; // memory, start -m
-    std::string iso;         // start -r; cdrom: the path, or "eject"
-    bool read_only = false;  // console -r
+    bool attach = false;         // start -c
+    std::string boot_device;     // start -B
+    std::string kernel;          // start -b
+    std::uint64_t bytes = 0;     // memory, start -m
+    std::string iso;             // start -r; cdrom: the path, or "eject"
+    bool read_only = false;      // console -r
+    std::string port = "serial"; // console -p
+    bool yes = false;            // apply -y
+    bool keep_guests = false;    // apply --keep-guests
+    bool socket_given = false;
     // start of a VM that is not in the file.
     std::string parent;             // -t
     std::vector<std::string> disks; // -d
@@ -86,6 +93,9 @@ int run_import(const Command& command);
 
 // vmctl create, and vmhost image. Exit status.
 int run_image(const Command& command);
+
+// vmhost plan and apply, vmctl reload and load. Exit status.
+int run_plan(const Command& command);
 
 // The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);

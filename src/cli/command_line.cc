@@ -16,9 +16,9 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 13> vmctl_commands{
-    "cdrom", "console", "create", "memory", "pause",   "receive", "send",
-    "show",  "start",   "status", "stop",   "unpause", "wait"};
+constexpr std::array<std::string_view, 15> vmctl_commands{
+    "cdrom", "console", "create", "load",   "memory", "pause",   "receive", "reload",
+    "send",  "show",    "start",  "status", "stop",   "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -112,6 +112,28 @@ void build_vmhost(CLI::App& app, Command& command) {
         ->check(CLI::IsMember({"bash", "zsh", "fish"}));
     completion->callback([&] { command.verb = Command::Verb::completion; });
 
+    auto add_plan = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = app.add_subcommand(name, help);
+        add_file(to);
+        to->add_option_function<std::string>(
+              "-s,--socket",
+              [&](const std::string& path) {
+                  command.socket = path;
+                  command.socket_given = true;
+              },
+              "control socket (default: as the file says)")
+            ->type_name("PATH");
+        to->add_flag("--json", command.json, "as JSON");
+        to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    add_plan("plan", "say what the file would change on the running host", Command::Verb::plan);
+    auto* apply =
+        add_plan("apply", "make the running host what the file says", Command::Verb::apply);
+    apply->add_flag("-y,--yes", command.yes, "do not ask");
+    apply->add_flag("--keep-guests", command.keep_guests,
+                    "restart no guest; what it needs changes at its next start");
+
     auto* image = app.add_subcommand("image", "look at disk images; needs no daemon");
     image->require_subcommand(1);
     auto add_image = [&](const char* name, const char* help, Command::Verb verb) {
@@ -170,11 +192,13 @@ Result<std::string> complete_verb(const std::string& word) {
 
 constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]\n"
                                     "\tvmctl cdrom [-f] id eject | path\n"
-                                    "\tvmctl console [-r] id\n"
+                                    "\tvmctl console [-r] [-p port] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
+                                    "\tvmctl load filename\n"
                                     "\tvmctl memory id size\n"
                                     "\tvmctl pause id\n"
                                     "\tvmctl receive name\n"
+                                    "\tvmctl reload\n"
                                     "\tvmctl send id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl start [-cL] [-B device] [-b path] [-d disk] "
@@ -290,6 +314,12 @@ void build_vmctl(CLI::App& app, Command& command) {
         ->excludes(base);
     create->callback([&] { command.verb = Command::Verb::create; });
 
+    auto* reload = app.add_subcommand("reload", "read the daemon's file again; no guest restarts");
+    reload->callback([&] { command.verb = Command::Verb::reload; });
+    auto* load = app.add_subcommand("load", "the same with another file");
+    load->add_option("filename", command.target, "the file")->required();
+    load->callback([&] { command.verb = Command::Verb::reload; });
+
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);
     wait->callback([&] { command.verb = Command::Verb::wait; });
@@ -312,6 +342,10 @@ void build_vmctl(CLI::App& app, Command& command) {
 
     auto* console = app.add_subcommand("console", "attach to a VM's console; ~. leaves");
     console->add_flag("-r", command.read_only, "only watch");
+    console->add_option("-p", command.port, "which of its consoles")
+        ->type_name("PORT")
+        ->check(CLI::IsMember({"serial", "virtio"}))
+        ->capture_default_str();
     add_vm(console, true);
     console->callback([&] { command.verb = Command::Verb::console; });
 }

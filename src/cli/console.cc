@@ -176,10 +176,15 @@ private:
         if (!terminal_)
             return send(ConsoleFrame::data, typed);
         std::vector<std::uint8_t> plain;
-        for (auto byte : typed)
-            if (!type(byte, plain))
-                return false;
-        return plain.empty() || send(ConsoleFrame::data, plain);
+        bool stay = true;
+        for (std::size_t i = 0; stay && i < typed.size(); ++i)
+            stay = type(typed[i], plain);
+        return send_plain(plain) && stay;
+    }
+
+    bool send_plain(std::vector<std::uint8_t>& plain) {
+        auto typed = std::exchange(plain, {});
+        return typed.empty() || send(ConsoleFrame::data, typed);
     }
 
     // One typed byte through the escapes; false = leave.
@@ -191,7 +196,7 @@ private:
                 notice("left the console");
                 return false;
             case '#':
-                return send(ConsoleFrame::line_break, {});
+                return send_plain(plain) && send(ConsoleFrame::line_break, {});
             case '?':
                 notice("~. leave  ~# send BREAK  ~~ send ~  ~? this");
                 return true;

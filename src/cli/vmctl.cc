@@ -70,14 +70,16 @@ int status(control::Client& client, const Command& command) {
     return 0;
 }
 
-int console(control::Client& client, const std::string& vm, bool read_only) {
-    auto answer =
-        client.request(compact({{"verb", "console"}, {"vm", vm}, {"read_only", read_only}}));
+int console(control::Client& client, const Command& command) {
+    auto answer = client.request(compact({{"verb", "console"},
+                                          {"vm", command.vm},
+                                          {"read_only", command.read_only},
+                                          {"port", command.port}}));
     if (!answer)
         return complain(answer.error());
     if (!answer->fd)
         return complain(Error(ErrorKind::not_found, "console not found"));
-    return attach_console(std::move(*answer->fd), read_only);
+    return attach_console(std::move(*answer->fd), command.read_only);
 }
 
 // A request with files: each name of "descriptors" with the path that it is opened from.
@@ -139,7 +141,7 @@ int start(control::Client& client, const Command& command) {
     if (!reply)
         return complain(std::move(reply).error().in("start vm command failed"));
     if (command.attach)
-        return console(client, command.vm, false);
+        return console(client, command);
     std::fprintf(stderr, "vmctl: started vm %u successfully\n", (*reply)["id"].get<unsigned>());
     return 0;
 }
@@ -257,7 +259,7 @@ int run_vmctl(const Command& command) {
     case Command::Verb::cdrom:
         return cdrom(*client, command);
     case Command::Verb::console:
-        return console(*client, command.vm, command.read_only);
+        return console(*client, command);
     default:
         return 1;
     }

@@ -279,6 +279,7 @@ struct Tables {
             Spot element{spot.findings, path, node, node.source().begin};
             out[i] = Value{};
             out[i].place = element.place();
+            spot.findings.note_key(path.text(), element.place());
             read_section(element, section, &out[i]);
         }
     }
@@ -306,6 +307,7 @@ struct Named {
             Spot table{spot.findings, path, *members[i].node, members[i].key->source().begin};
             out[i].place = table.key_place();
             out[i].name = members[i].key->str();
+            spot.findings.note_key(path.text(), table.key_place());
             read_section(table, section, &out[i]);
         }
     }

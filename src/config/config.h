@@ -55,6 +55,18 @@ std::expected<Imported, Complaints> import_vmconf(const std::string& path,
 // The whole text of a file of at most limits::max_config_bytes.
 Result<std::string> read_config_file(const std::string& path);
 
+// One key that two models disagree on, defaults and derived values included. A whole switch or VM
+// that only one of them has is one difference: "vm.a", without values.
+struct Difference {
+    enum class Kind : std::uint8_t { added, removed, changed };
+    Kind kind = Kind::changed;
+    std::string key;           // "vm.a.memory", "vm.a.disk[1].path"
+    std::string before, after; // as TOML values, for people: secrets are not shown; empty = none
+    Place place;               // of the key or the table around it, in the later file
+};
+// In the order of the schema and, within it, of the later file; what is gone comes last.
+std::vector<Difference> differences(const Model& before, const Model& after);
+
 // One row per key of the schema table: what vmhost.toml(5) and completion are checked against.
 struct KeyDescription {
     std::string table; // "host", "switch.NAME", "vm.NAME.disk"

@@ -74,6 +74,7 @@ private:
             complain_about_template(table, member, parent.has_value());
         vm.place = table.key_place();
         vm.name = member.key->str();
+        table.findings.note_key(path.text(), table.key_place());
         read_section(table, section_, &vm);
         states_[index] = State::done;
     }

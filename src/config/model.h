@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -45,7 +46,8 @@ struct Host {
     Ipv4Prefix local_ipv4{{0x64400000}, 10};  // local interfaces have their addresses from here
     bool local_ipv6 = false;
     Accel accel = Accel::automatic;
-    std::string user = "_vmhost";                   // of the unprivileged roles
+    std::string user = "_vmhost";     // of the unprivileged roles
+    unsigned vm_uids = 2'113'929'216; // the VM with id N runs as this + N; of no other account
     std::chrono::milliseconds stop_timeout{60'000}; // for all VMs, when the daemon ends
     bool operator==(const Host&) const = default;
 };
@@ -198,13 +200,21 @@ struct Vm {
     Where cdrom_place;
     bool balloon = false;
     bool sev = false, sev_es = false;
+    bool virtio_console = false;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;
 };
 
+// Where each key was written, by its full name: "vm.a.disk[1].path". As Where, no part of
+// what a model says.
+struct Places : std::unordered_map<std::string, Place> {
+    bool operator==(const Places&) const { return true; }
+};
+
 struct Model {
     std::string file; // where it was read from
+    Places places;
     Host host;
     Control control;
     Install install;

@@ -162,6 +162,7 @@ std::expected<Model, Complaints> parse(std::string_view text, const std::string&
     assign_addresses(model, findings);
     if (auto complaints = findings.take(); !complaints.empty())
         return std::unexpected(std::move(complaints));
+    model.places = findings.take_keys();
     return model;
 }
 

@@ -34,17 +34,6 @@ bool is_tables(const Json& value) {
     return value.is_object() || (value.is_array() && !value.empty() && value.front().is_object());
 }
 
-std::string value_text(const Json& value) {
-    if (value.is_string())
-        return quoted_text(value.get_ref<const std::string&>());
-    if (!value.is_array())
-        return value.dump(); // numbers and booleans look the same in both
-    std::string out = "[";
-    for (const auto& element : value)
-        out += (out.size() > 1 ? ", " : "") + value_text(element);
-    return out + "]";
-}
-
 void print_table(const Json& table, const std::string& name, std::string_view header,
                  std::string& out) {
     std::string lines;
@@ -66,6 +55,24 @@ void print_table(const Json& table, const std::string& name, std::string_view he
 }
 
 } // namespace
+
+std::string value_text(const Json& value) {
+    if (value.is_string())
+        return quoted_text(value.get_ref<const std::string&>());
+    if (value.is_object()) {
+        std::string out = "{";
+        for (const auto& [key, member] : value.items())
+            out += fmt::format("{}{} = {}", out.size() > 1 ? ", " : " ", key_text(key),
+                               value_text(member));
+        return out + " }";
+    }
+    if (!value.is_array())
+        return value.dump(); // numbers and booleans look the same in both
+    std::string out = "[";
+    for (const auto& element : value)
+        out += (out.size() > 1 ? ", " : "") + value_text(element);
+    return out + "]";
+}
 
 std::string print(const Model& model) {
     std::string out;

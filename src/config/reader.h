@@ -41,6 +41,10 @@ public:
     Complaints take();
 
     void note(const void* field, toml::source_position position) { places_[field] = position; }
+    void note_key(std::string name, Place place) {
+        keys_.emplace(std::move(name), std::move(place));
+    }
+    Places take_keys() { return std::move(keys_); }
     // True also when the value was given but wrong: no complaint should follow from that.
     bool given(const void* field) const { return places_.contains(field); }
     // Of the value when it was given, else the fallback.
@@ -51,6 +55,7 @@ private:
     Complaints complaints_;
     std::size_t dropped_ = 0;
     std::unordered_map<const void*, toml::source_position> places_;
+    Places keys_;
 };
 
 // One value to be read: the node, what it is called, and where to complain.

@@ -122,6 +122,8 @@ constexpr Row host_rows[] = {
     row<&Host::accel, Choice<accel_words>>(
         "accel", "", "how guests run: by KVM, by the built-in CPU, or whichever is there"),
     row<&Host::user, Text<account_rule>>("user", "", "account of the unprivileged processes"),
+    row<&Host::vm_uids, Count<1000, 4'294'900'000>>("vm_uids", "",
+                                                    "VM with id N runs as the uid this + N"),
     row<&Host::stop_timeout, Duration<0, 1>>("stop_timeout", "",
                                              "how long all VMs have to end when the daemon ends"),
 };
@@ -359,6 +361,7 @@ constexpr Row vm_rows[] = {
                             "give memory that the guest does not use back to the host"),
     row<&Vm::sev, NotYet<Flag, no_sev>>("sev", "", "encrypt the guest's memory"),
     row<&Vm::sev_es, NotYet<Flag, no_sev>>("sev_es", "", "encrypt its registers too"),
+    row<&Vm::virtio_console, Flag>("virtio_console", "", "a second console, of the virtio kind"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
     row<&Vm::install, Table<vm_install_section>>("install", "none",
@@ -424,7 +427,9 @@ void read_section(const Spot& spot, const Section& section, void* object) {
             continue;
         }
         Path path{&spot.path, found->key};
-        found->read(Spot{spot.findings, path, *member.node, member.key->source().begin}, object);
+        Spot value{spot.findings, path, *member.node, member.key->source().begin};
+        spot.findings.note_key(path.text(), value.key_place());
+        found->read(value, object);
     }
     for (const Row& each : section.rows)
         if (each.required && !table->contains(each.key))

@@ -41,6 +41,9 @@ struct Section {
 void read_section(const Spot& spot, const Section& section, void* object);
 Json write_section(const Section& section, const void* object);
 
+// A value as it stands in TOML, on one line.
+std::string value_text(const Json& value);
+
 // The whole file; its object is a Model.
 extern const Section file_section;
 

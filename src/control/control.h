@@ -114,6 +114,24 @@ struct NewVm {
     std::string boot_device; // for once, as StartOnce
 };
 
+// One change that a file asks for; the fields are those of host::Change.
+struct PlanRow {
+    std::string subject, key, kind, before, after, effect;
+    Place place;
+};
+struct PlanRows {
+    std::vector<PlanRow> changes;
+    std::string digest;
+    std::string refused; // why it cannot be applied; empty = it can
+};
+struct ApplyOrder {
+    std::string file;   // empty = the daemon's
+    std::string digest; // of the plan that was looked at; empty = whatever it is
+    bool restart_guests = true;
+    std::function<void(std::string)> told;
+    std::function<void(Result<void>)> done;
+};
+
 // What the verbs act on. VMs are named by name or number.
 class Operations {
 public:
@@ -123,6 +141,10 @@ public:
     virtual void count(std::function<void()> done) = 0;
     virtual Result<VmRow> find(std::string_view vm) = 0;
     virtual bool may_control(const Caller& caller, std::string_view vm) = 0;
+    // Whether the caller may change the host itself.
+    virtual bool may_change_host(const Caller& caller) = 0;
+    virtual Result<PlanRows> plan(const std::string& file) = 0;
+    virtual void apply(ApplyOrder order) = 0;
     virtual void start(std::string_view vm, StartOnce once,
                        std::function<void(Result<void>)> done) = 0;
     // Whoever the caller is: the template says what it may. done gets the number of the VM,
@@ -143,7 +165,7 @@ public:
     // Starts a VM from such a state.
     virtual void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
-    virtual Result<Fd> console(std::string_view vm, bool want_writer) = 0;
+    virtual Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) = 0;
 };
 
 struct Reply {
@@ -163,6 +185,7 @@ public:
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
     void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);
+    void plan(const std::string& file, const std::function<void(Reply)>& reply);
 
     Operations& operations_;
 };

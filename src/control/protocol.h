@@ -24,8 +24,11 @@
 // | receive | vm, descriptors           | id                                        |
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
+// | plan    | file (a path; optional)   | changes, digest, refused                  |
+// | apply   | file, digest, restart     | event step, text, …; event applied        |
 // | memory  | vm, bytes                 | id                                        |
-// | console | vm, read_only (optional)  | id, and a socket (machine/console/frames.h) |
+// | console | vm, read_only (optional), port: serial (default) or virtio | id, and a socket
+// (machine/console/frames.h) |
 //
 // A start with "new" makes a VM that is not in the file: {"template": …, "memory_bytes": …,
 // "disks": [{"path", "format", "bases": […]}], "interfaces": [{"switch"} or {"local": true}],

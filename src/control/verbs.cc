@@ -51,10 +51,12 @@ json row_of(const VmRow& row) {
 struct Request {
     std::string verb, vm;
     bool force = false, wait = false, read_only = false, counters = false;
-    std::string boot_device, kernel_name;
+    std::string boot_device, kernel_name, port;
     std::vector<std::string> descriptors;
     std::uint64_t bytes = 0;
     std::optional<json> new_vm;
+    std::string file, digest;
+    bool restart = true;
 };
 
 Result<std::vector<std::string>> texts_of(const json& array) {
@@ -89,6 +91,14 @@ Result<Request> parse(std::string_view text) {
             request.boot_device = value;
         else if (key == "kernel_name" && value.is_string())
             request.kernel_name = value;
+        else if (key == "file" && value.is_string())
+            request.file = value;
+        else if (key == "digest" && value.is_string())
+            request.digest = value;
+        else if (key == "restart" && value.is_boolean())
+            request.restart = value;
+        else if (key == "port" && value.is_string())
+            request.port = value;
         else if (key == "bytes" && value.is_number_unsigned())
             request.bytes = value;
         else if (key == "new" && value.is_object())
@@ -142,6 +152,9 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
             return fail(ErrorKind::invalid, "{} takes no descriptor \"{}\"",
                         printable(request.verb, 40), printable(*name, 40));
     }
+    if (!request.port.empty() && request.port != "serial" && request.port != "virtio")
+        return fail(ErrorKind::invalid, "port \"{}\" is neither serial nor virtio",
+                    printable(request.port, 40));
     return {};
 }
 
@@ -170,6 +183,28 @@ void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void
         });
 }
 
+void Verbs::plan(const std::string& file, const std::function<void(Reply)>& reply) {
+    auto made = operations_.plan(file);
+    if (!made)
+        return reply({refusal(made.error()), true, {}});
+    auto changes = json::array();
+    for (const auto& row : made->changes)
+        changes.push_back({{"subject", row.subject},
+                           {"key", row.key},
+                           {"change", row.kind},
+                           {"before", row.before},
+                           {"after", row.after},
+                           {"effect", row.effect},
+                           {"file", row.place.file},
+                           {"line", row.place.line}});
+    reply({text_of({{"ok", true},
+                    {"changes", changes},
+                    {"digest", made->digest},
+                    {"refused", made->refused}}),
+           true,
+           {}});
+}
+
 void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> fds,
                    std::function<void(Reply)> reply) {
     auto refuse = [reply](const Error& error) { reply({refusal(error), true, {}}); };
@@ -188,6 +223,29 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         else
             status(request->vm, reply);
         return;
+    }
+    if (request->verb == "plan" || request->verb == "apply") {
+        if (!operations_.may_change_host(caller)) {
+            log::notice("control", "uid {} may not {}", caller.uid, request->verb);
+            return refuse(Error(ErrorKind::denied, request->verb + " is for root"));
+        }
+        if (request->verb == "plan")
+            return plan(request->file, reply);
+        return operations_.apply(
+            {.file = request->file,
+             .digest = request->digest,
+             .restart_guests = request->restart,
+             .told =
+                 [reply](const std::string& step) {
+                     reply({text_of({{"ok", true}, {"event", "step"}, {"text", step}}), false, {}});
+                 },
+             .done =
+                 [reply, refuse](Result<void> result) {
+                     if (!result)
+                         refuse(result.error());
+                     else
+                         reply({text_of({{"ok", true}, {"event", "applied"}}), true, {}});
+                 }});
     }
     static constexpr std::string_view orders[] = {"start", "stop",    "pause", "unpause",
                                                   "send",  "receive", "wait",  "console",
@@ -262,7 +320,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         if (auto waiting = operations_.wait(row->name, terminated); !waiting)
             refuse(waiting.error());
     } else {
-        auto console = operations_.console(row->name, !request->read_only);
+        auto console =
+            operations_.console(row->name, !request->read_only, request->port == "virtio");
         if (!console)
             refuse(console.error());
         else

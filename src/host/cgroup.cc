@@ -79,6 +79,8 @@ Result<std::string> Cgroup::make_folder(const std::string& mount, const std::str
     auto path = above + "/" + name;
     if (std::ranges::find(folders_, path) != folders_.end())
         return path;
+    // One that a killed daemon left has limits that nobody asked for.
+    (void)::rmdir(path.c_str());
     for (const auto& one : {above, path})
         if (::mkdir(one.c_str(), 0755) < 0 && errno != EEXIST)
             return fail_errno(errno, "make the control group {}", one);
@@ -97,8 +99,11 @@ Result<Cgroup> Cgroup::make(const CgroupMounts& mounts, const std::string& folde
         auto above = mounts.v2 + "/" + folder;
         (void)::mkdir(above.c_str(), 0755);
         auto enable = "+" + std::string(controller);
-        return put(mounts.v2 + "/cgroup.subtree_control", enable).has_value() &&
-               put(above + "/cgroup.subtree_control", enable).has_value();
+        if (put(mounts.v2 + "/cgroup.subtree_control", enable) &&
+            put(above + "/cgroup.subtree_control", enable))
+            return true;
+        (void)::rmdir(above.c_str()); // unless groups are in it
+        return false;
     };
     if (limits.cpu_weight || limits.cpu_limit_pct) {
         bool v2 = use_v2("cpu");
@@ -136,6 +141,18 @@ Result<void> Cgroup::add(pid_t process) const {
     for (const auto& path : folders_)
         TRY(put(path + "/cgroup.procs", std::to_string(process)));
     return {};
+}
+
+bool Cgroup::ran_out_of_memory() const {
+    for (const auto& path : folders_)
+        for (const char* name : {"/memory.events", "/memory.oom_control"}) {
+            std::ifstream file(path + name);
+            std::string key;
+            for (std::uint64_t value = 0; file >> key >> value;)
+                if (key == "oom_kill" && value != 0)
+                    return true;
+        }
+    return false;
 }
 
 // The folder above goes with its last group.

@@ -36,7 +36,8 @@ struct CgroupMounts {
 
 class Cgroup {
 public:
-    // Makes the groups and sets the limits. missing gets the words of what this host cannot limit.
+    // Makes the groups, anew where one was left behind, and sets the limits. missing gets the words
+    // of what this host cannot limit.
     static Result<Cgroup> make(const CgroupMounts& mounts, const std::string& folder,
                                const std::string& name, const CgroupLimits& limits,
                                std::vector<std::string>& missing);
@@ -50,6 +51,8 @@ public:
 
     // Threads and processes that it starts later follow.
     Result<void> add(pid_t process) const;
+    // The kernel ended its process for needing more memory than the limit.
+    bool ran_out_of_memory() const;
 
 private:
     Result<std::string> make_folder(const std::string& mount, const std::string& folder,

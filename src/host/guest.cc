@@ -75,9 +75,10 @@ std::string_view name_of(GuestState state) {
     return "unknown";
 }
 
-Guest::Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
-             std::uint32_t id, OwnerIds owner)
-    : context_(context), vm_(vm), model_(model), id_(id), owner_(owner),
+Guest::Guest(const GuestContext& context, config::Vm vm, const config::Model& model,
+             std::uint32_t id, OwnerIds owner, std::optional<User> user)
+    : context_(context), vm_(std::move(vm)), model_(model), id_(id), owner_(owner),
+      user_(std::move(user)),
       kill_timer_(*context.loop,
                   [this] {
                       log::warning("host", "vm {} did not end when told to: killing its process",
@@ -201,7 +202,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     setup.command_line = vm_.command_line;
     setup.howto = howto_of(vm_.boot_flags);
     setup.cpu = static_cast<std::uint8_t>(vm_.cpu);
-    TRY(blamed(open_console(setup), vm_.place));
+    TRY(blamed(open_consoles(setup), vm_.place));
     TRY(blamed(make_cgroup(), vm_.place));
 
     if (vm_.accel.value_or(context_.accel) == config::Accel::soft)
@@ -247,7 +248,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 7; // KVM, two boot images, initrd, CD-ROM, console
+    std::size_t files = 9; // KVM, two boot images, initrd, CD-ROM, consoles
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)
@@ -350,11 +351,14 @@ void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
     ask_process(ipc::encode(ipc::VmChangeMedium{std::move(medium), force}), std::move(done));
 }
 
-Result<Fd> Guest::attach_console(bool want_writer) {
+Result<Fd> Guest::attach_console(bool want_writer, bool virtio) {
+    if (virtio && !vm_.virtio_console)
+        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
+                    vm_.name);
     if (!process_ || state_ == GuestState::starting)
         return fail(ErrorKind::not_found, "console not found: vm {} is not running", vm_.name);
     auto [ours, theirs] = TRY(socket_pair(SOCK_STREAM));
-    process_->send(ipc::VmAttachConsole{std::move(theirs), want_writer});
+    process_->send(ipc::VmAttachConsole{std::move(theirs), want_writer, virtio});
     return std::move(ours);
 }
 

@@ -34,7 +34,6 @@ struct GuestContext {
     std::string state_directory;     // relative image paths start here
     std::string config_file;
     config::Accel accel = config::Accel::automatic;
-    std::optional<User> user; // the VM processes become
     CgroupMounts cgroups;
     std::string cgroup_folder;
     bool debug_exit = false;
@@ -64,8 +63,8 @@ class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
 
-    Guest(const GuestContext& context, const config::Vm& vm, const config::Model& model,
-          std::uint32_t id, OwnerIds owner);
+    Guest(const GuestContext& context, config::Vm vm, const config::Model& model, std::uint32_t id,
+          OwnerIds owner, std::optional<User> user);
     ~Guest();
     // Makes it a VM that is gone when it ends: stopped is called whenever it is stopped and will
     // not start again by itself. It must not go from within the call.
@@ -100,8 +99,8 @@ public:
     Result<void> unpause();
     // Calls ended at the final stop (not on a reboot).
     Result<void> wait(std::function<void()> ended);
-    // A connected socket to the guest's console (machine/console/frames.h).
-    Result<Fd> attach_console(bool want_writer);
+    // A connected socket to a console of the guest's (machine/console/frames.h).
+    Result<Fd> attach_console(bool want_writer, bool virtio);
     // In line for a start by the host: a stop takes it out of the line again.
     void mark_waiting() {
         if (state_ == GuestState::stopped)
@@ -110,6 +109,13 @@ public:
     bool in_line() const { return state_ == GuestState::waiting && !restart_timer_.active(); }
     // The last start was ended by a stop, not by a failure.
     bool stop_requested() const { return stop_requested_; }
+
+    // Another description; what runs keeps what it was started with.
+    void configure(config::Vm vm, OwnerIds owner) {
+        vm_ = std::move(vm);
+        owner_ = owner;
+    }
+    void use_network(net::Network* network) { context_.network = network; }
 
     const config::Vm& config() const { return vm_; }
     std::uint32_t id() const { return id_; }
@@ -139,7 +145,7 @@ private:
             stopped_();
     }
     void launch(Done done, StartOnce once);
-    Result<void> open_console(ipc::VmSetup& setup);
+    Result<void> open_consoles(ipc::VmSetup& setup);
     Result<void> make_cgroup();
     void keep_last_lines();
     void restart_if_wanted(bool failed);
@@ -150,17 +156,18 @@ private:
     void remove_taps();
     void took_frame(ipc::Frame&& frame);
     void took_saved(const ipc::VmSaved& saved);
-    void process_ended(const std::string& how);
+    void process_ended(std::string how);
     void finish_start(Result<void> result);
     Error blame(Error error, const Place& place) const;
 
     GuestContext context_;
-    const config::Vm vm_;
-    const config::Model& model_;
+    config::Vm vm_;
+    const config::Model& model_; // the host's: what it holds changes
     GivenFiles given_;
     std::function<void()> stopped_; // of a temporary one
     std::uint32_t id_;
     OwnerIds owner_;
+    std::optional<User> user_; // its process becomes; none = stays who we are
     GuestState state_ = GuestState::stopped;
     std::string note_;
     Done starting_;
@@ -180,8 +187,16 @@ private:
     bool told_end_ = false; // the process has said how its guest ended
     bool failed_ = false;   // the last end was no end that a guest comes to by itself
     Cgroup cgroup_;
-    std::optional<ipc::SharedRingReader> console_; // what a running guest said
-    std::unique_ptr<ConsoleLog> console_log_;
+    struct ConsoleOutput { // of a running guest
+        std::optional<ipc::SharedRingReader> ring;
+        std::unique_ptr<ConsoleLog> log;
+        void close() {
+            log.reset();
+            ring.reset();
+        }
+    };
+    Result<ipc::VmConsole> open_console(ConsoleOutput& console, const std::string& log_path);
+    ConsoleOutput console_, virtio_console_;
     std::vector<std::string> last_lines_;
     unsigned reboots_ = 0;
     std::uint64_t started_ms_ = 0;

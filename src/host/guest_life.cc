@@ -37,23 +37,32 @@ std::vector<std::string> last_lines_of(Bytes text, std::size_t most) {
 
 } // namespace
 
-Result<void> Guest::open_console(ipc::VmSetup& setup) {
-    console_log_.reset();
-    console_ = TRY(ipc::SharedRingReader::create(limits::console_ring_bytes));
-    setup.console_ring = TRY(console_->memory().duplicate());
+Result<void> Guest::open_consoles(ipc::VmSetup& setup) {
+    const auto& wanted = vm_.console_log;
+    auto path = path_of(wanted.path.empty() ? "console/" + vm_.name + ".log" : wanted.path);
+    if (wanted.enabled && wanted.path.empty())
+        (void)::mkdir(path_of("console").c_str(), 0750);
+    setup.console = TRY(open_console(console_, path));
+    if (vm_.virtio_console)
+        setup.virtio_console = TRY(open_console(virtio_console_, path + ".virtio"));
+    return {};
+}
+
+Result<ipc::VmConsole> Guest::open_console(ConsoleOutput& console, const std::string& log_path) {
+    console.log.reset();
+    console.ring = TRY(ipc::SharedRingReader::create(limits::console_ring_bytes));
+    ipc::VmConsole handed;
+    handed.ring = TRY(console.ring->memory().duplicate());
     const auto& wanted = vm_.console_log;
     if (!wanted.enabled)
-        return {};
-    auto path = path_of(wanted.path.empty() ? "console/" + vm_.name + ".log" : wanted.path);
-    if (wanted.path.empty())
-        (void)::mkdir(path_of("console").c_str(), 0750);
-    console_log_ = TRY(ConsoleLog::open(*context_.loop, *console_,
-                                        {.path = path,
-                                         .file_bytes = wanted.size_bytes,
-                                         .files = wanted.count,
-                                         .bytes_per_s = wanted.bytes_per_s}));
-    setup.console_bell = TRY(console_log_->bell().duplicate());
-    return {};
+        return handed;
+    console.log = TRY(ConsoleLog::open(*context_.loop, *console.ring,
+                                       {.path = log_path,
+                                        .file_bytes = wanted.size_bytes,
+                                        .files = wanted.count,
+                                        .bytes_per_s = wanted.bytes_per_s}));
+    handed.bell = TRY(console.log->bell().duplicate());
+    return handed;
 }
 
 Result<void> Guest::make_cgroup() {
@@ -101,10 +110,9 @@ void Guest::launch(Done done, StartOnce once) {
         return;
     }
     auto process = RoleChild::start(
-        *context_.loop,
-        {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = context_.user},
+        *context_.loop, {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
         {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
-         .ended = [this](std::string how) { process_ended(how); }});
+         .ended = [this](std::string how) { process_ended(std::move(how)); }});
     if (!process) {
         finish_start(std::unexpected(blame(std::move(process).error(), vm_.place)));
         return;
@@ -125,8 +133,8 @@ void Guest::finish_start(Result<void> result) {
         state_ = GuestState::stopped;
         note_ = result.error().text();
         remove_taps();
-        console_log_.reset();
-        console_.reset();
+        console_.close();
+        virtio_console_.close();
         cgroup_ = {};
     } else {
         state_ = GuestState::running;
@@ -194,14 +202,17 @@ Result<void> Guest::stop(Stop how, std::function<void()> ended) {
     return {};
 }
 
-void Guest::process_ended(const std::string& how) {
+void Guest::process_ended(std::string how) {
     kill_timer_.stop();
+    if (cgroup_.ran_out_of_memory())
+        how += ", as it needed more than its memory_limit";
     auto process = std::move(process_); // lives until this call returns
     auto before = state_;
     state_ = GuestState::stopped;
     remove_taps();
-    if (console_log_)
-        console_log_->finish();
+    for (auto* console : {&console_, &virtio_console_})
+        if (console->log)
+            console->log->finish();
     if (before == GuestState::starting) {
         auto error = start_error_ ? std::move(*start_error_)
                                   : blame(Error(ErrorKind::internal, "its process ended: " + how),
@@ -216,8 +227,8 @@ void Guest::process_ended(const std::string& how) {
     }
     if (failed_)
         keep_last_lines();
-    console_log_.reset();
-    console_.reset();
+    console_.close();
+    virtio_console_.close();
     cgroup_ = {};
     if (auto done = std::exchange(pausing_, nullptr))
         done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
@@ -236,10 +247,13 @@ void Guest::process_ended(const std::string& how) {
 }
 
 void Guest::keep_last_lines() {
-    if (!console_)
+    if (!console_.ring)
         return;
-    last_lines_ =
-        last_lines_of(console_->tail(limits::console_last_bytes), limits::console_last_lines);
+    last_lines_.clear();
+    for (auto* console : {&console_, &virtio_console_})
+        if (console->ring && last_lines_.empty()) // the serial one's, if it has any
+            last_lines_ = last_lines_of(console->ring->tail(limits::console_last_bytes),
+                                        limits::console_last_lines);
     for (const auto& line : last_lines_)
         log::notice("host", "vm {}: its console: {}", vm_.name, line);
 }

@@ -15,8 +15,8 @@ namespace vmhost::host {
 
 Host::Host(Loop& loop, config::Model model, Options options)
     : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
-      stagger_(loop, [this] { start_wave(); }), hurry_(loop, [this] { hurry(); }),
-      sweep_(loop, [this] { remove_ended(); }) {}
+      step_(loop, [this] { next_step(); }), stagger_(loop, [this] { start_wave(); }),
+      hurry_(loop, [this] { hurry(); }), sweep_(loop, [this] { remove_ended(); }) {}
 
 Host::~Host() = default;
 
@@ -59,26 +59,19 @@ Result<void> Host::prepare() {
                         model_.file);
         role_user_ = *user;
     }
+    context_ = {.loop = &loop_,
+                .state_directory = model_.host.state,
+                .config_file = model_.file,
+                .accel = model_.host.accel,
+                .cgroups = CgroupMounts::of_this_host(),
+                .cgroup_folder = "vmhost-" + model_.host.name,
+                .debug_exit = options_.debug_exit};
     const bool plugs = std::ranges::any_of(
         model_.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
     if (!model_.switches.empty() || plugs)
         TRY(open_network());
-    context_ = {.loop = &loop_,
-                .network = network_.get(),
-                .state_directory = model_.host.state,
-                .config_file = model_.file,
-                .accel = model_.host.accel,
-                .user = role_user_,
-                .cgroups = CgroupMounts::of_this_host(),
-                .cgroup_folder = "vmhost-" + model_.host.name,
-                .debug_exit = options_.debug_exit};
-    for (const auto& vm : model_.vms) {
-        auto owner = resolve(users_, vm.owner);
-        if (!owner)
-            return std::unexpected(
-                std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
-        guests_.push_back(std::make_unique<Guest>(context_, vm, model_, ++last_id_, *owner));
-    }
+    for (const auto& vm : model_.vms)
+        TRY(add_guest(vm));
     return {};
 }
 
@@ -86,30 +79,74 @@ Result<void> Host::open_network() {
     network_lock_ = TRY(lock_links(model_.host.name));
     network_ = TRY(net::Network::open(model_.host.name));
     context_.network = network_.get();
+    for (auto& guest : guests_)
+        guest->use_network(network_.get());
     return {};
 }
 
-Result<void> Host::make_bridge(const config::Switch& one) {
+Result<void> Host::add_guest(const config::Vm& vm) {
+    auto owner = resolve(users_, vm.owner);
+    if (!owner)
+        return std::unexpected(
+            std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
+    auto user = TRY(user_of_vm(last_id_ + 1));
+    guests_.push_back(
+        std::make_unique<Guest>(context_, vm, model_, ++last_id_, *owner, std::move(user)));
+    return {};
+}
+
+// Nobody else's, so that no VM can signal, trace or use up the limits of another.
+Result<std::optional<User>> Host::user_of_vm(std::uint32_t id) const {
+    if (!role_user_)
+        return std::nullopt;
+    auto number = model_.host.vm_uids + id;
+    auto name = std::to_string(number);
+    if (auto known = users_.user_name(number); known != name)
+        return fail(ErrorKind::busy,
+                    "{}: vm_uids in [host]: the VM with id {} would run as uid {}, which is user "
+                    "\"{}\"",
+                    model_.file, id, number, printable(known));
+    return User{name, number, number};
+}
+
+// Made, or made like this when it is there; or not there when it is disabled.
+Result<void> Host::make_switch(const config::Switch& one) {
+    if (!one.enabled)
+        return remove_switch(one);
     net::BridgeSpec spec;
     spec.name = one.interface;
     spec.ipv4 = one.ipv4;
     spec.mtu = one.mtu;
     spec.ports = one.ports;
     spec.up = one.up;
-    auto index = network_->make_bridge(spec);
-    if (!index)
+    auto blamed = [&](Error error) {
         return std::unexpected(
-            std::move(index).error().in(fmt::format("switch {}", one.name)).at(one.place));
-    bridges_.push_back({one, *index});
+            std::move(error).in(fmt::format("switch {}", one.name)).at(one.place));
+    };
+    bool there = std::ranges::find(bridges_, one.name, &BridgeLink::switch_name) != bridges_.end();
+    if (there) {
+        if (auto changed = network_->change_bridge(spec); !changed)
+            return blamed(std::move(changed).error());
+    } else {
+        auto index = network_->make_bridge(spec);
+        if (!index)
+            return blamed(std::move(index).error());
+        bridges_.push_back({one.name, *index});
+    }
     log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
               one.ipv4 ? " with " + one.ipv4->text() : "");
     return {};
 }
 
+Result<void> Host::remove_switch(const config::Switch& one) {
+    if (std::erase_if(bridges_, [&](const auto& link) { return link.switch_name == one.name; }) > 0)
+        return network_->remove_bridge(one.interface);
+    return {};
+}
+
 Result<void> Host::make_links() {
     for (const auto& one : model_.switches)
-        if (one.enabled)
-            TRY(make_bridge(one));
+        TRY(make_switch(one));
     if (network_)
         return network_->remove_stale_bridges();
     return {};
@@ -133,44 +170,43 @@ void Host::start(Done done) {
     });
 }
 
-Result<std::vector<ipc::Frame>> Host::describe_dhcp() {
-    return host::describe_dhcp(model_, bridges_);
-}
-Result<std::vector<ipc::Frame>> Host::describe_http() {
-    return host::describe_http(model_);
+std::unique_ptr<Service> Host::make_dhcp() {
+    if (!wants_dhcp(model_))
+        return nullptr;
+    return std::make_unique<Service>(
+        loop_, Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
+                             .prepare = [this] { return describe_dhcp(model_, bridges_); },
+                             .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }});
 }
 
-Service& Host::add_service(const char* role, Result<std::vector<ipc::Frame>> (Host::*describe)(),
-                           void (Host::*took)(ipc::Frame&&)) {
-    services_.push_back(std::make_unique<Service>(
-        loop_,
-        Service::Plan{
-            .launch = {.role = role, .title = role, .user = role_user_},
-            .prepare = [this, describe] { return (this->*describe)(); },
-            .frame = [this, took](ipc::Frame&& frame) { (this->*took)(std::move(frame)); }}));
-    return *services_.back();
+std::unique_ptr<Service> Host::make_http() {
+    if (!wants_http(model_))
+        return nullptr;
+    return std::make_unique<Service>(
+        loop_, Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
+                             .prepare = [this] { return describe_http(model_); },
+                             .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }});
 }
 
 void Host::start_services(Done done) {
-    if (wants_dhcp(model_))
-        dhcp_ = &add_service("dhcp", &Host::describe_dhcp, &Host::took_dhcp);
-    if (wants_http(model_))
-        http_ = &add_service("http", &Host::describe_http, &Host::took_http);
-    if (services_.empty()) {
-        done({});
-        return;
-    }
-    auto waiting = std::make_shared<std::size_t>(services_.size());
+    dhcp_ = make_dhcp();
+    http_ = make_http();
+    auto waiting = std::make_shared<std::size_t>(1);
     auto failed = std::make_shared<bool>(false);
-    for (auto& service : services_)
-        service->start([waiting, failed, done](Result<void> up) {
-            --*waiting;
-            if (*failed)
-                return;
-            *failed = !up;
-            if (!up || *waiting == 0)
-                done(std::move(up));
-        });
+    auto one_up = [waiting, failed, done](Result<void> up) {
+        --*waiting;
+        if (*failed)
+            return;
+        *failed = !up;
+        if (!up || *waiting == 0)
+            done(std::move(up));
+    };
+    for (auto* service : {dhcp_.get(), http_.get()})
+        if (service != nullptr) {
+            ++*waiting;
+            service->start(one_up);
+        }
+    one_up({});
 }
 
 // Waves of [host] start: as many at once as parallel says, the next wave a delay after the
@@ -185,8 +221,10 @@ void Host::start_wave() {
             wave.push_back(guest.get());
     in_wave_ = wave.size();
     if (wave.empty()) {
+        up_ = true;
+        auto failure = std::exchange(start_failure_, std::nullopt);
         if (auto done = std::exchange(started_, nullptr))
-            done({});
+            done(failure ? Result<void>(std::unexpected(std::move(*failure))) : Result<void>());
         return;
     }
     for (auto* guest : wave) {
@@ -200,13 +238,15 @@ void Host::start_wave() {
 void Host::one_started(Guest& guest, Result<void> started) {
     --in_wave_;
     if (!started && !guest.stop_requested()) {
-        if (!options_.keep_going) {
+        if (!options_.keep_going && !up_) {
             ending_ = true;
             if (auto done = std::exchange(started_, nullptr))
                 done(std::move(started));
             return;
         }
         log::error("host", "{}", started.error().message());
+        if (up_ && !start_failure_)
+            start_failure_ = std::move(started).error();
     }
     bool more =
         std::any_of(guests_.begin(), guests_.end(), [](const auto& one) { return one->in_line(); });
@@ -217,7 +257,9 @@ void Host::one_started(Guest& guest, Result<void> started) {
 void Host::shut_down(std::function<void()> done) {
     ending_ = true;
     stagger_.stop();
-    auto services_down = std::make_shared<std::size_t>(services_.size() + 1);
+    step_.stop();
+    sweep_.stop();
+    auto services_down = std::make_shared<std::size_t>(1);
     auto one_down = [this, services_down, done] {
         if (--*services_down != 0)
             return;
@@ -225,12 +267,15 @@ void Host::shut_down(std::function<void()> done) {
         done();
     };
     auto guests_down = std::make_shared<std::size_t>(1);
-    auto guest_down = [this, guests_down, one_down] {
+    auto guest_down = [this, guests_down, services_down, one_down] {
         if (--*guests_down != 0)
             return;
         hurry_.stop();
-        for (auto& service : services_)
-            service->stop(one_down);
+        for (auto* service : {dhcp_.get(), http_.get()})
+            if (service != nullptr) {
+                ++*services_down;
+                service->stop(one_down);
+            }
         one_down();
     };
     for (auto& guest : guests_) {

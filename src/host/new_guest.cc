@@ -18,9 +18,13 @@ bool is_served(const config::Vm& vm) {
 
 } // namespace
 
-Result<Guest*> Host::add_guest(const config::NewVm& wish) {
-    if (ending_)
-        return fail(ErrorKind::busy, "vmhost is ending");
+Result<Guest*> Host::add_new(const config::NewVm& wish) {
+    if (ending_ || !up_ || order_)
+        return fail(ErrorKind::busy, "vm {}: vmhost is {}: try again later",
+                    printable(wish.name, 64),
+                    ending_ ? "ending"
+                    : !up_  ? "still starting"
+                            : "applying a change");
     auto next = TRY(config::add_vm(model_, wish));
     const auto& vm = next.vms.back();
     auto owner = TRY(resolve(users_, vm.owner));
@@ -36,27 +40,26 @@ Result<Guest*> Host::add_guest(const config::NewVm& wish) {
     // Switches of its local interfaces; when one cannot be made, those before it go again.
     const auto known = model_.switches.size();
     for (auto i = known; i < next.switches.size(); ++i)
-        if (auto made = make_bridge(next.switches[i]); !made) {
-            for (; i > known; --i, bridges_.pop_back())
-                (void)network_->remove_bridge(next.switches[i - 1].interface);
+        if (auto made = make_switch(next.switches[i]); !made) {
+            for (; i > known; --i)
+                (void)remove_switch(next.switches[i - 1]);
             return std::unexpected(std::move(made).error());
         }
+    TRY(add_guest(vm));
     model_ = std::move(next);
-    guests_.push_back(
-        std::make_unique<Guest>(context_, model_.vms.back(), model_, ++last_id_, owner));
     return guests_.back().get();
 }
 
 void Host::start_new(const config::NewVm& wish, GivenFiles files, StartOnce once,
                      std::function<void(Result<std::uint32_t>)> done) {
-    auto added = add_guest(wish);
+    auto added = add_new(wish);
     if (!added)
         return done(std::unexpected(std::move(added).error()));
     Guest* guest = *added;
     // Not from within the call: its caller still uses the guest.
     guest->make_temporary(std::move(files), [this] { sweep_.start(std::chrono::milliseconds(0)); });
     if (is_served(guest->config()))
-        renew_services();
+        tell_services();
     guest->start(
         [done, id = guest->id()](Result<void> started) {
             if (started)
@@ -68,6 +71,8 @@ void Host::start_new(const config::NewVm& wish, GivenFiles files, StartOnce once
 }
 
 void Host::remove_ended() {
+    if (order_) // which goes over the guests in turns of its own
+        return sweep_.start(std::chrono::milliseconds(100));
     bool served = false;
     for (auto at = guests_.begin(); at != guests_.end();) {
         Guest& guest = **at;
@@ -77,39 +82,58 @@ void Host::remove_ended() {
         }
         served |= is_served(guest.config());
         for (const auto& interface : guest.config().interfaces)
-            if (const auto* one = model_.find_switch(interface.switch_name); one && one->local) {
-                if (auto removed = network_->remove_bridge(one->interface); !removed)
+            if (const auto* one = model_.find_switch(interface.switch_name); one && one->local)
+                if (auto removed = remove_switch(*one); !removed)
                     log::warning("host", "{}", removed.error().message());
-                std::erase_if(bridges_, [&](const BridgeLink& link) {
-                    return link.config.name == one->name;
-                });
-            }
         log::notice("host", "vm {} is gone", guest.config().name);
         config::remove_vm(model_, guest.config().name);
         at = guests_.erase(at);
     }
-    if (served)
-        renew_services();
+    if (served && !ending_)
+        tell_services();
 }
 
-void Host::renew_services() {
-    if (ending_)
-        return;
-    auto renew = [&](Service*& service, bool wanted, const char* role,
-                     Result<std::vector<ipc::Frame>> (Host::*describe)(),
-                     void (Host::*took)(ipc::Frame &&)) {
-        if (service)
-            return service->renew();
-        if (!wanted)
-            return;
-        service = &add_service(role, describe, took);
-        service->start([role](Result<void> up) {
-            if (!up)
-                log::error("host", "{}: {}", role, up.error().message());
-        });
+// Their addresses and answers come and go with guests that are not in the file.
+void Host::tell_services() {
+    auto told = [](Result<void> ready) {
+        if (!ready)
+            log::error("host", "{}", ready.error().message());
     };
-    renew(dhcp_, wants_dhcp(model_), "dhcp", &Host::describe_dhcp, &Host::took_dhcp);
-    renew(http_, wants_http(model_), "http", &Host::describe_http, &Host::took_http);
+    if (dhcp_)
+        dhcp_->renew(told);
+    else if ((dhcp_ = make_dhcp()))
+        dhcp_->start(told);
+    if (http_)
+        http_->renew(told);
+    else if ((http_ = make_http()))
+        http_->start(told);
+}
+
+// A file that is to be applied says nothing of them: they stay as they are.
+Result<void> Host::keep_new(config::Model& file) const {
+    for (const auto& guest : guests_) {
+        if (!guest->temporary())
+            continue;
+        const auto& vm = guest->config();
+        if (const auto* same = file.find_vm(vm.name))
+            return std::unexpected(
+                Error(ErrorKind::busy, fmt::format("vm {} runs and is not from the file: stop it "
+                                                   "before the file can have one of its name",
+                                                   vm.name))
+                    .at(same->place));
+        for (const auto& interface : vm.interfaces) {
+            if (interface.switch_name.empty() || file.find_switch(interface.switch_name))
+                continue;
+            if (!interface.local)
+                return fail(ErrorKind::busy,
+                            "switch {} cannot go: vm {}, which is not from the file, is plugged "
+                            "into it; stop it first",
+                            interface.switch_name, vm.name);
+            file.switches.push_back(*model_.find_switch(interface.switch_name));
+        }
+        file.vms.push_back(vm);
+    }
+    return {};
 }
 
 } // namespace vmhost::host

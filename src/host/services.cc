@@ -62,11 +62,13 @@ void Service::launch() {
              [this](std::string how) {
                  auto gone = std::move(process_);
                  kill_.stop();
-                 if (std::exchange(renewing_, false) && !stopping_)
-                     return launch();
                  if (stopping_) {
                      if (auto down = std::exchange(down_, nullptr))
                          down();
+                     return;
+                 }
+                 if (std::exchange(renewing_, false)) {
+                     launch();
                      return;
                  }
                  report(std::unexpected(
@@ -83,6 +85,18 @@ void Service::launch() {
     process_->send(ipc::Begin{});
 }
 
+void Service::renew(std::function<void(Result<void>)> up) {
+    up_ = std::move(up);
+    restart_.stop();
+    if (!process_) {
+        launch();
+        return;
+    }
+    renewing_ = true;
+    process_->close();
+    kill_.start(5s);
+}
+
 void Service::stop(std::function<void()> down) {
     stopping_ = true;
     restart_.stop();
@@ -91,13 +105,6 @@ void Service::stop(std::function<void()> down) {
         return;
     }
     down_ = std::move(down);
-    process_->close();
-    kill_.start(5s);
-}
-
-void Service::renew() {
-    if (!process_ || stopping_ || std::exchange(renewing_, true))
-        return; // none, or it has not asked for its work yet
     process_->close();
     kill_.start(5s);
 }
@@ -127,7 +134,10 @@ Result<std::vector<ipc::Frame>> describe_dhcp(const config::Model& model,
                                               const std::vector<BridgeLink>& bridges) {
     std::vector<ipc::Frame> frames;
     for (const auto& bridge : bridges) {
-        const auto& one = bridge.config;
+        const auto* found = model.find_switch(bridge.switch_name);
+        if (found == nullptr)
+            continue;
+        const auto& one = *found;
         if (!one.dhcp.enabled || !one.ipv4)
             continue;
         auto opened = dhcp::open_sockets(one.interface, bridge.index, one.ipv4->address);

@@ -30,11 +30,11 @@ public:
 
     // up is called once: the service works, or why it does not.
     void start(std::function<void(Result<void>)> up);
+    // Ends the process and starts another, which prepare describes afresh; up as of start.
+    void renew(std::function<void(Result<void>)> up);
     // down is called when the process is gone; at once when there is none.
     void stop(std::function<void()> down);
     void send(ipc::Frame frame);
-    // Describes its work anew: its process ends and another one begins.
-    void renew();
 
 private:
     void launch();
@@ -53,7 +53,7 @@ private:
 };
 
 struct BridgeLink {
-    config::Switch config;
+    std::string switch_name;
     unsigned index = 0; // of the bridge interface
 };
 

@@ -104,6 +104,16 @@ struct VmBootOnce {
     }
 };
 
+// Where a console's output goes that the parent reads too.
+struct VmConsole {
+    Fd ring;                // memory, see ipc/shared_ring.h
+    std::optional<Fd> bell; // eventfd to ring when there is output
+    template <class A>
+    void fields(A& a) {
+        a(ring, bell);
+    }
+};
+
 struct VmSetup {
     static constexpr std::uint16_t type = 16;
     std::string name;
@@ -120,8 +130,8 @@ struct VmSetup {
     std::uint32_t howto = 0;
     std::vector<VmDisk> disks;
     std::vector<VmNic> nics;
-    Fd console_ring;                // memory for the console's output, see ipc/shared_ring.h
-    std::optional<Fd> console_bell; // eventfd to ring when there is some
+    VmConsole console;                       // the serial one
+    std::optional<VmConsole> virtio_console; // none = has none
     std::optional<VmCdrom> cdrom;
     std::optional<VmBootOnce> once;
     bool balloon = false;
@@ -130,9 +140,9 @@ struct VmSetup {
     bool transitional = false; // virtio devices that drivers of version 0.9 understand too
     template <class A>
     void fields(A& a) {
-        a(name, memory_bytes, vcpus, cpu, console_ring, console_bell, kvm, image, image_name,
-          initrd, command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, balloon,
-          debug_exit, transitional, state);
+        a(name, memory_bytes, vcpus, cpu, console, virtio_console, kvm, image, image_name, initrd,
+          command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, balloon, debug_exit,
+          transitional, state);
     }
 };
 
@@ -192,9 +202,10 @@ struct VmAttachConsole {
     static constexpr std::uint16_t type = 18;
     Fd client;
     bool want_writer = true;
+    bool virtio = false; // the virtio console, not the serial one
     template <class A>
     void fields(A& a) {
-        a(client, want_writer);
+        a(client, want_writer, virtio);
     }
 };
 

@@ -65,6 +65,7 @@ Result<void> RealMachine::assemble() {
     TRY(check_cpu_kind(backend_->capabilities(), spec_.cpu));
     TRY(spec_.state_fd < 0 ? boot() : restore());
     connect_console();
+    connect_virtio_console();
     return {};
 }
 
@@ -138,6 +139,10 @@ RealMachine::~RealMachine() {
     vcpus_.stop();
     log_nonsense();
     console_.on_input({}, {});
+    if (console_port_ != nullptr) {
+        spec_.virtio_console->on_input({}, {});
+        spec_.virtio_console->on_size({});
+    }
 }
 
 void RealMachine::pause(std::function<void()> still) {
@@ -145,7 +150,7 @@ void RealMachine::pause(std::function<void()> still) {
         return; // the machine ends: ended_ comes
     still_ = std::move(still);
     if (!paused_.exchange(true)) {
-        console_.hold_input(true);
+        hold_input(true);
         std::scoped_lock guard(bus_.lock());
         clock_->pause();
         for (auto* transport : transports_)
@@ -179,7 +184,7 @@ void RealMachine::unpause() {
         clock_->resume();
     }
     vcpus_.unpark();
-    console_.hold_input(false);
+    hold_input(false);
     ask_to_sync_clock();
 }
 

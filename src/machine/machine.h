@@ -78,8 +78,9 @@ struct MachineSpec {
     std::vector<DiskSpec> disks;
     std::vector<NicSpec> nics;
     std::optional<CdromSpec> cdrom;
-    int state_fd = -1;         // a saved machine to go on with instead of booting; -1 = boots
+    int state_fd = -1; // a saved machine to go on with instead of booting; -1 = boots
     bool balloon = false;
+    Console* virtio_console = nullptr; // of a virtio console beside the serial one; null = none
     bool debug_exit = false;   // test device: a write of n to port 0xf4 ends the machine with n
     bool transitional = false; // virtio devices also speak version 0.9
 };
@@ -159,7 +160,7 @@ public:
     virtual StopRequest ask_to_stop(StopTimeouts timeouts) = 0;
 };
 
-// The serial console of one guest: a ring of the last output, many readers, one writer.
+// A console of one guest, serial or virtio: a ring of the last output, many readers, one writer.
 // Loop thread only, but for write_from_guest and input_space, which any thread may call.
 class Console {
 public:
@@ -175,16 +176,16 @@ public:
     // client that holds the writer's token (the first that asked for it).
     virtual Result<void> attach(Fd client, bool want_writer) = 0;
 
-    // From the serial device: never blocks; the ring keeps the newest bytes.
+    // From the device: never blocks; the ring keeps the newest bytes.
     virtual void write_from_guest(Bytes output) = 0;
-    // Where input goes; the serial device returns how many bytes it took, and calls
+    // Where input goes; the device returns how many bytes it took, and calls
     // input_space() when it can take more. Both are called on the loop thread. Two empty
     // functions take the device away; input that nobody took yet is dropped then.
     virtual void on_input(std::function<std::size_t(Bytes)> take,
                           std::function<void()> line_break) = 0;
     virtual void input_space() = 0;
-    // The size of the typing client's terminal, whenever it says one. A serial line has no use for
-    // it; without a function it is ignored.
+    // The size of the typing client's terminal, as far as it is known: now, when it changes, and
+    // when somebody else types. A serial line has no use for it, and gives no function.
     virtual void on_size(std::function<void(std::uint16_t columns, std::uint16_t rows)> take) = 0;
     // While held, input waits as it does when the device has no room.
     virtual void hold_input(bool hold) = 0;

@@ -58,8 +58,8 @@ static Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk,
     return disk::Image::open_configured(std::move(layers), disk.read_only);
 }
 
-// Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, balloon, vmmci. OpenBSD
-// numbers its devices by it.
+// Slots in vmd's order: host bridge, entropy, networks, disks, CD-ROM, balloon,
+// console, vmmci. OpenBSD numbers its devices by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
     pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
@@ -97,6 +97,8 @@ Result<void> RealMachine::make_pci_devices() {
         balloon_ = made.get();
         TRY(add_function(std::move(made)));
     }
+    if (spec_.virtio_console != nullptr)
+        TRY(add_virtio_console());
     return add_vmmci();
 }
 
@@ -207,6 +209,34 @@ void RealMachine::connect_console() {
             std::scoped_lock guard(bus_.lock());
             serial_->receive_break();
         });
+}
+
+Result<void> RealMachine::add_virtio_console() {
+    virtio::ConsolePort::Hooks hooks;
+    hooks.output = [this](Bytes output) { spec_.virtio_console->write_from_guest(output); };
+    hooks.input_space = [this] { spec_.virtio_console->input_space(); };
+    auto made = std::make_unique<virtio::ConsolePort>(spec_.name + "-console", bus_.lock(),
+                                                      std::move(hooks));
+    console_port_ = made.get();
+    TRY(add_function(std::move(made)));
+    return {};
+}
+
+// A BREAK has no meaning there.
+void RealMachine::connect_virtio_console() {
+    if (console_port_ == nullptr)
+        return;
+    spec_.virtio_console->on_input([this](Bytes input) { return console_port_->receive(input); },
+                                   {});
+    spec_.virtio_console->on_size([this](std::uint16_t columns, std::uint16_t rows) {
+        console_port_->set_size(columns, rows);
+    });
+}
+
+void RealMachine::hold_input(bool hold) {
+    console_.hold_input(hold);
+    if (spec_.virtio_console != nullptr)
+        spec_.virtio_console->hold_input(hold);
 }
 
 void RealMachine::log_firmware(Bytes text) {

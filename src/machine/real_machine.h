@@ -29,6 +29,7 @@
 #include "machine/snapshot/saver.h"
 #include "machine/vcpu_threads.h"
 #include "machine/virtio/balloon.h"
+#include "machine/virtio/console_port.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/scsi.h"
 #include "machine/virtio/vmmci.h"
@@ -88,7 +89,10 @@ private:
     MachineIdentity identity();
     std::vector<Part> parts();
     Result<std::vector<Section>> take_state();
+    Result<void> add_virtio_console();
     void connect_console();
+    void connect_virtio_console();
+    void hold_input(bool hold);
     void log_firmware(Bytes text);
 
     void vcpu_over(unsigned index, Exit exit);
@@ -127,6 +131,7 @@ private:
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Balloon* balloon_ = nullptr;            // owned by pci_; null without
+    virtio::ConsolePort* console_port_ = nullptr;   // owned by pci_; null without
     virtio::Vmmci* vmmci_ = nullptr;                // owned by pci_
     std::unique_ptr<OrderlyStop> orderly_stop_;
     std::vector<BootCandidate> bootable_;

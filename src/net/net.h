@@ -61,6 +61,9 @@ public:
     // The bridge's interface index. A bridge that an earlier run left is adopted:
     // its ports, address and settings become those of the specification.
     Result<unsigned> make_bridge(const BridgeSpec& spec);
+    // Ports, address and settings of a bridge that this object made become those of the
+    // specification; its taps stay. When that fails it may have some of either.
+    Result<void> change_bridge(const BridgeSpec& spec);
     // The descriptor is non-blocking and close-on-exec; frames have a virtio-net
     // header of 12 bytes in front. The tap is gone when its last descriptor is closed.
     Result<Fd> make_tap(const TapSpec& spec);

@@ -113,6 +113,23 @@ Result<unsigned> Network::make_bridge(const BridgeSpec& spec) {
     return index;
 }
 
+Result<void> Network::change_bridge(const BridgeSpec& spec) {
+    auto bridge = std::ranges::find_if(made_, [&](const Made& made) {
+        return made.kind == Kind::bridge && made.name == spec.name;
+    });
+    if (bridge == made_.end())
+        return fail(ErrorKind::not_found, "bridge {}: not made by this vmhost", spec.name);
+    TRY(check_conflict(spec));
+    auto index = bridge->index;
+    for (std::size_t i = made_.size(); i-- > 0;)
+        if (made_[i].kind == Kind::port && made_[i].bridge == index &&
+            std::ranges::find(spec.ports, made_[i].name) == spec.ports.end()) {
+            TRY(undo(made_[i]));
+            made_.erase(made_.begin() + static_cast<std::ptrdiff_t>(i));
+        }
+    return set_up_bridge(index, spec);
+}
+
 // The host's addresses must stay unambiguous.
 Result<void> Network::check_conflict(const BridgeSpec& spec) {
     if (!spec.ipv4)
@@ -192,6 +209,10 @@ Result<void> Network::attach_port(const std::string& bridge, const std::string& 
 Result<void> Network::attach(unsigned bridge, const std::string& bridge_name,
                              const std::string& port) {
     TRY(check_link_name("port", port));
+    if (std::ranges::any_of(made_, [&](const Made& made) {
+            return made.kind == Kind::port && made.name == port && made.bridge == bridge;
+        }))
+        return {};
     auto context = fmt::format("{}: port {}", bridge_name, port);
     auto link = TRY_ON("bridge", context, links_->find(port));
     if (!link)

@@ -1,16 +1,11 @@
 #include "role/child.h"
 
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <string_view>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "role/role.h"
@@ -20,14 +15,6 @@ namespace vmhost::role {
 namespace {
 
 constexpr int parent_fd = 3;
-
-Result<unsigned> number(const std::string& text) {
-    unsigned value = 0;
-    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size())
-        return fail(ErrorKind::invalid, "\"{}\" is no user or group number", printable(text));
-    return value;
-}
 
 } // namespace
 
@@ -61,45 +48,12 @@ void Parent::finish() {
     channel_->close_when_sent();
 }
 
-namespace {
-
-// A parent that is not root may still have been given capabilities; no role needs any.
-Result<void> drop_capabilities() {
-    ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct none[2] = {};
-    if (::syscall(SYS_capset, &header, none) < 0)
-        return fail_errno(errno, "drop capabilities");
-    return {};
-}
-
-} // namespace
-
-Result<void> drop_rights(const std::string& uid, const std::string& gid) {
-    if (uid != "-") {
-        auto user = TRY(number(uid));
-        auto group = TRY(number(gid));
-        if (::setgroups(0, nullptr) < 0 || ::setresgid(group, group, group) < 0 ||
-            ::setresuid(user, user, user) < 0)
-            return fail_errno(errno, "become uid {} gid {}", user, group);
-        // Root must be out of reach from here on.
-        if (user != 0 && ::setresuid(0, 0, 0) == 0)
-            return fail(ErrorKind::internal, "root could be regained after becoming uid {}", user);
-    }
-    TRY(drop_capabilities());
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return fail_errno(errno, "set no_new_privs");
-    if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        return fail_errno(errno, "forbid dumps");
-    return {};
-}
-
-int serve(Loop& loop, std::unique_ptr<Parent>& parent, const std::string& uid,
-          const std::string& gid, Parent::Message message, std::function<void()> gone) {
-    auto dropped = drop_rights(uid, gid);
+int serve(Loop& loop, std::unique_ptr<Parent>& parent, const Identity& identity,
+          std::span<const Call> calls, Parent::Message message, std::function<void()> gone) {
+    auto confined = confine(identity, calls);
     parent = std::make_unique<Parent>(loop, std::move(message), std::move(gone));
-    if (!dropped)
-        parent->fail(dropped.error());
+    if (!confined)
+        parent->fail(confined.error());
     // From here on: no rights but the descriptors that the parent sends.
     loop.run();
     return parent->failed() ? 1 : 0;
@@ -120,18 +74,18 @@ int run_child(int argc, char** argv) {
     ::umask(077);
     std::string_view role = argv[2];
     log::set_role(argv[3]);
-    std::string uid = argv[4], gid = argv[5];
+    Identity identity{argv[4], argv[5], role == "vm"};
     if (auto levels = log::set_levels(argv[6]); !levels)
         log::warning("role", "{}", levels.error().message());
     ::signal(SIGPIPE, SIG_IGN);
     if (role == "control")
-        return run_control(uid, gid);
+        return run_control(identity);
     if (role == "dhcp")
-        return run_dhcp(uid, gid);
+        return run_dhcp(identity);
     if (role == "http")
-        return run_http(uid, gid);
+        return run_http(identity);
     if (role == "vm")
-        return run_vm(uid, gid);
+        return run_vm(identity);
     log::error("role", "there is no role \"{}\"", printable(role));
     return 1;
 }

@@ -9,6 +9,7 @@
 
 #include "ipc/messages.h"
 #include "loop/loop.h"
+#include "role/confine.h"
 
 namespace vmhost::role {
 
@@ -37,19 +38,16 @@ private:
     std::unique_ptr<ipc::Channel> channel_;
 };
 
-// Gives up root for good: groups, gid, uid, capabilities, no new privileges, no dumps. With "-"
-// for both (not started as root) there is no user to change. Confinement beyond that (empty root,
-// landlock, system-call list, cgroup) has its place here.
-Result<void> drop_rights(const std::string& uid, const std::string& gid);
-
 // The story that every role shares: rights are given up before a byte is read, then the parent
-// is listened to until it is gone or the role ends. Makes parent; returns the exit status.
-int serve(Loop& loop, std::unique_ptr<Parent>& parent, const std::string& uid,
-          const std::string& gid, Parent::Message message, std::function<void()> gone = nullptr);
+// is listened to until it is gone or the role ends. calls: of this role. Makes parent; returns the
+// exit status.
+int serve(Loop& loop, std::unique_ptr<Parent>& parent, const Identity& identity,
+          std::span<const Call> calls, Parent::Message message,
+          std::function<void()> gone = nullptr);
 
-int run_control(const std::string& uid, const std::string& gid);
-int run_dhcp(const std::string& uid, const std::string& gid);
-int run_http(const std::string& uid, const std::string& gid);
-int run_vm(const std::string& uid, const std::string& gid);
+int run_control(const Identity& identity);
+int run_dhcp(const Identity& identity);
+int run_http(const Identity& identity);
+int run_vm(const Identity& identity);
 
 } // namespace vmhost::role

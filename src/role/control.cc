@@ -6,7 +6,7 @@
 
 namespace vmhost::role {
 
-int run_control(const std::string& uid, const std::string& gid) {
+int run_control(const Identity& identity) {
     Loop loop;
     std::unique_ptr<control::Server> server;
     std::unique_ptr<Parent> parent;
@@ -35,7 +35,7 @@ int run_control(const std::string& uid, const std::string& gid) {
         }
         return {};
     };
-    return serve(loop, parent, uid, gid, message);
+    return serve(loop, parent, identity, control_calls, message);
 }
 
 } // namespace vmhost::role

@@ -29,7 +29,7 @@ dhcp::Network network_of(ipc::DhcpNetwork& described) {
 
 } // namespace
 
-int run_dhcp(const std::string& uid, const std::string& gid) {
+int run_dhcp(const Identity& identity) {
     Loop loop;
     dhcp::Server server;
     std::vector<std::unique_ptr<dhcp::Listener>> listeners;
@@ -63,7 +63,7 @@ int run_dhcp(const std::string& uid, const std::string& gid) {
         }
         return {};
     };
-    return serve(loop, parent, uid, gid, message);
+    return serve(loop, parent, identity, dhcp_calls, message);
 }
 
 } // namespace vmhost::role

@@ -21,7 +21,7 @@ http::Answer answer_of(ipc::HttpAnswer described) {
 
 } // namespace
 
-int run_http(const std::string& uid, const std::string& gid) {
+int run_http(const Identity& identity) {
     Loop loop;
     http::Answers answers;
     std::unique_ptr<http::Server> server;
@@ -47,7 +47,7 @@ int run_http(const std::string& uid, const std::string& gid) {
         }
         return {};
     };
-    return serve(loop, parent, uid, gid, message);
+    return serve(loop, parent, identity, http_calls, message);
 }
 
 } // namespace vmhost::role

@@ -10,6 +10,7 @@
 
 #include "control/control.h"
 #include "host/host.h"
+#include "role/confine.h"
 #include "role/role.h"
 
 namespace vmhost::role {
@@ -73,6 +74,42 @@ public:
         const auto& owner = (*guest)->owner();
         return caller.uid == 0 || caller.uid == ::geteuid() || caller.uid == owner.uid ||
                (owner.gid && host_.users().is_member(caller.uid, caller.gid, *owner.gid));
+    }
+    bool may_change_host(const control::Caller& caller) override {
+        return caller.uid == 0 || caller.uid == ::geteuid();
+    }
+    Result<control::PlanRows> plan(const std::string& file) override {
+        auto plan = host_.plan(TRY(load(file)));
+        control::PlanRows rows;
+        rows.digest = plan.digest();
+        if (const auto* refused = plan.refused())
+            rows.refused = refused->difference.key + " cannot change while vmhost runs";
+        for (auto& change : plan.changes) {
+            auto& of = change.difference;
+            using Kind = config::Difference::Kind;
+            rows.changes.push_back({.subject = change.subject,
+                                    .key = of.key,
+                                    .kind = of.kind == Kind::added     ? "added"
+                                            : of.kind == Kind::removed ? "removed"
+                                                                       : "changed",
+                                    .before = of.before,
+                                    .after = of.after,
+                                    .effect = std::string(host::name_of(change.effect)),
+                                    .place = of.place});
+        }
+        return rows;
+    }
+    void apply(control::ApplyOrder order) override {
+        auto file = load(order.file);
+        if (!file)
+            return order.done(std::unexpected(std::move(file).error()));
+        if (!order.digest.empty() && host_.plan(*file).digest() != order.digest)
+            return order.done(fail(ErrorKind::busy, "the file or the host has changed since the "
+                                                    "plan was made: look at it again"));
+        host_.apply({.file = std::move(*file),
+                     .restart_guests = order.restart_guests,
+                     .told = std::move(order.told),
+                     .done = std::move(order.done)});
     }
     void start(std::string_view vm, control::StartOnce once,
                std::function<void(Result<void>)> done) override {
@@ -159,8 +196,8 @@ public:
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         return TRY(host_.find(vm))->wait(std::move(ended));
     }
-    Result<Fd> console(std::string_view vm, bool want_writer) override {
-        return TRY(host_.find(vm))->attach_console(want_writer);
+    Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) override {
+        return TRY(host_.find(vm))->attach_console(want_writer, virtio);
     }
 
 private:
@@ -177,6 +214,17 @@ private:
         return owner &&
                (caller.uid == owner->uid ||
                 (owner->gid && host_.users().is_member(caller.uid, caller.gid, *owner->gid)));
+    }
+    Result<config::Model> load(const std::string& file) const {
+        auto model = config::load(file.empty() ? host_.model().file : file);
+        if (!model) {
+            auto& complaints = model.error();
+            if (complaints.size() == 1)
+                return std::unexpected(std::move(complaints.front()));
+            return fail(ErrorKind::invalid, "{} (and {} more complaints)",
+                        complaints.front().message(), complaints.size() - 1);
+        }
+        return std::move(*model);
     }
     control::VmRow row_of(const host::Guest& guest) {
         control::VmRow row;
@@ -237,6 +285,7 @@ private:
             fail(prepared.error());
             return;
         }
+        log::info("host", "{}", confinement_of_this_host());
         // The socket first: a second daemon must not get as far as links and guests.
         open_control([this] {
             host_.start([this](Result<void> up) {
@@ -322,6 +371,18 @@ private:
             host_down();
     }
 
+    // As vmctl reload: nobody watches, so no guest is taken down for it.
+    void reload() {
+        log::notice("host", "SIGHUP: reading {} again", host_.model().file);
+        operations_.apply({.restart_guests = false,
+                           .told = [](const std::string& text) { log::info("host", "{}", text); },
+                           .done =
+                               [](Result<void> result) {
+                                   if (!result)
+                                       log::error("host", "reload: {}", result.error().message());
+                               }});
+    }
+
     void asked_to_end(const char* by) {
         log::notice("host", "ending: {}", by);
         end();
@@ -341,10 +402,7 @@ private:
     Timer begin_{loop_, [this] { begin(); }};
     SignalWatch terminate_{loop_, SIGTERM, [this] { asked_to_end("SIGTERM"); }};
     SignalWatch interrupt_{loop_, SIGINT, [this] { asked_to_end("SIGINT"); }};
-    SignalWatch hangup_{loop_, SIGHUP, [] {
-                            log::notice("host", "SIGHUP: reloading is not possible yet; restart "
-                                                "vmhost to use a changed file");
-                        }};
+    SignalWatch hangup_{loop_, SIGHUP, [this] { reload(); }};
 };
 
 } // namespace

@@ -32,9 +32,9 @@ machine::IoLimit limit_of(const ipc::VmLimit& limit) {
 
 class GuestProcess {
 public:
-    int run(const std::string& uid, const std::string& gid) {
+    int run(const Identity& identity) {
         return serve(
-            loop_, parent_, uid, gid,
+            loop_, parent_, identity, vm_calls,
             [this](ipc::Frame frame) { return took_message(std::move(frame)); },
             [this] { machine_.reset(); });
     }
@@ -42,13 +42,17 @@ public:
 private:
     Result<void> set_up(ipc::VmSetup setup) {
         setup_ = std::move(setup);
-        console_ = TRY(
-            machine::Console::create(loop_, setup_.console_ring,
-                                     setup_.console_bell ? std::move(*setup_.console_bell) : Fd()));
+        console_ = TRY(make_console(setup_.console));
+        if (setup_.virtio_console)
+            virtio_console_ = TRY(make_console(*setup_.virtio_console));
         describe();
         TRY(build());
         parent_->send(ipc::Ready{});
         return {};
+    }
+
+    Result<std::unique_ptr<machine::Console>> make_console(ipc::VmConsole& made) {
+        return machine::Console::create(loop_, made.ring, made.bell ? std::move(*made.bell) : Fd());
     }
 
     void describe(const ipc::VmDisk& disk) {
@@ -99,6 +103,7 @@ private:
         spec_.debug_exit = setup_.debug_exit;
         spec_.state_fd = setup_.state ? setup_.state->get() : -1;
         spec_.balloon = setup_.balloon;
+        spec_.virtio_console = virtio_console_.get();
         spec_.transitional = setup_.transitional;
         if (setup_.once)
             boot_once(*setup_.once);
@@ -263,7 +268,14 @@ private:
         bool failed = how == How::failed || (how == How::debug_exit && end_.code != 0);
         parent_->send(
             ipc::VmEnded{static_cast<std::uint8_t>(how), end_.code, failed, std::move(text)});
-        console_->close([this] { parent_->finish(); });
+        auto open = std::make_shared<unsigned>(virtio_console_ ? 2 : 1);
+        auto closed = [this, open] {
+            if (--*open == 0)
+                parent_->finish();
+        };
+        console_->close(closed);
+        if (virtio_console_)
+            virtio_console_->close(closed);
     }
 
     Result<void> took_message(ipc::Frame frame) {
@@ -291,7 +303,8 @@ private:
             save(TRY(ipc::decode<ipc::VmSave>(std::move(frame))));
         } else if (frame.type == ipc::VmAttachConsole::type && console_) {
             auto attach = TRY(ipc::decode<ipc::VmAttachConsole>(std::move(frame)));
-            if (auto attached = console_->attach(std::move(attach.client), attach.want_writer);
+            auto& console = attach.virtio && virtio_console_ ? virtio_console_ : console_;
+            if (auto attached = console->attach(std::move(attach.client), attach.want_writer);
                 !attached)
                 log::info("vm", "console: {}", attached.error().message());
         }
@@ -302,7 +315,7 @@ private:
     ipc::VmSetup setup_;
     machine::MachineSpec spec_;
     std::optional<machine::BootSpec> afterwards_; // what replaces a boot for once
-    std::unique_ptr<machine::Console> console_;
+    std::unique_ptr<machine::Console> console_, virtio_console_;
     std::unique_ptr<machine::Machine> machine_;
     machine::MachineEnd end_;
     Timer after_end_{loop_, [this] { act_on_end(); }};
@@ -317,12 +330,12 @@ private:
 
 } // namespace
 
-int run_vm(const std::string& uid, const std::string& gid) {
+int run_vm(const Identity& identity) {
     // Otherwise glibc raises this after the first big block that is freed, a kernel image, and
     // the next one stays in the heap for as long as the guest runs.
     constexpr int mapped_from_bytes = 128 << 10;
     ::mallopt(M_MMAP_THRESHOLD, mapped_from_bytes);
-    return GuestProcess().run(uid, gid);
+    return GuestProcess().run(identity);
 }
 
 } // namespace vmhost::role

@@ -18,14 +18,14 @@ def test_import(host):
         return done
 
     with open(host.path("vm.conf"), "w") as conf:
-        conf.write('disk="/var/vmm/"\nswitch "uplink" {\n\tinterface bridge0\n\trdomain 4\n}\n'
-                   'vm "a" {\n\tmemory 1G\n\tdisk $disk "a.img"\n'
+        conf.write('dir="/var/vmm/"\nswitch "uplink" {\n\tinterface bridge0\n\trdomain 4\n}\n'
+                   'vm "a" {\n\tmemory 1G\n\tdisk $dir "a.img"\n'
                    '\tinterface tap { switch "uplink" }\n}\n')
     done = run("import", "vm.conf")
     check('path = "/var/vmm/a.img"' in done.stdout, done.stdout)
     check("vm.conf:4: warning: rdomain 4" in done.stderr, done.stderr)
     check("# vm.conf:4: rdomain 4" in done.stdout, done.stdout)
-    run("import", "-D", "disk=/srv/", "-o", "new.toml", "vm.conf")
+    run("import", "-D", "dir=/srv/", "-o", "new.toml", "vm.conf")
     check(run("config", "check", "-f", "new.toml").stdout == "configuration OK\n", "config check")
     with open(host.path("new.toml")) as made:
         check('path = "/srv/a.img"' in made.read(), "a macro of the command line")

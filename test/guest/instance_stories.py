@@ -171,4 +171,36 @@ def test_instance_disk(host):
     gone(host, "mine")
 
 
-NEEDS_KVM = {"local_interface", "loose_interfaces", "instance", "new_vm", "instance_disk"}
+def test_instance_and_apply(host):
+    """A changed file leaves VMs alone that are not from it, and cannot take their names."""
+    def text(more=""):
+        return template(host, "interrupt", []) + more
+
+    def apply(status=0):
+        done = subprocess.run([host.binary, "apply", "-y", "-f", host.path("vmhost.toml")],
+                              capture_output=True, text=True, timeout=60)
+        check(done.returncode == status, f"apply: {done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    host.run(text())
+    host.ctl("start", "-t", "t", "-n", "lan", "-L", "mine")
+    pid = host.row("mine")["pid"]
+    host.write(text(machine(host, "extra", "idle", "interface = [{ local = true }]\n")))
+    told = apply()
+    check("vm extra: added" in told and "mine" not in told, told)
+    check(host.row("mine")["pid"] == pid, "the instance was touched")
+    check({"mine-br1", "extra-br0", "br-lan"} <= set(links()), f"links: {links()}")
+    host.write(text(machine(host, "mine", "idle")))
+    check("vm mine runs and is not from the file" in apply(status=1), "its name was taken")
+    host.write(machine(host, "t", "interrupt", "enable = false\n"))
+    check("switch lan cannot go" in apply(status=1), "its switch was taken")
+    check(host.row("mine")["pid"] == pid, "the instance was touched by a refusal")
+    host.ctl("stop", "-fw", "mine")
+    gone(host, "mine")
+    host.write(text())
+    apply()
+    check(not any("mine" in name or "extra" in name for name in links()), f"links: {links()}")
+
+
+NEEDS_KVM = {"local_interface", "loose_interfaces", "instance", "new_vm", "instance_disk",
+             "instance_and_apply"}

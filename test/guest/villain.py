@@ -18,9 +18,9 @@ ENDS = {
     "init": r"vcpu 0: kvm: .* at rip",
 }
 SURVIVES = ["registers", "descriptors", "chains", "indexes", "change", "pci", "msix", "ports",
-            "platform", "processor", "net", "block", "scsi", "console"]
+            "platform", "processor", "net", "block", "scsi", "console", "virtio_console"]
 # Those whose nonsense must show in the machine's count of it.
-COUNTED = {"descriptors", "chains", "indexes", "change", "net"}
+COUNTED = {"descriptors", "chains", "indexes", "change", "net", "virtio_console"}
 
 LIMIT_S = 280.0     # these machines are slow and shared; alone, no topic takes half a minute
 MAX_LOG_LINES = 60  # of a whole story, at the level "debug"
@@ -45,16 +45,27 @@ def start(kit, host, topic, *options, disk="a.img"):
         medium.write(b"c" * (32 * 2048))
     more = (f'vcpus = {2 if topic == "change" else 1}\n'
             f'disk = [{{ path = "{disk}", size = "1M" }}]\n'
-            'interface = [{ switch = "lan" }]\n')
+            'interface = [{ switch = "lan" }]\nvirtio_console = true\n')
     if topic == "scsi":
         more += f'cdrom = "{host.path("cd.iso")}"\n'
     return host.run(kit.SWITCH + kit.vm(host, "a", f"villain-{topic}", more), *options)
+
+
+def type_without_pause(host):
+    """On the virtio console, as long as the VM takes it; nobody reads what is said there."""
+    with open(host.path("typed"), "wb") as typed:
+        typed.write(b"typed without a pause\n" * 20000)
+    with open(host.path("typed"), "rb") as typed:
+        subprocess.Popen([host.vmctl, "-s", host.socket, "console", "-p", "virtio", "a"],
+                         stdin=typed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def survives(kit, host, topic, disk="a.img"):
     start(kit, host, topic, disk=disk)
     pid = host.row("a")["pid"]
     before = private_kib(pid)
+    if topic == "virtio_console":
+        type_without_pause(host)
     text = host.console("a", r"villain: \w+ survived, \d+ devices are honest|FAIL.*\n", limit_s=LIMIT_S)
     kit.check("FAIL" not in text, text[-500:])
     row = host.row("a")

@@ -4,7 +4,7 @@ debootstrap unpacks a minimal system with a kernel into a folder; what the scena
 added; mkfs.ext4 -d makes a filesystem of it at the place of the only partition, and GRUB for
 BIOS goes between the partition table and that: boot.img in sector 0 and its core image, with
 all modules inside, from sector 1 on, which is where both expect each other by default. Nothing
-is mounted and no loop device is used. Root is needed, for debootstrap; takes minutes.
+is mounted that others see, and no loop device is used. Root is needed, for debootstrap; takes minutes.
 """
 import hashlib
 import inspect
@@ -71,6 +71,15 @@ WantedBy=multi-user.target
 """
 
 
+def no_mirror():
+    """Why the mirror cannot be used; None when it answers."""
+    try:
+        with urllib.request.urlopen(f"{MIRROR}/dists/{SUITE}/Release", timeout=20):
+            return None
+    except OSError as error:
+        return f"{MIRROR}: {error}"
+
+
 def cannot_build(cache):
     """Why there is no image and none can be made; None when there is nothing in the way."""
     if target(cache).exists():
@@ -80,11 +89,7 @@ def cannot_build(cache):
             return f"{name} is not installed"
     if os.geteuid() != 0:
         return "debootstrap needs root"
-    try:
-        with urllib.request.urlopen(f"{MIRROR}/dists/{SUITE}/Release", timeout=20):
-            return None
-    except OSError as error:
-        return f"{MIRROR}: {error}"
+    return no_mirror()
 
 
 def write(path, text, mode=0o644):
@@ -94,8 +99,10 @@ def write(path, text, mode=0o644):
 
 
 def make_root(root):
-    kernels.run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-                 SUITE, str(root), MIRROR])
+    # It mounts the machine's /proc and /sys into the folder. In a mount namespace of its own they
+    # are gone with it, however it ends, and before the folder is removed.
+    kernels.run(["unshare", "--mount", "debootstrap", "--variant=minbase",
+                 f"--include={','.join(PACKAGES)}", SUITE, str(root), MIRROR])
     for path in ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt",
                  "var/lib/apt/lists", "usr/share/zoneinfo", "usr/share/info"):
         shutil.rmtree(root / path, ignore_errors=True)

@@ -23,14 +23,26 @@ def run(command, **options):
     return result.stdout
 
 
-def package_name():
-    """The package of the real kernel behind the meta package."""
-    listing = run(["apt-cache", "depends", META_PACKAGE])
+def package_name(meta, options=()):
+    """The package of the real kernel behind a meta package."""
+    listing = run(["apt-cache", *options, "depends", meta])
     found = re.search(r"Depends: (linux-image-[0-9]\S+)", listing)
     if not found:
-        raise SystemExit(f"lab: {META_PACKAGE}: apt-cache names no kernel package; "
-                         "run apt-get update")
+        raise SystemExit(f"lab: {meta}: apt-cache names no kernel package; run apt-get update")
     return found.group(1)
+
+
+def unpack(package, target, options=()):
+    """The content of a package as the folder target."""
+    staging = target.with_name(f".{target.name}.{os.getpid()}")
+    staging.mkdir(parents=True)
+    try:
+        run(["apt-get", *options, "-q", "download", package], cwd=staging)
+        archive = next(staging.glob("*.deb"))
+        run(["dpkg", "-x", str(archive), str(staging / "root")])
+        (staging / "root").rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 class Kernel:
@@ -78,15 +90,7 @@ def fetch(cache):
     kept = sorted((cache / "kernel").glob("*/boot/vmlinuz-*"))
     if kept:
         return Kernel(kept[-1].parent.parent)
-    package = package_name()
+    package = package_name(META_PACKAGE)
     target = cache / "kernel" / package
-    staging = cache / "kernel" / f".{package}.{os.getpid()}"
-    staging.mkdir(parents=True)
-    try:
-        run(["apt-get", "-q", "download", package], cwd=staging)
-        archive = next(staging.glob("*.deb"))
-        run(["dpkg", "-x", str(archive), str(staging / "root")])
-        (staging / "root").rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    unpack(package, target)
     return Kernel(target)

@@ -1,4 +1,4 @@
-// The serial console of one guest.
+// A console of one guest.
 //
 // Output: the guest's bytes go into one ring under a mutex; every reader is only a
 // position in it, so a slow reader costs no memory and nobody waits for it. A
@@ -7,7 +7,7 @@
 // Frames are made when the socket has room.
 //
 // Input: from the holder of the writer's token. Its socket is read only while all
-// earlier input has been taken by the serial device, so at most one read is queued
+// earlier input has been taken by the device, so at most one read is queued
 // here and the rest waits in the client.
 //
 // Threads: loop thread; write_from_guest and input_space may come from any thread,
@@ -31,6 +31,10 @@ namespace {
 
 class RealConsole;
 
+struct TerminalSize {
+    std::uint16_t columns = 0, rows = 0;
+};
+
 // One attached client.
 class Client {
 public:
@@ -51,6 +55,8 @@ public:
     }
     bool told_end() const { return told_end_; }
     bool wants_token() const { return wants_token_; }
+    // Of its terminal, once it has said.
+    std::optional<TerminalSize> size;
     bool hung_up() const;
 
 private:
@@ -90,6 +96,7 @@ public:
                   std::function<void()> line_break) override;
     void on_size(std::function<void(std::uint16_t, std::uint16_t)> take) override {
         take_size_ = std::move(take);
+        tell_size();
     }
     void input_space() override;
     void hold_input(bool hold) override;
@@ -100,7 +107,7 @@ public:
     bool is_holder(const Client& client) const { return &client == holder_; }
     bool input_waits() const { return !input_.empty(); }
     void take_input(Client& from, ConsoleFrame kind, Bytes data);
-    void take_size(Client& from, std::uint16_t columns, std::uint16_t rows);
+    void take_size(Client& from, TerminalSize size);
     // Moves position forward to what a reader may still have, copies from it; the bytes lost.
     std::uint64_t copy_output(std::uint64_t& position, std::uint64_t replay_end,
                               std::vector<std::uint8_t>& into);
@@ -112,6 +119,7 @@ private:
     void drained();
     void deliver_input();
     void pass_token();
+    void tell_size();
     void drop_silent_holder();
     void wake();
 
@@ -204,8 +212,8 @@ bool Client::receive() {
             if (kind == ConsoleFrame::data || kind == ConsoleFrame::line_break)
                 console_.take_input(*this, kind, data);
             else if (kind == ConsoleFrame::size)
-                console_.take_size(*this, load_le<std::uint16_t>(data),
-                                   load_le<std::uint16_t>(data.subspan(2)));
+                console_.take_size(
+                    *this, {load_le<std::uint16_t>(data), load_le<std::uint16_t>(data.subspan(2))});
             else
                 sane = false; // these only go the other way
         });
@@ -380,6 +388,7 @@ void RealConsole::pass_token() {
     if (holder_ != nullptr) {
         const std::uint8_t token = 1;
         holder_->tell(ConsoleFrame::writer, Bytes(&token, 1));
+        tell_size();
         wake();
     }
 }
@@ -401,9 +410,15 @@ void RealConsole::input_space() {
 }
 
 // The size of whoever types is the terminal's.
-void RealConsole::take_size(Client& from, std::uint16_t columns, std::uint16_t rows) {
-    if (is_holder(from) && take_size_)
-        take_size_(columns, rows);
+void RealConsole::take_size(Client& from, TerminalSize size) {
+    from.size = size;
+    if (is_holder(from))
+        tell_size();
+}
+
+void RealConsole::tell_size() {
+    if (take_size_ && holder_ != nullptr && holder_->size)
+        take_size_(holder_->size->columns, holder_->size->rows);
 }
 
 void RealConsole::hold_input(bool hold) {

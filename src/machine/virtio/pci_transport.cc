@@ -30,6 +30,8 @@ std::uint16_t transitional_device(DeviceType type) {
         return 0x1004;
     case DeviceType::balloon:
         return 0x1002;
+    case DeviceType::console:
+        return 0x1003;
     case DeviceType::rng:
         break;
     }
@@ -52,6 +54,10 @@ PciFunction::Identity identity_of(DeviceType type, Interface interface) {
     case DeviceType::block:
     case DeviceType::scsi:
         identity.base_class = 0x01; // mass storage, SCSI
+        break;
+    case DeviceType::console:
+        identity.base_class = 0x07; // simple communication, other
+        identity.subclass = 0x80;
         break;
     case DeviceType::balloon:
     case DeviceType::rng:

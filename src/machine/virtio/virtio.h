@@ -15,7 +15,14 @@
 
 namespace vmhost::machine::virtio {
 
-enum class DeviceType : std::uint16_t { net = 1, block = 2, rng = 4, balloon = 5, scsi = 8 };
+enum class DeviceType : std::uint16_t {
+    net = 1,
+    block = 2,
+    console = 3,
+    rng = 4,
+    balloon = 5,
+    scsi = 8
+};
 
 // Features of the queues and the transport (section 6); PciTransport offers them for every device.
 inline constexpr std::uint64_t feature_any_layout = 1ULL << 27; // of legacy drivers

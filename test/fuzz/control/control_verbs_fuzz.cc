@@ -22,6 +22,15 @@ public:
         return caller.uid == 0;
     }
     void count(std::function<void()> done) override { done(); }
+    bool may_change_host(const control::Caller&) override { return true; }
+    Result<control::PlanRows> plan(const std::string& file) override {
+        return control::PlanRows{
+            {{"vm a", "vm.a.memory", "changed", file, "", "restart", {}}}, "d1", {}};
+    }
+    void apply(control::ApplyOrder order) override {
+        order.told(order.digest);
+        order.done({});
+    }
     void start(std::string_view, control::StartOnce,
                std::function<void(Result<void>)> done) override {
         done({});
@@ -53,7 +62,7 @@ public:
         ended_ = std::move(ended);
         return {};
     }
-    Result<Fd> console(std::string_view, bool) override {
+    Result<Fd> console(std::string_view, bool, bool) override {
         return fail(ErrorKind::not_found, "console not found");
     }
     void end() {

@@ -1,5 +1,6 @@
-// The devices that a guest has, as far as they run without a processor: a disk over a real file,
-// a network device over a real tap (where this process may make one), entropy and vmmci, behind
+// The devices that a guest has, as far as they run without a processor: entropy, a disk over a
+// real file, a console, a network device over a real tap (where this process may make one; in
+// this order the fuzzer knows them by number), and vmmci, behind
 // one PCI host, all reached through the bus as a guest reaches them.
 #pragma once
 
@@ -23,6 +24,7 @@
 #include "machine/loop_clock.h"
 #include "machine/pci.h"
 #include "machine/virtio/block.h"
+#include "machine/virtio/console_port.h"
 #include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/rng.h"
@@ -108,6 +110,7 @@ struct Devices {
     std::unique_ptr<machine::PciHost> host;
     std::vector<Transport*> transports;
     std::vector<machine::virtio::Block*> blocks;
+    machine::virtio::ConsolePort* console = nullptr;
     unsigned vmmci_slot = 0;
     bool legacy = false; // transitional devices
 
@@ -142,12 +145,15 @@ struct Devices {
         host = std::make_unique<machine::PciHost>(bus, wires);
         must(bus.insert(Space::port, 0xcf8, 8, *host).has_value());
         add(std::make_unique<machine::virtio::Rng>("rng"));
-        auto block =
-            std::make_unique<machine::virtio::Block>(
-                machine::virtio::Block::Settings{.name = "disk", .serial = "serial", .queues = 2},
-                *image, loop, bus.lock(), *clock);
+        auto block = std::make_unique<machine::virtio::Block>(
+            machine::virtio::Block::Settings{.name = "disk", .serial = "serial", .queues = 2},
+            *image, loop, bus.lock(), *clock);
         blocks.push_back(block.get());
         add(std::move(block));
+        auto port = std::make_unique<machine::virtio::ConsolePort>(
+            "console", bus.lock(), machine::virtio::ConsolePort::Hooks{[](Bytes) {}, [] {}});
+        console = port.get();
+        add(std::move(port));
         if (wire.tap) {
             const Mac mac{{0xfe, 0xe1, 0xbb, 0xd1, 0, 1}};
             auto net = machine::virtio::Net::create(

@@ -155,7 +155,7 @@ void Guest::chain(unsigned device, unsigned queue, ByteReader& input) {
         header.bytes(input.bytes(std::min<std::size_t>(12, input.remaining())));
     }
     m.memory.write(buffers, header.buffer());
-    auto writable_from = device == 0 || (device == 2 && queue == 0) ? 0U : 1U + (shape >> 5);
+    auto writable_from = device == 0 || (device >= 2 && queue == 0) ? 0U : 1U + (shape >> 5);
     for (unsigned i = 0; i < count; ++i) {
         auto how = input.le<std::uint8_t>();
         Gpa address = buffers + 0x400 * i;
@@ -264,9 +264,15 @@ void Guest::step(ByteReader& input) {
     case 4:
         rewrite(input);
         break;
-    case 5:
-        m.wire.send(input.bytes(std::min<std::size_t>(14 + what, input.remaining())));
+    case 5: { // something comes from outside
+        auto given = input.bytes(std::min<std::size_t>(14 + what, input.remaining()));
+        if (device != 2)
+            m.wire.send(given);
+        else if (m.console->receive(given) == 0 && given.size() >= 4)
+            m.console->set_size(load_le<std::uint16_t>(given),
+                                load_le<std::uint16_t>(given.subspan(2)));
         break;
+    }
     case 6:
         m.loop.run_once(false);
         break;
@@ -302,7 +308,7 @@ void Guest::require_honest() {
         m.drain();
         fuzz::must(m.read<std::uint8_t>(device, 20) == 0);
         start(device, 0);
-        auto queue = device == 2 ? 1U : 0U;
+        auto queue = device >= 2 ? 1U : 0U;
         auto& to = ring(device, queue);
         ByteWriter header;
         header.zeros(16);

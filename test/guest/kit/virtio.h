@@ -4,7 +4,7 @@
 
 #include "pci.h"
 
-enum { virtio_net = 1, virtio_block = 2, virtio_rng = 4 };
+enum { virtio_net = 1, virtio_block = 2, virtio_console = 3, virtio_rng = 4 };
 enum { virtio_max_queue = 64 };
 
 struct virtio {

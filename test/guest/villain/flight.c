@@ -11,9 +11,10 @@ static uint8_t* const data = (uint8_t*)0x200000;
 static volatile uint8_t status;
 
 void fill_queue(void) {
-    if (pci_read(device.slot, 0) >> 16 == 0x1040 + virtio_rng) {
+    const unsigned type = (pci_read(device.slot, 0) >> 16) - 0x1040;
+    if (type == virtio_rng || type == virtio_console) {
         for (unsigned i = 0; i < queue.size; i++) {
-            put(i, (uint32_t)data, per_request, write_flag, 0);
+            put(i, (uint32_t)data, per_request, type == virtio_rng ? write_flag : 0, 0);
             offer((uint16_t)i);
         }
     } else {

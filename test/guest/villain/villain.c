@@ -30,7 +30,7 @@ void find_functions(void) {
 }
 
 static uint16_t request_queue(unsigned type) {
-    return type == virtio_net ? 1 : 0;
+    return type == virtio_net || type == virtio_console ? 1 : 0;
 }
 
 void attack(const struct function* function, uint32_t features) {
@@ -94,6 +94,9 @@ bool honest(void) {
     case virtio_rng:
         memset(sector_data, 0, 64);
         put(0, (uint32_t)sector_data, 64, write_flag, 0);
+        break;
+    case virtio_console:
+        put(0, (uint32_t)"honest\n", 7, 0, 0);
         break;
     case virtio_net:
         prepare_frame();

@@ -58,6 +58,7 @@ boot_device = "net"
 disk = [{ path = "a.img", format = "raw", size = "10G", read_only = true, serial = "S1" }]
 cdrom = "install.iso"
 balloon = true
+virtio_console = true
 interface = [{ switch = "lan", lladdr = "02:00:00:00:00:01", ipv4 = "10.9.8.77" }]
 [vm.a.install]
 hostname = "puffy"
@@ -124,6 +125,7 @@ file = "/etc/a.conf"
     CHECK(vm.disks[0].serial == "S1");
     CHECK(vm.cdrom == "install.iso");
     CHECK(vm.balloon);
+    CHECK(vm.virtio_console);
     REQUIRE(vm.interfaces.size() == 1);
     CHECK(vm.interfaces[0].switch_name == "lan");
     CHECK(vm.interfaces[0].lladdr.text() == "02:00:00:00:00:01");

@@ -31,6 +31,20 @@ public:
     bool may_control(const control::Caller& caller, std::string_view) override {
         return caller.uid == 0 || caller.uid == 1000;
     }
+    bool may_change_host(const control::Caller& caller) override { return caller.uid == 0; }
+    Result<control::PlanRows> plan(const std::string& file) override {
+        calls.push_back("plan " + file);
+        if (file == "/bad.toml")
+            return fail(ErrorKind::invalid, "bad.toml:3: no");
+        return control::PlanRows{
+            {{"vm a", "vm.a.memory", "changed", "1", "2", "restart", {}}}, "d1", {}};
+    }
+    void apply(control::ApplyOrder order) override {
+        calls.push_back(
+            fmt::format("apply {} {} {}", order.file, order.digest, order.restart_guests));
+        order.told("vm a: ended");
+        order.done(start_result);
+    }
     void start(std::string_view vm, control::StartOnce once,
                std::function<void(Result<void>)> done) override {
         calls.push_back("start " + std::string(vm));
@@ -83,8 +97,9 @@ public:
         on_end = std::move(ended);
         return {};
     }
-    Result<Fd> console(std::string_view, bool want_writer) override {
-        calls.push_back(want_writer ? "console writer" : "console reader");
+    Result<Fd> console(std::string_view, bool want_writer, bool virtio) override {
+        calls.push_back(fmt::format("console {} {}", virtio ? "virtio" : "serial",
+                                    want_writer ? "writer" : "reader"));
         return std::move(socket_pair(SOCK_STREAM)->first);
     }
     void add(std::uint32_t id, const char* name, const char* state) {
@@ -189,7 +204,10 @@ TEST_CASE("console hands out a socket") {
     Asked asked;
     CHECK(asked.ask(R"({"verb":"console","vm":"a","read_only":true})")["ok"] == true);
     CHECK(asked.replies.back().fd.has_value());
-    CHECK(asked.machines.calls.back() == "console reader");
+    CHECK(asked.machines.calls.back() == "console serial reader");
+    CHECK(asked.ask(R"({"verb":"console","vm":"a","port":"virtio"})")["ok"] == true);
+    CHECK(asked.machines.calls.back() == "console virtio writer");
+    CHECK(asked.ask(R"({"verb":"console","vm":"a","port":"parallel"})")["kind"] == "invalid");
 }
 
 TEST_CASE("a start for once carries its device and its files") {
@@ -347,4 +365,29 @@ TEST_CASE("a start of a new VM carries what it is made of") {
         CHECK(asked.ask(text, 0, files(count))["kind"] == "invalid");
     }
     CHECK(asked.machines.calls.size() == calls);
+}
+
+TEST_CASE("plan and apply are for who may change the host") {
+    Machines machines;
+    control::Verbs verbs(machines);
+    auto ask = [&](std::uint32_t uid, const char* request) {
+        std::vector<json> replies;
+        verbs.handle({uid, uid}, request, {}, [&](control::Reply reply) {
+            replies.push_back(json::parse(reply.json));
+            CHECK(reply.last == (replies.back().value("event", "") != "step"));
+        });
+        return replies;
+    };
+    CHECK(ask(1000, R"({"verb":"plan"})")[0]["kind"] == "denied");
+    CHECK(ask(1000, R"({"verb":"apply"})")[0]["kind"] == "denied");
+    CHECK(machines.calls.empty());
+    auto plan = ask(0, R"({"verb":"plan","file":"/x.toml"})")[0];
+    CHECK(plan["changes"][0]["effect"] == "restart");
+    CHECK(plan["digest"] == "d1");
+    CHECK(ask(0, R"({"verb":"plan","file":"/bad.toml"})")[0]["error"] == "bad.toml:3: no");
+    auto applied = ask(0, R"({"verb":"apply","file":"/x.toml","digest":"d1","restart":false})");
+    REQUIRE(applied.size() == 2);
+    CHECK(applied[0]["text"] == "vm a: ended");
+    CHECK(applied[1]["event"] == "applied");
+    CHECK(machines.calls.back() == "apply /x.toml d1 false");
 }

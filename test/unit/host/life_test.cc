@@ -171,3 +171,20 @@ TEST_CASE("hierarchies of control groups are found by their controllers") {
     CHECK(missing == std::vector<std::string>{"processors", "memory"});
     CHECK(none->add(::getpid()));
 }
+
+TEST_CASE("a controller that cannot be handed down leaves no folder") {
+    std::string top = std::filesystem::temp_directory_path() / "vmhost-cgroup-XXXXXX";
+    REQUIRE(::mkdtemp(top.data()));
+    std::ofstream(top + "/cgroup.controllers") << "cpu memory\n";
+    std::ofstream(top + "/cgroup.subtree_control"); // the folder below has none
+    std::vector<std::string> missing;
+    CHECK(Cgroup::make({.v2 = top}, "vmhost-test", "a", {.cpu_weight = 50}, missing));
+    CHECK(missing == std::vector<std::string>{"processors"});
+    CHECK_FALSE(std::filesystem::exists(top + "/vmhost-test"));
+
+    // But one that is in use stays.
+    std::filesystem::create_directories(top + "/vmhost-test/b");
+    CHECK(Cgroup::make({.v2 = top}, "vmhost-test", "a", {.cpu_weight = 50}, missing));
+    CHECK(std::filesystem::exists(top + "/vmhost-test/b"));
+    std::filesystem::remove_all(top);
+}

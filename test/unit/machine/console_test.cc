@@ -370,6 +370,28 @@ TEST_CASE("the size of the terminal is that of who types") {
     CHECK(rig.taken == "still here");
 }
 
+TEST_CASE("whoever types next brings the size of another terminal, and a new device is told") {
+    Rig rig;
+    std::string sizes;
+    auto take = [&](std::uint16_t columns, std::uint16_t rows) {
+        sizes += fmt::format("{}x{} ", columns, rows);
+    };
+    auto first = rig.attach(true), second = rig.attach(true);
+    std::uint8_t small[] = {80, 0, 24, 0}, large[] = {200, 0, 50, 0};
+    first->send(encode_console_frame(ConsoleFrame::size, small));
+    second->send(encode_console_frame(ConsoleFrame::size, large));
+    rig.turn();
+    rig.console->on_size(take); // a guest that reboots is told again
+    CHECK(sizes == "80x24 ");
+    first->hang_up();
+    rig.turn();
+    CHECK(sizes == "80x24 200x50 ");
+    second->hang_up();
+    rig.turn();
+    rig.console->on_size(take);
+    CHECK(sizes == "80x24 200x50 ");
+}
+
 TEST_CASE("while input is held it waits, breaks too") {
     Rig rig;
     auto peer = rig.attach(true);

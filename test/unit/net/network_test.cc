@@ -273,6 +273,32 @@ TEST_CASE("named ports are attached, raised, and given back as they were") {
     CHECK(text(snapshot()) == text(before));
 }
 
+TEST_CASE("a bridge changes its address and ports while its taps stay") {
+    fresh_namespace();
+    sh("ip link add v0 type veth peer name v1 && ip link set v1 up");
+    auto before = snapshot();
+    {
+        auto network = Network::open("t").value();
+        auto bridge =
+            network->make_bridge({.name = "br0", .ipv4 = prefix("10.0.0.1/24"), .ports = {"v0"}})
+                .value();
+        auto tap = network->make_tap({.name = "t0", .bridge = "br0"});
+        REQUIRE(tap);
+        net::BridgeSpec other{.name = "br0", .ipv4 = prefix("10.0.9.1/24"), .ports = {"v1"}};
+        REQUIRE(network->change_bridge(other));
+        REQUIRE(network->change_bridge(other)); // twice is once
+        CHECK(link("t0").master == bridge);
+        CHECK(link("v0").master == 0);
+        CHECK_FALSE(link("v0").up);
+        CHECK(link("v1").master == bridge);
+        sh("ip addr show br0 | grep -q 10.0.9.1/24 && ! ip addr show br0 | grep -q 10.0.0.1");
+        CHECK(network->change_bridge({.name = "br1"}).error().kind() == ErrorKind::not_found);
+        auto missing = network->change_bridge({.name = "br0", .ports = {"eth9"}});
+        CHECK(missing.error().text() == "bridge br0: port eth9: no such interface");
+    }
+    CHECK(text(snapshot()) == text(before));
+}
+
 TEST_CASE("what is not ours is refused by name") {
     fresh_namespace();
     sh("ip link add br0 type bridge && ip link add v0 type veth peer name v1 &&"

@@ -1,0 +1,99 @@
+// What two models disagree on. The schema writes each as a tree of values, and the trees are
+// walked side by side: a key that is added to the schema is compared without a word here.
+#include <algorithm>
+
+#include "config/schema.h"
+
+namespace vmhost::config {
+
+namespace {
+
+bool is_tables(const Json& value) {
+    return value.is_array() && !value.empty() && value.front().is_object();
+}
+
+class Comparison {
+public:
+    explicit Comparison(const Model& after) : after_(after) {}
+
+    // name is the key that both values stand at. null = not there.
+    void compare(const std::string& name, const Json& before, const Json& after) {
+        if (before == after)
+            return;
+        if (before.is_object() && after.is_object())
+            return compare_tables(name, before, after);
+        if ((is_tables(before) || before.is_null()) && (is_tables(after) || after.is_null()) &&
+            !(before.is_null() && after.is_null()))
+            return compare_arrays(name, before, after);
+        add(name, before, after);
+    }
+
+    std::vector<Difference> take() { return std::move(out_); }
+
+private:
+    void compare_tables(const std::string& name, const Json& before, const Json& after) {
+        static const Json nothing;
+        auto below = [&](const std::string& key) { return name.empty() ? key : name + "." + key; };
+        for (const auto& [key, value] : after.items())
+            compare(below(key), before.contains(key) ? before.at(key) : nothing, value);
+        for (const auto& [key, value] : before.items())
+            if (!after.contains(key))
+                compare(below(key), value, nothing);
+    }
+
+    void compare_arrays(const std::string& name, const Json& before, const Json& after) {
+        static const Json nothing;
+        for (std::size_t i = 0; i < std::max(before.size(), after.size()); ++i)
+            compare(fmt::format("{}[{}]", name, i), i < before.size() ? before[i] : nothing,
+                    i < after.size() ? after[i] : nothing);
+    }
+
+    void add(const std::string& name, const Json& before, const Json& after) {
+        Difference one;
+        one.kind = before.is_null()  ? Difference::Kind::added
+                   : after.is_null() ? Difference::Kind::removed
+                                     : Difference::Kind::changed;
+        one.key = name;
+        one.place = place_of(name);
+        bool whole = before.is_object() || after.is_object(); // a table is its name, not its text
+        if (!whole) {
+            one.before = text_of(name, before);
+            one.after = text_of(name, after);
+        }
+        out_.push_back(std::move(one));
+    }
+
+    static std::string text_of(const std::string& name, const Json& value) {
+        if (value.is_null())
+            return {};
+        return name.ends_with("password") ? "(secret)" : value_text(value);
+    }
+
+    // Of the key, or of the nearest table around it that is in the file.
+    Place place_of(std::string name) const {
+        for (;;) {
+            if (name == "vm" || name == "switch")
+                return {after_.file, 0, 0}; // where the first one stands says nothing of another
+            if (auto found = after_.places.find(name); found != after_.places.end())
+                return found->second;
+            auto end = name.find_last_of(".[");
+            if (end == std::string::npos)
+                return {after_.file, 0, 0};
+            name.resize(end);
+        }
+    }
+
+    const Model& after_;
+    std::vector<Difference> out_;
+};
+
+} // namespace
+
+std::vector<Difference> differences(const Model& before, const Model& after) {
+    Comparison comparison(after);
+    comparison.compare("", write_section(file_section, &before),
+                       write_section(file_section, &after));
+    return comparison.take();
+}
+
+} // namespace vmhost::config

@@ -1,0 +1,270 @@
+// From the model that runs to the model of a file. The steps follow each other in turns of the
+// loop, so that no guest is destroyed inside its own callback; model_ changes with each step and
+// always is what the host really is. So an order that fails, or a daemon that dies, leaves nothing
+// to be remembered: the next plan starts from what is there.
+//
+// Loop thread of the parent.
+#include <algorithm>
+#include <deque>
+
+#include "host/host.h"
+
+namespace vmhost::host {
+
+struct Host::Order {
+    Apply apply;
+    Plan plan;
+    std::deque<std::function<void(Done)>> steps;
+    std::vector<std::string> to_start; // guests that run, or are to run, when it is done
+    std::optional<Error> failure;
+
+    bool changes(std::string_view kind, std::string_view name) const {
+        auto subject = fmt::format("{} {}", kind, name);
+        return std::ranges::find(plan.changes, subject, &Change::subject) != plan.changes.end();
+    }
+    Effect effect_on_vm(std::string_view name) const {
+        return plan.effect_on(fmt::format("vm {}", name));
+    }
+};
+
+Plan Host::plan(const config::Model& file) const {
+    std::vector<VmState> states;
+    for (const auto& guest : guests_)
+        states.push_back({guest->config().name, guest->pid().has_value()});
+    auto wanted = file;
+    (void)keep_new(wanted); // what is in the way is told by apply()
+    return make_plan(model_, wanted, states);
+}
+
+void Host::apply(Apply apply) {
+    auto refuse = [&](ErrorKind kind, std::string text) { apply.done(fail(kind, "{}", text)); };
+    if (ending_)
+        return refuse(ErrorKind::busy, "vmhost is about to end");
+    if (!up_)
+        return refuse(ErrorKind::busy, "vmhost is still starting: try again when it is up");
+    if (order_)
+        return refuse(ErrorKind::busy, "another change is being applied");
+    if (auto kept = keep_new(apply.file); !kept)
+        return apply.done(std::move(kept));
+    auto wanted = plan(apply.file);
+    if (const auto* refused = wanted.refused()) {
+        auto error = Error(ErrorKind::unsupported,
+                           fmt::format("{} cannot change while vmhost runs: start it anew",
+                                       refused->difference.key))
+                         .at(refused->difference.place);
+        return apply.done(std::unexpected(std::move(error)));
+    }
+    order_ = std::make_shared<Order>();
+    order_->apply = std::move(apply);
+    order_->plan = std::move(wanted);
+    auto at_once = [this](auto step) {
+        return [this, step](const Done& done) { done((this->*step)()); };
+    };
+    order_->steps.emplace_back([this](Done done) { stop_guests(std::move(done)); });
+    order_->steps.emplace_back(at_once(&Host::change_switches));
+    order_->steps.emplace_back(at_once(&Host::change_vms));
+    order_->steps.emplace_back([this](const Done& done) {
+        change_settings();
+        done({});
+    });
+    order_->steps.emplace_back([this](Done done) { renew_services(std::move(done)); });
+    order_->steps.emplace_back(at_once(&Host::drop_services));
+    order_->steps.emplace_back([this](Done done) { start_guests(std::move(done)); });
+    step_.start(std::chrono::milliseconds(0));
+}
+
+void Host::next_step() {
+    if (order_->steps.empty()) {
+        auto order = std::move(order_);
+        // Equal by now, but for the places and the order of the file.
+        if (!order->failure)
+            model_ = std::move(order->apply.file);
+        order->apply.done(order->failure ? Result<void>(std::unexpected(std::move(*order->failure)))
+                                         : Result<void>());
+        return;
+    }
+    auto step = std::move(order_->steps.front());
+    order_->steps.pop_front();
+    step([this](Result<void> done) {
+        if (!done)
+            fail_order(std::move(done).error());
+        step_.start(std::chrono::milliseconds(0));
+    });
+}
+
+// Nothing else is changed; but guests that were taken down for a change come back.
+void Host::fail_order(Error error) {
+    if (!order_->failure)
+        order_->failure = std::move(error);
+    while (order_->steps.size() > 1)
+        order_->steps.pop_front();
+}
+
+void Host::stop_guests(Done done) {
+    auto left = std::make_shared<std::size_t>(1);
+    auto one_gone = [left, done] {
+        if (--*left == 0)
+            done({});
+    };
+    for (auto& guest : guests_) {
+        const auto& name = guest->config().name;
+        auto effect = order_->effect_on_vm(name);
+        bool restart = effect == Effect::restart && order_->apply.restart_guests;
+        if (!restart && effect != Effect::stop)
+            continue;
+        if (restart)
+            order_->to_start.push_back(name);
+        ++*left;
+        (void)guest->stop(Guest::Stop::orderly, nullptr); // asked already: it ends all the same
+        guest->when_gone([this, name, one_gone] {
+            order_->apply.told(fmt::format("vm {}: ended", name));
+            one_gone();
+        });
+    }
+    one_gone();
+}
+
+Result<void> Host::change_switches() {
+    const auto& file = order_->apply.file;
+    // Those that go, and those that are made anew under their guests.
+    for (std::size_t i = model_.switches.size(); i-- > 0;) {
+        auto old = model_.switches[i];
+        bool anew = order_->plan.effect_on("switch " + old.name) == Effect::restart &&
+                    order_->apply.restart_guests;
+        if (file.find_switch(old.name) != nullptr && !anew)
+            continue;
+        TRY(remove_switch(old));
+        model_.switches.erase(model_.switches.begin() + static_cast<std::ptrdiff_t>(i));
+        if (!anew)
+            order_->apply.told(fmt::format("switch {}: removed", old.name));
+    }
+    const bool plugs =
+        std::ranges::any_of(file.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
+    if ((!file.switches.empty() || plugs) && !network_)
+        TRY(open_network());
+    for (const auto& one : file.switches) {
+        auto have = std::ranges::find(model_.switches, one.name, &config::Switch::name);
+        bool there = have != model_.switches.end();
+        if (there && *have == one)
+            continue;
+        bool waits = there && !order_->apply.restart_guests &&
+                     order_->plan.effect_on("switch " + one.name) == Effect::restart;
+        if (waits) {
+            log::warning("host", "switch {} is not changed: its guests would go down with it",
+                         one.name);
+            continue;
+        }
+        TRY(make_switch(one));
+        if (there)
+            *have = one;
+        else
+            model_.switches.push_back(one);
+        order_->apply.told(fmt::format("switch {}: {}", one.name, there ? "changed" : "made"));
+    }
+    return {};
+}
+
+Result<void> Host::change_vms() {
+    const auto& file = order_->apply.file;
+    std::erase_if(guests_, [&](const std::unique_ptr<Guest>& guest) {
+        auto name = guest->config().name;
+        if (file.find_vm(name) != nullptr)
+            return false;
+        std::erase_if(model_.vms, [&](const config::Vm& vm) { return vm.name == name; });
+        order_->apply.told(fmt::format("vm {}: removed", name));
+        return true;
+    });
+    for (const auto& vm : file.vms) {
+        auto have = std::ranges::find(model_.vms, vm.name, &config::Vm::name);
+        if (have == model_.vms.end()) {
+            TRY(add_guest(vm));
+            model_.vms.push_back(vm);
+            if (vm.enabled)
+                order_->to_start.push_back(vm.name);
+            order_->apply.told(fmt::format("vm {}: added, id {}", vm.name, last_id_));
+        } else if (*have != vm) {
+            auto owner = resolve(users_, vm.owner);
+            if (!owner)
+                return std::unexpected(
+                    std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
+            TRY(find(vm.name))->configure(vm, *owner);
+            *have = vm;
+            order_->apply.told(fmt::format("vm {}: changed", vm.name));
+        }
+    }
+    return {};
+}
+
+void Host::change_settings() {
+    const auto& file = order_->apply.file;
+    model_.host = file.host; // a plan with a change that needs a new daemon was refused
+    model_.install = file.install;
+}
+
+void Host::renew_services(Done done) {
+    auto& plan = order_->plan;
+    // Addresses of guests and switches, answers, names: whatever they were told may be another.
+    bool touched = plan.touches(Effect::service) || plan.touches(Effect::reconnect) ||
+                   plan.touches(Effect::restart) || plan.touches(Effect::stop) ||
+                   plan.touches(Effect::start) ||
+                   std::ranges::any_of(plan.changes, [](const Change& change) {
+                       return change.subject.starts_with("vm ") && change.effect == Effect::none;
+                   });
+    if (!touched)
+        return done({});
+    auto left = std::make_shared<std::size_t>(1);
+    auto one_ready = [this, left, done](Result<void> ready) {
+        if (!ready)
+            fail_order(std::move(ready).error());
+        if (--*left == 0)
+            done({});
+    };
+    struct Wanted {
+        std::unique_ptr<Service>& service;
+        bool wanted;
+        std::unique_ptr<Service> (Host::*make)();
+    };
+    for (auto& one : {Wanted{dhcp_, wants_dhcp(model_), &Host::make_dhcp},
+                      Wanted{http_, wants_http(model_), &Host::make_http}}) {
+        if (!one.wanted && !one.service)
+            continue;
+        ++*left;
+        if (!one.wanted) {
+            one.service->stop([one_ready] { one_ready({}); });
+        } else if (one.service) {
+            one.service->renew(one_ready);
+        } else {
+            one.service = (this->*one.make)();
+            one.service->start(one_ready);
+        }
+    }
+    one_ready({});
+}
+
+Result<void> Host::drop_services() {
+    if (!wants_dhcp(model_))
+        dhcp_.reset();
+    if (!wants_http(model_))
+        http_.reset();
+    return {};
+}
+
+void Host::start_guests(Done done) {
+    bool any = false;
+    for (const auto& name : order_->to_start)
+        if (auto guest = find(name)) {
+            (*guest)->mark_waiting();
+            any = any || (*guest)->in_line();
+        }
+    if (!any)
+        return done({});
+    started_ = [this, done](Result<void> started) {
+        for (const auto& name : order_->to_start)
+            if (auto guest = find(name); guest && (*guest)->pid())
+                order_->apply.told(fmt::format("vm {}: started", name));
+        done(std::move(started));
+    };
+    start_wave();
+}
+
+} // namespace vmhost::host
