@@ -33,6 +33,10 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::config_check:
     case cli::Command::Verb::config_show:
         return cli::run_config(command);
+    case cli::Command::Verb::completion:
+        return cli::run_completion(command);
+    case cli::Command::Verb::import:
+        return cli::run_import(command);
     case cli::Command::Verb::plan:
     case cli::Command::Verb::apply:
     case cli::Command::Verb::reload:

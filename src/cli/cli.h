@@ -20,6 +20,8 @@ struct Command {
         run,
         config_check,
         config_show,
+        import,
+        completion,
         status,
         start,
         stop,
@@ -56,18 +58,24 @@ struct Command {
     std::string kernel;          // start -b
     std::string snapshot;        // start -S; snapshot: its name
     bool remove = false;         // snapshot -d
-    std::uint64_t bytes = 0;     // memory
+    std::uint64_t bytes = 0;     // memory, start -m
     std::string iso;             // start -r; cdrom: the path, or "eject"
     bool read_only = false;      // console -r
     std::string port = "serial"; // console -p
     bool yes = false;            // apply -y
     bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
+    // start of a VM that is not in the file.
+    std::string parent;             // -t
+    std::vector<std::string> disks; // -d
+    std::vector<std::string> wires; // -n's switches and -L's nothing, in their order
+    std::size_t interfaces_min = 0; // -i
     bool keep_going = false;
     bool debug_exit = false;
     // Of images.
     std::string image, target, base, source, size;
     bool repair = false;
+    std::vector<std::string> macros; // import -D name=value
     int level = 3;
 };
 
@@ -79,6 +87,12 @@ std::optional<config::Model> load_config(const Command& command);
 
 // vmhost config check and config show. Exit status.
 int run_config(const Command& command);
+
+// vmhost completion. Exit status.
+int run_completion(const Command& command);
+
+// vmhost import. Exit status.
+int run_import(const Command& command);
 
 // vmctl create, and vmhost image. Exit status.
 int run_image(const Command& command);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <unistd.h>
 
+#include "cli/command_tree.h"
 #include "cli/version.h"
 
 namespace vmhost::cli {
@@ -56,9 +57,10 @@ Command finish(CLI::App& app, std::vector<std::string> arguments, Command& comma
     return ended;
 }
 
-Command parse_vmhost(std::vector<std::string> arguments) {
-    Command command;
-    CLI::App app{"vmhost: a host for virtual machines from one TOML file", "vmhost"};
+constexpr const char* vmhost_summary = "vmhost: a host for virtual machines from one TOML file";
+constexpr const char* vmctl_summary = "vmctl: control the virtual machines of this host";
+
+void build_vmhost(CLI::App& app, Command& command) {
     app.set_version_flag("--version", version);
     app.require_subcommand(1);
 
@@ -90,6 +92,25 @@ Command parse_vmhost(std::vector<std::string> arguments) {
     add_file(show);
     show->add_flag("--json", command.json, "as JSON");
     show->callback([&] { command.verb = Command::Verb::config_show; });
+
+    auto* importing = app.add_subcommand("import", "print a vm.conf(5) of OpenBSD as TOML");
+    importing->add_option("vm.conf", command.source, "the file")->type_name("FILE")->required();
+    importing->add_option("-o,--output", command.target, "write to a new file")->type_name("FILE");
+    importing->add_flag("-f,--force", command.force, "replace that file when it exists");
+    importing->add_option("-D,--define", command.macros, "a macro, before those of the file")
+        ->type_name("NAME=VALUE")
+        ->allow_extra_args(false)
+        ->check([](const std::string& text) {
+            return text.find('=') == std::string::npos ? "write it as name=value" : std::string();
+        });
+    importing->callback([&] { command.verb = Command::Verb::import; });
+
+    auto* completion =
+        app.add_subcommand("completion", "print a script that completes commands in a shell");
+    completion->add_option("shell", command.source, "the shell")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+    completion->callback([&] { command.verb = Command::Verb::completion; });
 
     auto add_plan = [&](const char* name, const char* help, Command::Verb verb) {
         auto* to = app.add_subcommand(name, help);
@@ -136,8 +157,20 @@ Command parse_vmhost(std::vector<std::string> arguments) {
     compress->add_option("-l,--level", command.level, "zstd's level, 1 to 22")
         ->type_name("LEVEL")
         ->capture_default_str();
+}
 
+Command parse_vmhost(std::vector<std::string> arguments) {
+    Command command;
+    CLI::App app{vmhost_summary, "vmhost"};
+    build_vmhost(app, command);
     return finish(app, std::move(arguments), command, "vmhost");
+}
+
+std::uint64_t size_of(const std::string& text) {
+    auto size = parse_size(text);
+    if (!size)
+        throw CLI::ValidationError("size", size.error().text());
+    return *size;
 }
 
 // The command's full name, or a complaint as vmctl(8) has it.
@@ -169,16 +202,42 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\tvmctl send id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl snapshot [-d] id [name]\n"
-                                    "\tvmctl start [-c] [-B device] [-b path] [-r path] [-S name] "
-                                    "id\n"
+                                    "\tvmctl start [-cL] [-B device] [-b path] [-d disk] "
+                                    "[-i count] [-m size]\n"
+                                    "\t    [-n switch] [-r path] [-S name] [-t name] id | name\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
                                     "\tvmctl stop [-fw] [id | -a]\n"
                                     "\tvmctl unpause id\n"
                                     "\tvmctl wait id\n";
 
-Command parse_vmctl(std::vector<std::string> arguments) {
-    Command command;
-    CLI::App app{"vmctl: control the virtual machines of this host", "vmctl"};
+// Of start: what makes it one of a VM that is not in the file. Switches and local interfaces keep
+// the order in which they come.
+void add_new_vm(CLI::App* start, Command& command) {
+    start->add_option("-t", command.parent, "make an instance of this VM")->type_name("VM");
+    start->add_option("-d", command.disks, "a disk of the new VM, or FORMAT:disk")
+        ->type_name("DISK")
+        ->allow_extra_args(false);
+    start
+        ->add_option_function<std::string>(
+            "-m", [&command](const std::string& text) { command.bytes = size_of(text); },
+            "memory of the new VM")
+        ->type_name("SIZE");
+    start->add_option("-i", command.interfaces_min, "interfaces of the new VM, at least")
+        ->type_name("COUNT")
+        ->check(CLI::Range(std::size_t{1}, limits::max_interfaces));
+    start
+        ->add_option_function<std::string>(
+            "-n", [&command](const std::string& name) { command.wires.push_back(name); },
+            "an interface of the new VM on this switch")
+        ->type_name("SWITCH")
+        ->trigger_on_parse();
+    start
+        ->add_flag_callback(
+            "-L", [&command] { command.wires.emplace_back(); }, "a local interface of the new VM")
+        ->trigger_on_parse();
+}
+
+void build_vmctl(CLI::App& app, Command& command) {
     app.set_version_flag("--version", version);
     app.require_subcommand(1);
     app.add_option("-s,--socket", command.socket, "control socket")
@@ -188,7 +247,7 @@ Command parse_vmctl(std::vector<std::string> arguments) {
         "-v", [](std::int64_t) { log::set_level("", log::Level::debug); }, "say more");
 
     auto add_vm = [&](CLI::App* to, bool required) {
-        auto* option = to->add_option("id", command.vm, "name or number of a VM");
+        auto* option = to->add_option("id", command.vm, "name or number of a VM")->type_name("VM");
         option->required(required);
         option->check([](const std::string& text) {
             auto legal = check_name(text);
@@ -219,6 +278,7 @@ Command parse_vmctl(std::vector<std::string> arguments) {
         ->type_name("NAME")
         ->excludes(device)
         ->excludes(kernel);
+    add_new_vm(start, command);
     add_vm(start, true);
     start->callback([&] { command.verb = Command::Verb::start; });
 
@@ -256,10 +316,15 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     add_vm(unpause, true);
     unpause->callback([&] { command.verb = Command::Verb::unpause; });
     auto* create = app.add_subcommand("create", "make a disk image; needs no daemon");
-    create->add_option("disk", command.target, "the new image, or FORMAT:disk")->required();
+    create->add_option("disk", command.target, "the new image, or FORMAT:disk")
+        ->type_name("DISK")
+        ->required();
     create->add_option("-s,--size", command.size, "its size, as 10G");
-    auto* base = create->add_option("-b,--base", command.base, "a qcow2 image below it");
-    create->add_option("-i,--input", command.source, "an image to copy")->excludes(base);
+    auto* base =
+        create->add_option("-b,--base", command.base, "a qcow2 image below it")->type_name("IMAGE");
+    create->add_option("-i,--input", command.source, "an image to copy")
+        ->type_name("IMAGE")
+        ->excludes(base);
     create->callback([&] { command.verb = Command::Verb::create; });
 
     auto* reload = app.add_subcommand("reload", "read the daemon's file again; no guest restarts");
@@ -275,21 +340,17 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     auto* memory = app.add_subcommand("memory", "say how much memory a VM is to keep");
     add_vm(memory, true);
     memory
-        ->add_option_function<std::string>("size",
-                                           [&](const std::string& text) {
-                                               auto size = parse_size(text);
-                                               if (!size)
-                                                   throw CLI::ValidationError("size",
-                                                                              size.error().text());
-                                               command.bytes = *size;
-                                           })
+        ->add_option_function<std::string>(
+            "size", [&](const std::string& text) { command.bytes = size_of(text); })
         ->required();
     memory->callback([&] { command.verb = Command::Verb::memory; });
 
     auto* cdrom = app.add_subcommand("cdrom", "change what is in a VM's CD-ROM drive");
     cdrom->add_flag("-f", command.force, "although the guest has locked it");
     add_vm(cdrom, true);
-    cdrom->add_option("medium", command.iso, "\"eject\", or the path of an image")->required();
+    cdrom->add_option("medium", command.iso, "\"eject\", or the path of an image")
+        ->type_name("PATH")
+        ->required();
     cdrom->callback([&] { command.verb = Command::Verb::cdrom; });
 
     auto* console = app.add_subcommand("console", "attach to a VM's console; ~. leaves");
@@ -300,6 +361,12 @@ Command parse_vmctl(std::vector<std::string> arguments) {
         ->capture_default_str();
     add_vm(console, true);
     console->callback([&] { command.verb = Command::Verb::console; });
+}
+
+Command parse_vmctl(std::vector<std::string> arguments) {
+    Command command;
+    CLI::App app{vmctl_summary, "vmctl"};
+    build_vmctl(app, command);
 
     // The command is the first word that is no option and no option's value.
     bool named = false;
@@ -324,7 +391,62 @@ Command parse_vmctl(std::vector<std::string> arguments) {
     return finish(app, std::move(arguments), command, "vmctl");
 }
 
+// ---- for completion -----------------------------------------------------------
+
+// What type_name() and check() say: "DEVICE:{cdrom,disk,net}", "PATH", "VM".
+Value value_of(const CLI::Option& option) {
+    Value value;
+    if (option.get_items_expected_max() == 0)
+        return value; // a flag
+    auto type = option.get_type_name();
+    value.kind = Value::Kind::text;
+    if (auto open = type.find('{'); open != std::string::npos && type.ends_with('}')) {
+        value.kind = Value::Kind::words;
+        value.words = CLI::detail::split(type.substr(open + 1, type.size() - open - 2), ',');
+        return value;
+    }
+    for (auto file : {"FILE", "PATH", "DISK", "IMAGE", "TARGET"})
+        if (type.starts_with(file))
+            value.kind = Value::Kind::file;
+    if (type.starts_with("VM"))
+        value.kind = Value::Kind::vm;
+    return value;
+}
+
+CommandTree tree_of(const CLI::App& app) {
+    CommandTree tree{.name = app.get_name(), .help = app.get_description()};
+    for (const auto* option : app.get_options()) {
+        if (option->get_positional()) {
+            tree.arguments.push_back(value_of(*option));
+            continue;
+        }
+        OptionDescription described{.help = option->get_description(), .value = value_of(*option)};
+        for (const auto& name : option->get_snames())
+            described.names.push_back("-" + name);
+        for (const auto& name : option->get_lnames())
+            described.names.push_back("--" + name);
+        tree.options.push_back(std::move(described));
+    }
+    for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; }))
+        tree.commands.push_back(tree_of(*command));
+    return tree;
+}
+
 } // namespace
+
+CommandTree vmhost_tree() {
+    Command command;
+    CLI::App app{vmhost_summary, "vmhost"};
+    build_vmhost(app, command);
+    return tree_of(app);
+}
+
+CommandTree vmctl_tree() {
+    Command command;
+    CLI::App app{vmctl_summary, "vmctl"};
+    build_vmctl(app, command);
+    return tree_of(app);
+}
 
 Command parse(int argc, char** argv) {
     std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);

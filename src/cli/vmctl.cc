@@ -5,11 +5,11 @@
 #include <ctime>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/console.h"
+#include "cli/new_vm.h"
 #include "control/control.h"
 
 namespace vmhost::cli {
@@ -83,24 +83,13 @@ int console(control::Client& client, const Command& command) {
     return attach_console(std::move(*answer->fd), command.read_only);
 }
 
-// With our caller's rights; the daemon gets the descriptor and never the path.
-Result<Fd> open_for_daemon(const std::string& path) {
-    Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    struct stat about {};
-    if (!file || ::fstat(file.get(), &about) < 0)
-        return fail_errno(errno, "{}", printable(path));
-    if (!S_ISREG(about.st_mode))
-        return fail(ErrorKind::invalid, "{}: not a regular file", printable(path));
-    return file;
-}
-
 // A request with files: each name of "descriptors" with the path that it is opened from.
 Result<json> ask_with_files(control::Client& client, json request,
                             const std::vector<std::pair<const char*, std::string>>& files) {
     std::vector<Fd> fds;
     auto names = json::array();
     for (const auto& [name, path] : files) {
-        fds.push_back(TRY(open_for_daemon(path)));
+        fds.push_back(TRY(open_for_daemon(path, O_RDONLY)));
         names.push_back(name);
     }
     if (!fds.empty())
@@ -132,19 +121,25 @@ int cdrom(control::Client& client, const Command& command) {
     return 0;
 }
 
-int start(control::Client& client, const Command& command) {
+Result<json> ask_to_start(control::Client& client, const Command& command) {
+    if (describes_vm(command))
+        return json::parse(TRY(start_new_vm(client, command)).json, nullptr, false);
     std::vector<std::pair<const char*, std::string>> files;
     if (!command.kernel.empty())
         files.emplace_back("kernel", command.kernel);
     if (!command.iso.empty())
         files.emplace_back("cdrom", command.iso);
-    auto reply = ask_with_files(client,
-                                {{"verb", "start"},
-                                 {"vm", command.vm},
-                                 {"boot_device", command.boot_device},
-                                 {"snapshot", command.snapshot},
-                                 {"kernel_name", command.kernel}},
-                                files);
+    return ask_with_files(client,
+                          {{"verb", "start"},
+                           {"vm", command.vm},
+                           {"boot_device", command.boot_device},
+                           {"snapshot", command.snapshot},
+                           {"kernel_name", command.kernel}},
+                          files);
+}
+
+int start(control::Client& client, const Command& command) {
+    auto reply = ask_to_start(client, command);
     if (!reply)
         return complain(std::move(reply).error().in("start vm command failed"));
     if (command.attach)

@@ -28,21 +28,6 @@ namespace {
 
 constexpr std::string_view no_password = "*************"; // the installer: nobody logs in by it
 
-std::uint64_t stable_hash(std::initializer_list<std::string_view> texts, std::size_t index) {
-    std::uint64_t hash = 0xcbf29ce484222325;
-    auto add = [&hash](std::string_view text) {
-        for (char c : text)
-            hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3;
-        hash = hash * 0x100000001b3; // the zero byte
-    };
-    for (auto text : texts)
-        add(text);
-    add(fmt::format("{}", index));
-    hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
-    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
-    return hash ^ (hash >> 31);
-}
-
 std::string kernel_host_name() {
     char buffer[256] = {};
     if (::gethostname(buffer, sizeof(buffer) - 1) != 0)
@@ -66,19 +51,11 @@ void fill_switch(const Model& model, Switch& sw, const Findings& findings) {
         dhcp.next_server = sw.ipv4->address;
 }
 
-void fill_vm(Vm& vm, const Findings& findings) {
-    vm.boot_place = findings.place_of(&vm.boot, vm.place);
-    vm.cdrom_place = findings.place_of(&vm.cdrom, vm.place);
-    for (std::size_t i = 0; i < vm.disks.size(); ++i)
-        if (vm.disks[i].serial.empty())
-            vm.disks[i].serial = fmt::format("{}-{}", vm.name.substr(0, 17), i);
-    if (!vm.install)
+void fill_interface(const Model& model, Interface& interface) {
+    if (interface.locked_lladdr || interface.local)
         return;
-    if (vm.install->hostname.empty())
-        vm.install->hostname = vm.name;
-    for (auto* password : {&vm.install->password, &vm.install->root_password})
-        if (password->empty())
-            *password = no_password;
+    const Switch* sw = model.find_switch(interface.switch_name);
+    interface.locked_lladdr = sw && sw->locked_lladdr;
 }
 
 void assign_ethernet(Model& model, const Findings& findings) {
@@ -160,7 +137,7 @@ void assign_ipv4(Model& model, Findings& findings) {
         for (std::size_t i = 0; i < vm.interfaces.size(); ++i) {
             Interface& interface = vm.interfaces[i];
             auto found = subnets.find(interface.switch_name);
-            if (found == subnets.end() || findings.given(&interface.ipv4))
+            if (found == subnets.end() || findings.given(&interface.ipv4) || interface.local)
                 continue;
             interface.ipv4 =
                 found->second.choose(stable_hash({"ipv4", interface.switch_name, vm.name}, i));
@@ -176,18 +153,51 @@ void assign_ipv4(Model& model, Findings& findings) {
 
 } // namespace
 
+std::uint64_t stable_hash(std::initializer_list<std::string_view> texts, std::size_t index) {
+    std::uint64_t hash = 0xcbf29ce484222325;
+    auto add = [&hash](std::string_view text) {
+        for (char c : text)
+            hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3;
+        hash = hash * 0x100000001b3; // the zero byte
+    };
+    for (auto text : texts)
+        add(text);
+    add(fmt::format("{}", index));
+    hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
+    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
+    return hash ^ (hash >> 31);
+}
+
+void fill_vm(const Model& model, Vm& vm, const Findings& findings) {
+    for (Interface& interface : vm.interfaces)
+        fill_interface(model, interface);
+    vm.boot_place = findings.place_of(&vm.boot, vm.place);
+    vm.cdrom_place = findings.place_of(&vm.cdrom, vm.place);
+    for (std::size_t i = 0; i < vm.disks.size(); ++i)
+        if (vm.disks[i].serial.empty())
+            vm.disks[i].serial = fmt::format("{}-{}", vm.name.substr(0, 17), i);
+    if (!vm.install)
+        return;
+    if (vm.install->hostname.empty())
+        vm.install->hostname = vm.name;
+    for (auto* password : {&vm.install->password, &vm.install->root_password})
+        if (password->empty())
+            *password = no_password;
+}
+
 void fill_defaults(Model& model, const Findings& findings) {
     if (model.host.name.empty())
         model.host.name = kernel_host_name();
     for (Switch& sw : model.switches)
         fill_switch(model, sw, findings);
     for (Vm& vm : model.vms)
-        fill_vm(vm, findings);
+        fill_vm(model, vm, findings);
 }
 
 void assign_addresses(Model& model, Findings& findings) {
     assign_ethernet(model, findings);
     assign_ipv4(model, findings);
+    assign_local(model, findings);
 }
 
 } // namespace vmhost::config

@@ -60,6 +60,15 @@ private:
     std::unordered_map<std::string, Taker> takers_;
 };
 
+// Bridges, ports and taps share one space of names.
+void check_taps(const Model& model, Register& devices, Findings& findings) {
+    for (const Vm& vm : model.vms)
+        for (std::size_t i = 0; i < vm.interfaces.size(); ++i)
+            if (const Interface& interface = vm.interfaces[i]; !interface.tap.empty())
+                devices.take(interface.tap, {interface_path(vm, i, "tap"),
+                                             findings.place_of(&interface.tap, interface.place)});
+}
+
 void check_devices(const Model& model, Findings& findings) {
     Register devices(findings);
     for (const Switch& sw : model.switches) {
@@ -69,6 +78,7 @@ void check_devices(const Model& model, Findings& findings) {
         for (const std::string& port : sw.ports)
             devices.take(port, {switch_path(sw, "ports"), findings.place_of(&port, sw.place)});
     }
+    check_taps(model, devices, findings);
 }
 
 void check_subnet(const Switch& sw, Findings& findings) {
@@ -100,6 +110,8 @@ void check_subnets(const Model& model, Findings& findings) {
     // By network: subnets nest or are disjoint, so the last one that began is enough.
     std::map<std::pair<std::uint32_t, std::uint8_t>, const Switch*> sorted;
     for (const Switch& sw : model.switches) {
+        if (sw.local)
+            continue; // ours, of one guest
         check_subnet(sw, findings);
         if (!sw.ipv4)
             continue;
@@ -131,8 +143,8 @@ using Switches = std::unordered_map<std::string_view, const Switch*>;
 bool check_reference(const Vm& vm, std::size_t index, const Switches& switches,
                      Findings& findings) {
     const Interface& interface = vm.interfaces[index];
-    if (interface.switch_name.empty())
-        return false; // missing or unreadable: said already
+    if (interface.switch_name.empty() || interface.local)
+        return false; // none, or unreadable, which was said already
     if (switches.contains(interface.switch_name))
         return true;
     std::vector<std::string_view> names;
@@ -170,6 +182,39 @@ void check_guest_ipv4(const Vm& vm, std::size_t index, const Switch& sw, Finding
         complain("is the broadcast address of " + where);
 }
 
+// What only makes sense on a switch, or only off one.
+void check_wire(const Vm& vm, std::size_t index, Findings& findings) {
+    const Interface& interface = vm.interfaces[index];
+    auto complain = [&](const void* field, std::string_view key, std::string_view text) {
+        findings.complain(findings.place_of(field, interface.place), ErrorKind::invalid,
+                          fmt::format("{}: {}", interface_path(vm, index, key), text));
+    };
+    if (interface.local && findings.given(&interface.switch_name))
+        complain(&interface.switch_name, "switch",
+                 "a local interface has a wire of its own: leave one of them out");
+    if (interface.local || !interface.switch_name.empty() || findings.given(&interface.switch_name))
+        return;
+    if (interface.ipv4)
+        complain(&interface.ipv4, "ipv4", "has no effect without a switch");
+    if (interface.locked_lladdr.value_or(false))
+        complain(&interface.locked_lladdr, "locked_lladdr", "has no effect without a switch");
+}
+
+// The addresses of local interfaces must not be anybody else's.
+void check_local(const Model& model, Findings& findings) {
+    const Ipv4Prefix& prefix = model.host.local_ipv4;
+    const bool used = std::ranges::any_of(model.vms, [](const Vm& vm) {
+        return std::ranges::any_of(vm.interfaces, &Interface::local);
+    });
+    for (const Switch& sw : model.switches)
+        if (used && sw.ipv4 && !sw.local &&
+            (prefix.contains(sw.ipv4->address) || sw.ipv4->contains(prefix.address)))
+            findings.complain(findings.place_of(&sw.ipv4, sw.place), ErrorKind::exists,
+                              fmt::format("{}: {} overlaps with host.local.ipv4, {}, where local "
+                                          "interfaces have their addresses from",
+                                          switch_path(sw, "ipv4"), sw.ipv4->text(), prefix.text()));
+}
+
 void check_interfaces(const Model& model, Findings& findings) {
     Switches switches;
     for (const Switch& sw : model.switches)
@@ -187,9 +232,12 @@ void check_interfaces(const Model& model, Findings& findings) {
             else if (!interface.lladdr.is_zero())
                 ethernet.take(interface.lladdr.text(), {lladdr_path, lladdr_place});
 
-            if (!check_reference(vm, i, switches, findings) || !interface.ipv4)
+            check_wire(vm, i, findings);
+            const bool plugged = check_reference(vm, i, switches, findings);
+            if (!interface.ipv4 || !(plugged || interface.local))
                 continue;
-            check_guest_ipv4(vm, i, *switches.at(interface.switch_name), findings);
+            if (plugged)
+                check_guest_ipv4(vm, i, *switches.at(interface.switch_name), findings);
             addresses.take(interface.ipv4->text(),
                            {interface_path(vm, i, "ipv4"),
                             findings.place_of(&interface.ipv4, interface.place)});
@@ -299,6 +347,7 @@ void check_model(const Model& model, Findings& findings) {
     check_listen(model, findings);
     check_devices(model, findings);
     check_subnets(model, findings);
+    check_local(model, findings);
     for (const Vm& vm : model.vms)
         check_vm(vm, findings);
     check_interfaces(model, findings);

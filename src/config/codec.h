@@ -156,6 +156,29 @@ struct Optional {
     }
 };
 
+// A name or nothing: empty is written as nothing.
+template <class Codec>
+struct OrNone : Codec {
+    static Json write(const std::string& value) {
+        return value.empty() ? Json(nullptr) : Codec::write(value);
+    }
+};
+
+// What vm.conf(5) can say and this build cannot do: read and checked, but anything other than the
+// default is refused, because a guest without it is not the guest that was asked for.
+template <class Codec, const char* const& missing>
+struct NotYet : Codec {
+    template <class Value>
+    static void read(const Spot& spot, Value& out) {
+        const Value usual = out;
+        auto before = spot.findings.count();
+        Codec::read(spot, out);
+        if (spot.findings.count() == before && out != usual)
+            spot.complain(missing, ErrorKind::unsupported);
+        out = usual;
+    }
+};
+
 // An array of scalars, each at most once.
 const toml::array* read_array(const Spot& spot, std::string_view type, std::size_t max);
 template <class Codec, std::size_t max>
@@ -247,11 +270,14 @@ struct Tables {
         auto* array = read_array(spot, "tables", max);
         if (!array)
             return;
-        out.resize(array->size()); // before any place is noted: see reader.h
+        // Before any place is noted: see reader.h. An instance keeps what its template has at
+        // positions that it does not name.
+        out.resize(std::max(out.size(), array->size()));
         for (std::size_t i = 0; i < array->size(); ++i) {
             Path path{&spot.path, {}, i};
             const auto& node = *array->get(i);
             Spot element{spot.findings, path, node, node.source().begin};
+            out[i] = Value{};
             out[i].place = element.place();
             spot.findings.note_key(path.text(), element.place());
             read_section(element, section, &out[i]);
@@ -288,10 +314,21 @@ struct Named {
     template <class Value>
     static Json write(const std::vector<Value>& values) {
         Json out = Json::object();
-        for (const auto& value : values)
+        for (const auto& value : values) {
+            if constexpr (requires { value.local; })
+                if (value.local)
+                    continue; // derived: it has no table
             out[value.name] = write_section(section, &value);
+        }
         return out;
     }
+};
+
+// [vm.NAME], where one begins with what it has from another: see instance.cc.
+void read_vms(const Spot& spot, const Section& section, std::vector<Vm>& out);
+template <const Section& section>
+struct Vms : Named<section, limits::max_vms> {
+    static void read(const Spot& spot, std::vector<Vm>& out) { read_vms(spot, section, out); }
 };
 
 // A table whose keys are the operator's own.

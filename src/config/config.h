@@ -1,6 +1,8 @@
 // The door of config/: TOML in, typed model out.
 #pragma once
 
+#include <functional>
+
 #include "config/model.h"
 
 namespace vmhost::config {
@@ -18,6 +20,40 @@ std::expected<Model, Complaints> load(const std::string& path);
 std::string print(const Model& model);
 // The same as JSON text.
 std::string print_json(const Model& model);
+
+// A VM that is not in the file, as vmctl(8) start wishes it.
+struct NewVm {
+    std::string name;
+    std::string parent; // the template; empty = none
+    std::optional<Owner> owner;
+    std::optional<std::uint64_t> memory_bytes;
+    std::optional<std::string> boot, cdrom;
+    std::vector<Disk> disks;
+    std::vector<Interface> interfaces; // in place of the template's, by position
+    std::size_t interfaces_min = 0;    // filled up with ones that are plugged into nothing
+    bool anything_allowed = false;     // root's; else what the template's allow_instance says
+};
+// The model with that VM behind the others, checked as a file is, and with the switches of its
+// local interfaces. Nobody else's addresses change. The error says which rule is in the way.
+Result<Model> add_vm(const Model& model, const NewVm& wish);
+// The model without it again.
+void remove_vm(Model& model, std::string_view name);
+
+// A vm.conf(5) of OpenBSD as the text of a vmhost.toml(5) that parse() accepts.
+struct ImportOptions {
+    // Of the command line: they win over those of the file.
+    std::vector<std::pair<std::string, std::string>> macros;
+    // A file and those that it includes.
+    std::function<Result<std::string>(const std::string& path)> read;
+};
+struct Imported {
+    std::string toml;
+    std::vector<Error> warnings; // what it could not carry, which is a comment in the text too
+};
+std::expected<Imported, Complaints> import_vmconf(const std::string& path,
+                                                  const ImportOptions& options);
+// The whole text of a file of at most limits::max_config_bytes.
+Result<std::string> read_config_file(const std::string& path);
 
 // One key that two models disagree on, defaults and derived values included. A whole switch or VM
 // that only one of them has is one difference: "vm.a", without values.

@@ -4,6 +4,10 @@
 
 namespace vmhost::config {
 
+bool AllowInstance::allows(std::string_view option) const {
+    return std::ranges::find(options, option) != options.end();
+}
+
 const Switch* Model::find_switch(std::string_view name) const {
     auto found = std::find_if(switches.begin(), switches.end(),
                               [&](const Switch& sw) { return sw.name == name; });

@@ -43,6 +43,8 @@ struct Host {
     std::string state = "/var/lib/vmhost";    // relative image paths start here
     unsigned start_parallel = 0;              // 0 = number of CPUs
     std::chrono::milliseconds start_delay{0}; // between starts
+    Ipv4Prefix local_ipv4{{0x64400000}, 10};  // local interfaces have their addresses from here
+    bool local_ipv6 = false;
     Accel accel = Accel::automatic;
     std::string user = "_vmhost";     // of the unprivileged roles
     unsigned vm_uids = 2'113'929'216; // the VM with id N runs as this + N; of no other account
@@ -70,11 +72,18 @@ struct Dhcp {
 struct Switch {
     Where place;
     std::string name;
-    std::string interface;          // bridge device; default "br-NAME" cut to 15 bytes
+    bool enabled = true;   // else it is not made, and what is plugged in hangs loose
+    std::string interface; // bridge device; default "br-NAME" cut to 15 bytes
+    bool up = true;
     std::vector<std::string> ports; // existing host interfaces to attach
     std::optional<Ipv4Prefix> ipv4; // host's address on the bridge
     unsigned mtu = 1500;
+    bool locked_lladdr = true; // of its interfaces that do not say
+    std::string group;
+    unsigned rdomain = 0;
     Dhcp dhcp;
+    // Made for one local interface: it has no table in the file, and a name that none can have.
+    bool local = false;
     bool operator==(const Switch&) const = default;
 };
 
@@ -115,9 +124,15 @@ struct Disk {
 
 struct Interface {
     Where place;
-    std::string switch_name;
-    Mac lladdr;               // given, or derived from host, VM and index: always set
+    std::string switch_name; // empty = plugged into nothing; derived when local
+    bool local = false;      // a wire of its own to this host, with addresses and DHCP
+    std::string tap;         // name of the host's side; empty = made of the VM's name and the index
+    Mac lladdr;              // given, or derived from host, VM and index: always set
+    std::optional<bool> locked_lladdr; // given, or as the switch has it: always set
     std::optional<Ipv4> ipv4; // given, or derived inside the switch's subnet when it has one
+    bool up = true;           // the host's side
+    std::string group;
+    unsigned rdomain = 0;
     std::optional<Limit> limit;
     bool operator==(const Interface&) const = default;
 };
@@ -147,10 +162,20 @@ struct ConsoleLog {
     bool operator==(const ConsoleLog&) const = default;
 };
 
+// Who may make instances of a VM, beside root, and what they may choose for them.
+struct AllowInstance {
+    Owner owner{"root", ""};
+    std::vector<std::string> options; // "boot", "memory", "interface", "disk", "cdrom", "instance"
+    bool allows(std::string_view option) const;
+    bool operator==(const AllowInstance&) const = default;
+};
+
 struct Vm {
     Where place;
     std::string name;
-    bool enabled = true; // started with the host
+    bool enabled = true;     // started with the host
+    std::string instance_of; // the VM that it has from what is not said here
+    std::optional<AllowInstance> allow_instance;
     Owner owner{"root", ""};
     std::uint64_t memory_bytes = 512 * MiB;
     unsigned vcpus = 1;
@@ -174,6 +199,7 @@ struct Vm {
     std::optional<std::string> cdrom; // a drive, and what lies in it; empty = nothing
     Where cdrom_place;
     bool balloon = false;
+    bool sev = false, sev_es = false;
     bool virtio_console = false;
     std::vector<Interface> interfaces;
     std::optional<VmInstall> install;
@@ -192,7 +218,7 @@ struct Model {
     Host host;
     Control control;
     Install install;
-    std::vector<Switch> switches; // in file order
+    std::vector<Switch> switches; // in file order, then those of local interfaces
     std::vector<Vm> vms;          // in file order
 
     const Switch* find_switch(std::string_view name) const;

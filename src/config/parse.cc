@@ -166,11 +166,10 @@ std::expected<Model, Complaints> parse(std::string_view text, const std::string&
     return model;
 }
 
-std::expected<Model, Complaints> load(const std::string& path) {
-    auto refuse = [&](Error error) { return std::unexpected(one(std::move(error))); };
+Result<std::string> read_config_file(const std::string& path) {
     Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd)
-        return refuse(Error::system(errno, fmt::format("cannot open \"{}\"", printable(path))));
+        return fail_errno(errno, "cannot open \"{}\"", printable(path));
     std::string text;
     char buffer[65536];
     while (text.size() <= limits::max_config_bytes) {
@@ -178,12 +177,19 @@ std::expected<Model, Complaints> load(const std::string& path) {
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
-            return refuse(Error::system(errno, fmt::format("cannot read \"{}\"", printable(path))));
+            return fail_errno(errno, "cannot read \"{}\"", printable(path));
         if (count == 0)
             break;
         text.append(buffer, static_cast<std::size_t>(count));
     }
-    return parse(text, path);
+    return text; // parse() refuses one that is too long
+}
+
+std::expected<Model, Complaints> load(const std::string& path) {
+    auto text = read_config_file(path);
+    if (!text)
+        return std::unexpected(one(std::move(text).error()));
+    return parse(*text, path);
 }
 
 } // namespace vmhost::config

@@ -2,10 +2,9 @@
 // with a header for each table inside it. The order is that of the schema and, for
 // switches and VMs, of the file, so equal models print equal texts.
 #include "config/schema.h"
+#include "config/toml_text.h"
 
 namespace vmhost::config {
-
-namespace {
 
 std::string quoted_text(std::string_view text) {
     std::string out = "\"";
@@ -28,6 +27,8 @@ std::string key_text(std::string_view key) {
             return quoted_text(key);
     return key.empty() ? quoted_text(key) : std::string(key);
 }
+
+namespace {
 
 bool is_tables(const Json& value) {
     return value.is_object() || (value.is_array() && !value.empty() && value.front().is_object());

@@ -112,6 +112,15 @@ Result<void> check_device(std::string_view text) {
     return {};
 }
 
+// As ifconfig(8) of OpenBSD has it: a name with a number at its end is that of an interface.
+Result<void> check_group(std::string_view text) {
+    TRY(check_device(text));
+    if (is_digit(text.back()))
+        return fail(ErrorKind::invalid, "\"{}\": a group's name does not end in a digit",
+                    printable(text, 40));
+    return {};
+}
+
 // It becomes a directory of a URL and part of file names.
 Result<void> check_release(std::string_view text) {
     bool good = text.size() <= 32 && is_word(text.front()) &&
@@ -174,14 +183,22 @@ Result<void> check_time_zone(std::string_view text) {
     return {};
 }
 
+Result<void> check_one_of(std::string_view text, std::span<const std::string_view> words) {
+    if (std::ranges::find(words, text) != words.end())
+        return {};
+    auto best = text.size() <= limits::max_name_bytes ? nearest(text, words) : std::string_view();
+    auto hint = best.empty() ? std::string() : fmt::format(": did you mean \"{}\"?", best);
+    return fail(ErrorKind::invalid, "\"{}\" is none of \"{}\"{}", printable(text, 40),
+                fmt::join(words, "\", \""), hint);
+}
+
 Result<void> check_boot_flag(std::string_view text) {
     static constexpr std::array<std::string_view, 3> flags{"ask_name", "single_user", "config"};
-    if (std::find(flags.begin(), flags.end(), text) != flags.end())
-        return {};
-    auto best = text.size() <= limits::max_name_bytes ? nearest(text, flags) : std::string_view();
-    auto hint = best.empty() ? std::string() : fmt::format(": did you mean \"{}\"?", best);
-    return fail(ErrorKind::invalid, "\"{}\" is none of \"ask_name\", \"single_user\", \"config\"{}",
-                printable(text, 40), hint);
+    return check_one_of(text, flags);
+}
+
+Result<void> check_instance_option(std::string_view text) {
+    return check_one_of(text, instance_options);
 }
 
 } // namespace
@@ -210,6 +227,9 @@ const TextRule optional_answer_rule{"string", "a string", check_answer, true};
 const TextRule password_rule{"string", "a password, plain or bcrypt", check_answer};
 const TextRule time_zone_rule{"string", "a time zone such as \"Europe/Amsterdam\"",
                               check_time_zone};
+const TextRule group_rule{"name", "a group's name such as \"tenants\"", check_group, true};
+const TextRule instance_option_rule{"option", "an option such as \"memory\"",
+                                    check_instance_option};
 const TextRule boot_flag_rule{"flag", "a flag such as \"single_user\"", check_boot_flag};
 
 Result<void> check_question(std::string_view text) {
@@ -221,6 +241,16 @@ Result<void> check_question(std::string_view text) {
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
             return fail(ErrorKind::invalid, "a question has no control characters");
     return {};
+}
+
+Result<Ipv4Prefix> parse_local_prefix(std::string_view text) {
+    auto prefix = TRY(parse_ipv4_prefix(text));
+    if (prefix.length < 1 || prefix.length > 24)
+        return fail(ErrorKind::limit, "{}: the prefix length is 1 to 24", prefix.text());
+    if (prefix.address != prefix.network())
+        return fail(ErrorKind::invalid, "{}: the address has bits beyond its prefix: write {}",
+                    prefix.text(), Ipv4Prefix{prefix.network(), prefix.length}.text());
+    return prefix;
 }
 
 Result<Owner> parse_owner(std::string_view text) {

@@ -2,6 +2,8 @@
 // All of them see a text without control characters, of a bounded length.
 #pragma once
 
+#include <array>
+
 #include "config/model.h"
 
 namespace vmhost::config {
@@ -24,6 +26,8 @@ extern const TextRule host_name_rule;
 extern const TextRule account_rule; // of this host
 extern const TextRule login_rule;   // of the user that an installer makes
 extern const TextRule device_rule;  // a network interface of this host
+extern const TextRule group_rule;   // of network interfaces
+extern const TextRule instance_option_rule;
 extern const TextRule release_rule;
 extern const TextRule mirror_rule;
 extern const TextRule serial_rule;
@@ -34,8 +38,15 @@ extern const TextRule password_rule;
 extern const TextRule time_zone_rule;
 extern const TextRule boot_flag_rule;
 
+// What a VM may let its instances choose.
+inline constexpr std::array<std::string_view, 6> instance_options{"boot", "memory", "interface",
+                                                                  "disk", "cdrom",  "instance"};
+
 // A question of an answer file: not empty, no '=', no leading '#', no outer blanks.
 Result<void> check_question(std::string_view text);
+
+// Where local interfaces have their addresses from: room for many, and no address of a host.
+Result<Ipv4Prefix> parse_local_prefix(std::string_view text);
 
 Result<Owner> parse_owner(std::string_view text);
 std::string owner_text(const Owner& owner);

@@ -87,6 +87,9 @@ using Prefix = Parsed<parse_ipv4_prefix, text_of<Ipv4Prefix>, prefix_rule>;
 using Ethernet = Parsed<parse_mac, text_of<Mac>, mac_rule>;
 using OwnerName = Parsed<parse_owner, owner_text, owner_rule>;
 using Listen = Parsed<parse_listen, listen_text, listen_rule>;
+constexpr TextRule local_prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"100.64.0.0/10\"",
+                                     nullptr};
+using LocalPrefix = Parsed<parse_local_prefix, text_of<Ipv4Prefix>, local_prefix_rule>;
 using Acceleration = Choice<accel_words>;
 using Addresses = List<Address, limits::max_dhcp_addresses>;
 using DiskSize = Size<limits::min_disk_bytes, limits::max_disk_bytes>;
@@ -100,6 +103,13 @@ constexpr Row start_rows[] = {
 };
 constexpr Section start_section = section<Host>("host.start", start_rows);
 
+constexpr const char* no_ipv6 = "local interfaces have no IPv6 yet: leave it out, or false";
+constexpr Row local_rows[] = {
+    row<&Host::local_ipv4, LocalPrefix>("ipv4", "", "where their addresses are taken from"),
+    row<&Host::local_ipv6, NotYet<Flag, no_ipv6>>("ipv6", "", "give the host's side IPv6 too"),
+};
+constexpr Section local_section = section<Host>("host.local", local_rows);
+
 constexpr Row host_rows[] = {
     row<&Host::name, Text<host_name_rule>>(
         "name", "the host's name up to the first dot",
@@ -108,6 +118,7 @@ constexpr Row host_rows[] = {
     row<&Host::state, Text<absolute_path_rule>>(
         "state", "", "directory of what survives a restart; relative image paths start here"),
     group<start_section>("start", "staggered start of the VMs"),
+    group<local_section>("local", "addresses of local interfaces"),
     row<&Host::accel, Choice<accel_words>>(
         "accel", "", "how guests run: by KVM, by the built-in CPU, or whichever is there"),
     row<&Host::user, Text<account_rule>>("user", "", "account of the unprivileged processes"),
@@ -157,8 +168,16 @@ struct DhcpSetting : Table<dhcp_section> {
     }
 };
 
+// Names of device groups and routing domains are vm.conf(5)'s; see vmhost.toml(5).
+constexpr const char* no_group = "groups of interfaces cannot be set yet: leave it out";
+constexpr const char* no_rdomain = "routing domains cannot be set yet: leave it out, or 0";
+constexpr unsigned max_rdomain = 255; // as rdomain(4) of OpenBSD
+using Group = NotYet<Text<group_rule>, no_group>;
+using Rdomain = NotYet<Count<0, max_rdomain>, no_rdomain>;
+
 using Devices = List<Text<device_rule>, limits::max_interfaces_per_switch>;
 constexpr Row switch_rows[] = {
+    row<&Switch::enabled, Flag>("enable", "", "make it; else interfaces on it hang loose"),
     row<&Switch::interface, Text<device_rule>>("interface", "br-NAME, cut to 15 bytes",
                                                "the bridge; it is made when it does not exist"),
     row<&Switch::ports, Devices>("ports", "", "interfaces of this host to attach"),
@@ -166,6 +185,11 @@ constexpr Row switch_rows[] = {
                                          "address of this host on the bridge, and its subnet"),
     row<&Switch::mtu, Count<limits::min_mtu_bytes, limits::max_mtu_bytes>>(
         "mtu", "", "largest packet, in bytes"),
+    row<&Switch::up, Flag>("up", "", "whether the bridge forwards"),
+    row<&Switch::locked_lladdr, Flag>("locked_lladdr", "",
+                                      "hold guests to their Ethernet addresses"),
+    row<&Switch::group, Group>("group", "", "group of the interfaces on it"),
+    row<&Switch::rdomain, Rdomain>("rdomain", "", "routing domain of the switch"),
     row<&Switch::dhcp, DhcpSetting>("dhcp", "true when the switch has ipv4",
                                     "the DHCP service on this switch"),
 };
@@ -209,13 +233,28 @@ constexpr Row disk_rows[] = {
 };
 constexpr Section disk_section = section<Disk>("vm.NAME.disk", disk_rows);
 
+// A switch in the file; the name of a derived one is not written.
+struct SwitchName : Text<name_rule> {
+    static Json write(const std::string& name) {
+        return check_name(name) ? Json(name) : Json(nullptr);
+    }
+};
+
 constexpr Row interface_rows[] = {
-    row<&Interface::switch_name, Text<name_rule>>("switch", "required",
-                                                  "the switch that it is plugged into"),
+    row<&Interface::switch_name, SwitchName>("switch", "none",
+                                             "the switch that it is plugged into"),
+    row<&Interface::local, Flag>("local", "", "a network of its own with this host"),
+    row<&Interface::tap, OrNone<Text<device_rule>>>("tap", "made of the VM's name and the index",
+                                                    "name of the host's side"),
     row<&Interface::lladdr, Ethernet>("lladdr", "derived from host, VM and index",
                                       "Ethernet address of the guest"),
+    row<&Interface::locked_lladdr, Optional<Flag>>("locked_lladdr", "as the switch has it",
+                                                   "hold the guest to this address"),
     row<&Interface::ipv4, Optional<Address>>("ipv4", "derived when the switch has ipv4",
                                              "address that the guest gets by DHCP"),
+    row<&Interface::up, Flag>("up", "", "whether the host's side is up"),
+    row<&Interface::group, Group>("group", "", "group of the host's side"),
+    row<&Interface::rdomain, Rdomain>("rdomain", "", "routing domain of the host's side"),
     row<&Interface::limit, Table<interface_limit_section>>("limit", "none",
                                                            "what passes in each direction"),
 };
@@ -269,9 +308,22 @@ struct ConsoleLogSetting : Table<console_log_section> {
     }
 };
 
+using InstanceOptions = List<Text<instance_option_rule>, instance_options.size()>;
+constexpr Row allow_instance_rows[] = {
+    row<&AllowInstance::owner, OwnerName>("owner", "", "who may make instances, beside root"),
+    row<&AllowInstance::options, InstanceOptions>("options", "", "what they may choose"),
+};
+constexpr Section allow_instance_section =
+    section<AllowInstance>("vm.NAME.allow_instance", allow_instance_rows);
+
+constexpr const char* no_sev = "encrypted guests (SEV) do not exist yet: leave it out, or false";
 using BootFlags = List<Text<boot_flag_rule>, 3>;
 constexpr Row vm_rows[] = {
     row<&Vm::enabled, Flag>("enable", "", "start the VM with the host"),
+    row<&Vm::instance_of, OrNone<Text<name_rule>>>("instance_of", "none",
+                                                   "the VM that it has all other settings from"),
+    row<&Vm::allow_instance, Table<allow_instance_section>>(
+        "allow_instance", "none", "who may make instances of this VM while the host runs"),
     row<&Vm::owner, OwnerName>("owner", "", "who may control the VM, beside root"),
     row<&Vm::memory_bytes, Size<limits::min_memory_bytes, limits::max_memory_bytes>>(
         "memory", "", "memory of the guest, rounded down to MiB"),
@@ -307,6 +359,8 @@ constexpr Row vm_rows[] = {
         "cdrom", "no drive", "image in the CD-ROM drive; empty is a drive without one"),
     row<&Vm::balloon, Flag>("balloon", "",
                             "give memory that the guest does not use back to the host"),
+    row<&Vm::sev, NotYet<Flag, no_sev>>("sev", "", "encrypt the guest's memory"),
+    row<&Vm::sev_es, NotYet<Flag, no_sev>>("sev_es", "", "encrypt its registers too"),
     row<&Vm::virtio_console, Flag>("virtio_console", "", "a second console, of the virtio kind"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
@@ -324,7 +378,7 @@ constexpr Row file_rows[] = {
                                                  "the HTTP service for installers"),
     row<&Model::switches, Named<switch_section, limits::max_switches>>("switch", "none",
                                                                        "the switches"),
-    row<&Model::vms, Named<vm_section, limits::max_vms>>("vm", "none", "the virtual machines"),
+    row<&Model::vms, Vms<vm_section>>("vm", "none", "the virtual machines"),
 };
 
 void unknown_key(const Spot& table, const Section& section, const Member& member) {

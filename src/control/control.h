@@ -20,8 +20,9 @@
 
 namespace vmhost::control {
 
-// Descriptors with one request: a start has a kernel and a CD-ROM image.
-inline constexpr std::size_t max_request_fds = 2;
+// Descriptors with one request: a start of a new VM has a kernel, a CD-ROM image, and disks with
+// the files below them; two files a disk are enough for anything but long chains.
+inline constexpr std::size_t max_request_fds = 2 + 2 * limits::max_disks;
 
 struct Caller {
     std::uint32_t uid = 0;
@@ -96,6 +97,31 @@ struct SnapshotRow {
     std::uint64_t state_bytes = 0;
 };
 
+// A VM that is not in the file, as a client wishes it; every file was opened by the client.
+struct NewVm {
+    struct Base {
+        std::string path;
+        Fd file;
+    };
+    struct Disk {
+        std::string path, format; // format: empty = by the name
+        Fd image;
+        std::vector<Base> bases; // nearest first
+    };
+    struct Interface {
+        std::string switch_name; // empty = none
+        bool local = false;
+    };
+    std::string name, parent; // no parent: no instance
+    std::optional<std::uint64_t> memory_bytes;
+    std::vector<Disk> disks;
+    std::vector<Interface> interfaces;
+    std::size_t interfaces_min = 0;
+    std::optional<Fd> kernel, cdrom;
+    std::string kernel_name;
+    std::string boot_device; // for once, as StartOnce
+};
+
 // One change that a file asks for; the fields are those of host::Change.
 struct PlanRow {
     std::string subject, key, kind, before, after, effect;
@@ -129,6 +155,10 @@ public:
     virtual void apply(ApplyOrder order) = 0;
     virtual void start(std::string_view vm, StartOnce once,
                        std::function<void(Result<void>)> done) = 0;
+    // Whoever the caller is: the template says what it may. done gets the number of the VM,
+    // which is gone when it ends.
+    virtual void start_new(const Caller& caller, NewVm wish,
+                           std::function<void(Result<std::uint32_t>)> done) = 0;
     // Into the drive of a running VM, or out of it.
     virtual void change_medium(std::string_view vm, std::optional<Fd> medium, bool force,
                                std::function<void(Result<void>)> done) = 0;
@@ -169,6 +199,7 @@ private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
     void snapshot(const VmRow& row, const std::string& name, bool remove,
                   const std::function<void(Reply)>& reply);
+    void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);
     void plan(const std::string& file, const std::function<void(Reply)>& reply);
 
     Operations& operations_;

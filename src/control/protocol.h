@@ -16,18 +16,27 @@
 // |---------|---------------------------|-------------------------------------------|
 // | status  | vm, counters (optional)   | vms: [ … ]                                |
 // | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom", a
-// snapshot's name in snapshot | id | | stop    | vm, force, wait           | event requested, id;
-// with wait: terminated | | pause   | vm                        | id | | unpause | vm | id | | send
-// | vm, descriptors           | id, when the VM is saved and has ended    | | receive | vm,
-// descriptors           | id                                        | | snapshot | vm | id,
-// snapshots: [ {name, time, state_bytes} … ] | | snapshot | vm, snapshot, remove (optional) | id,
-// when it is made or removed     | | wait    | vm                        | event terminated, id |
+//             snapshot to go back to in snapshot | id                                   |
+// | start   | vm, new: what it is made of, see below; boot_device, descriptors        | id |
+// | stop    | vm, force, wait           | event requested, id; with wait: terminated |
+// | pause   | vm                        | id                                        |
+// | unpause | vm                        | id                                        |
+// | send    | vm, descriptors           | id, when the VM is saved and has ended    |
+// | receive | vm, descriptors           | id                                        |
+// | snapshot | vm                       | id, snapshots: [ {name, time, state_bytes} … ] |
+// | snapshot | vm, snapshot, remove (optional) | id, when it is made or removed    |
+// | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | plan    | file (a path; optional)   | changes, digest, refused                  |
 // | apply   | file, digest, restart     | event step, text, …; event applied        |
 // | memory  | vm, bytes                 | id                                        |
 // | console | vm, read_only (optional), port: serial (default) or virtio | id, and a socket
 // (machine/console/frames.h) |
+//
+// A start with "new" makes a VM that is not in the file: {"template": …, "memory_bytes": …,
+// "disks": [{"path", "format", "bases": […]}], "interfaces": [{"switch"} or {"local": true}],
+// "interfaces_min": …}, all optional. Descriptors are "disk0" …, "disk0-base0" … for the files
+// below it, "kernel" and "cdrom".
 #pragma once
 
 #include <cstdint>

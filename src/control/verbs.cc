@@ -4,6 +4,8 @@
 // Loop thread of the parent.
 #include "control/control.h"
 
+#include "control/new_vm.h"
+
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -52,6 +54,7 @@ struct Request {
     std::string boot_device, kernel_name, port, snapshot;
     std::vector<std::string> descriptors;
     std::uint64_t bytes = 0;
+    std::optional<json> new_vm;
     std::string file, digest;
     bool restart = true;
 };
@@ -102,6 +105,8 @@ Result<Request> parse(std::string_view text) {
             request.remove = value;
         else if (key == "bytes" && value.is_number_unsigned())
             request.bytes = value;
+        else if (key == "new" && value.is_object())
+            request.new_vm = value;
         else if (key == "descriptors" && value.is_array())
             request.descriptors = TRY(texts_of(value));
         else
@@ -135,6 +140,14 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
     if (names.size() != fds.size())
         return fail(ErrorKind::invalid, "the request names {} descriptors and carries {}",
                     names.size(), fds.size());
+    const auto& device = request.boot_device;
+    if (!device.empty() && device != "disk" && device != "cdrom" && device != "net")
+        return fail(ErrorKind::invalid, "boot device \"{}\" is none of disk, cdrom and net",
+                    printable(device, 40));
+    if (request.new_vm && request.verb != "start")
+        return fail(ErrorKind::invalid, "only start makes a VM");
+    if (request.new_vm)
+        return {}; // its names are those of its parts
     for (auto name = names.begin(); name != names.end(); ++name) {
         bool known = std::ranges::any_of(taken, [&](const Taken& one) {
             return one.verb == request.verb && one.descriptor == *name;
@@ -143,10 +156,6 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
             return fail(ErrorKind::invalid, "{} takes no descriptor \"{}\"",
                         printable(request.verb, 40), printable(*name, 40));
     }
-    const auto& device = request.boot_device;
-    if (!device.empty() && device != "disk" && device != "cdrom" && device != "net")
-        return fail(ErrorKind::invalid, "boot device \"{}\" is none of disk, cdrom and net",
-                    printable(device, 40));
     if (!request.port.empty() && request.port != "serial" && request.port != "virtio")
         return fail(ErrorKind::invalid, "port \"{}\" is neither serial nor virtio",
                     printable(request.port, 40));
@@ -188,6 +197,18 @@ void Verbs::snapshot(const VmRow& row, const std::string& name, bool remove,
         done(operations_.remove_snapshot(row.name, name));
     else
         operations_.make_snapshot(row.name, name, done);
+}
+
+void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply) {
+    auto name = wish.name;
+    operations_.start_new(
+        caller, std::move(wish), [reply, caller, name](Result<std::uint32_t> started) {
+            if (!started && started.error().kind() == ErrorKind::denied)
+                log::notice("control", "uid {} may not make vm {}", caller.uid, printable(name));
+            reply({started ? text_of({{"ok", true}, {"id", *started}}) : refusal(started.error()),
+                   true,
+                   {}});
+        });
 }
 
 void Verbs::plan(const std::string& file, const std::function<void(Reply)>& reply) {
@@ -261,6 +282,15 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
         return;
+    }
+    if (request->new_vm) {
+        auto wish = parse_new_vm(*request->new_vm, request->descriptors, fds);
+        if (!wish)
+            return refuse(wish.error());
+        wish->name = request->vm;
+        wish->kernel_name = printable(request->kernel_name);
+        wish->boot_device = request->boot_device;
+        return start_new(caller, *std::move(wish), reply);
     }
     auto row = operations_.find(request->vm);
     if (!row) {

@@ -31,7 +31,9 @@ Plan Host::plan(const config::Model& file) const {
     std::vector<VmState> states;
     for (const auto& guest : guests_)
         states.push_back({guest->config().name, guest->pid().has_value()});
-    return make_plan(model_, file, states);
+    auto wanted = file;
+    (void)keep_new(wanted); // what is in the way is told by apply()
+    return make_plan(model_, wanted, states);
 }
 
 void Host::apply(Apply apply) {
@@ -42,6 +44,8 @@ void Host::apply(Apply apply) {
         return refuse(ErrorKind::busy, "vmhost is still starting: try again when it is up");
     if (order_)
         return refuse(ErrorKind::busy, "another change is being applied");
+    if (auto kept = keep_new(apply.file); !kept)
+        return apply.done(std::move(kept));
     auto wanted = plan(apply.file);
     if (const auto* refused = wanted.refused()) {
         auto error = Error(ErrorKind::unsupported,
@@ -129,14 +133,14 @@ Result<void> Host::change_switches() {
                     order_->apply.restart_guests;
         if (file.find_switch(old.name) != nullptr && !anew)
             continue;
-        TRY(network_->remove_bridge(old.interface));
-        std::erase_if(bridges_,
-                      [&](const BridgeLink& bridge) { return bridge.switch_name == old.name; });
+        TRY(remove_switch(old));
         model_.switches.erase(model_.switches.begin() + static_cast<std::ptrdiff_t>(i));
         if (!anew)
             order_->apply.told(fmt::format("switch {}: removed", old.name));
     }
-    if (!file.switches.empty() && !network_)
+    const bool plugs =
+        std::ranges::any_of(file.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
+    if ((!file.switches.empty() || plugs) && !network_)
         TRY(open_network());
     for (const auto& one : file.switches) {
         auto have = std::ranges::find(model_.switches, one.name, &config::Switch::name);

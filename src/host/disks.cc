@@ -88,4 +88,30 @@ Result<ipc::VmDisk> open_disk(const config::Disk& disk, uid_t owner, const std::
     return out;
 }
 
+Result<ipc::VmDisk> open_given_disk(const config::Disk& disk, const Fd& image,
+                                    const std::vector<Fd>& bases) {
+    if (bases.size() != disk.base.size())
+        return fail(ErrorKind::invalid, "disk {}: {} files below it, and {} names",
+                    printable(disk.path), bases.size(), disk.base.size());
+    ipc::VmDisk out;
+    out.image = TRY(open_again(image, disk.read_only ? O_RDONLY : O_RDWR, "disk"));
+    out.read_only = disk.read_only;
+    out.serial = disk.serial;
+    out.path = disk.path;
+    auto format = declared_format(disk);
+    if (!format)
+        format = TRY(disk::format_of_guest_disk(out.image, disk.path));
+    out.format = static_cast<std::uint8_t>(*format);
+    TRY(disk::lock_image(out.image, disk.read_only, printable(disk.path)));
+    for (std::size_t i = 0; i < bases.size(); ++i) {
+        auto& base = out.bases.emplace_back();
+        base.path = disk.base[i];
+        base.file = TRY(open_again(bases[i], O_RDONLY, "base"));
+        TRY(disk::lock_image(base.file, true, printable(base.path)));
+        if (auto of_name = disk::format_of_name(base.path))
+            base.format = static_cast<std::uint8_t>(*of_name);
+    }
+    return out;
+}
+
 } // namespace vmhost::host

@@ -16,4 +16,8 @@ namespace vmhost::host {
 Result<ipc::VmDisk> open_disk(const config::Disk& disk, uid_t owner, const std::string& directory,
                               bool& created);
 
+// A disk whose files a client opened, with what it may do to them.
+Result<ipc::VmDisk> open_given_disk(const config::Disk& disk, const Fd& image,
+                                    const std::vector<Fd>& bases);
+
 } // namespace vmhost::host

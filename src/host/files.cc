@@ -63,6 +63,17 @@ Result<void> check_file_of_caller(const Fd& file, const char* what) {
     return {};
 }
 
+Result<Fd> open_again(const Fd& file, int mode, const char* what) {
+    TRY(check_file_of_caller(file, what));
+    if (mode == O_RDWR && (::fcntl(file.get(), F_GETFL) & O_ACCMODE) != O_RDWR)
+        return fail(ErrorKind::denied, "{}: not opened for reading and writing", what);
+    auto path = fmt::format("/proc/self/fd/{}", file.get());
+    Fd again(::open(path.c_str(), mode | O_CLOEXEC | O_NOCTTY));
+    if (!again)
+        return fail_errno(errno, "{}: open the file of a descriptor", what);
+    return again;
+}
+
 Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what) {
     return open_for(owner, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, what, ": create");
 }

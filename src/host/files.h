@@ -16,6 +16,9 @@ Result<Fd> open_file_of(uid_t owner, const std::string& path, int flags, const c
 
 // A descriptor that a client of ours opened with its own rights: a regular file that it may read.
 Result<void> check_file_of_caller(const Fd& file, const char* what);
+// The file of such a descriptor, opened anew: locks, flags and offset are not the client's any
+// more. mode is O_RDONLY or O_RDWR, which the client's own must allow.
+Result<Fd> open_again(const Fd& file, int mode, const char* what);
 // A new file, O_RDWR, mode 0600, on a way as above. exists when there is something of that name.
 Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what);
 

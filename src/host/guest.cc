@@ -112,6 +112,11 @@ Result<Fd> Guest::open_boot_file(const std::string& path, const char* what) {
     return open_file_of(owner_.uid, path_of(path), O_RDONLY, what);
 }
 
+void Guest::make_temporary(GivenFiles files, std::function<void()> stopped) {
+    given_ = std::move(files);
+    stopped_ = std::move(stopped);
+}
+
 constexpr std::uint8_t from(config::BootDevice device) {
     return static_cast<std::uint8_t>(device == config::BootDevice::disk ? machine::BootFrom::disk
                                      : device == config::BootDevice::cdrom
@@ -122,6 +127,8 @@ constexpr std::uint8_t from(config::BootDevice device) {
 
 // A drive when the file says so, or when there is a medium for this run.
 Result<void> Guest::open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given) {
+    if (!given && given_.cdrom)
+        given = TRY(open_again(*given_.cdrom, O_RDONLY, "cdrom"));
     if (!given && !vm_.cdrom)
         return {};
     auto& drive = setup.cdrom.emplace();
@@ -156,6 +163,17 @@ Result<void> Guest::boot_once(ipc::VmSetup& setup, StartOnce once) {
     return {};
 }
 
+Result<void> Guest::open_boot_files(ipc::VmSetup& setup) {
+    setup.image_name = vm_.boot;
+    if (given_.kernel)
+        setup.image = TRY(open_again(*given_.kernel, O_RDONLY, "kernel"));
+    else if (!vm_.boot.empty())
+        setup.image = TRY(open_boot_file(vm_.boot, "boot"));
+    if (!vm_.initrd.empty())
+        setup.initrd = TRY(open_boot_file(vm_.initrd, "initrd"));
+    return {};
+}
+
 Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     auto blamed = [this](auto result, const Place& place) {
         if (!result)
@@ -180,20 +198,15 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
             blame(Error(ErrorKind::unsupported, "accel = \"soft\": this build has no software CPU"),
                   vm_.place));
     setup.kvm = TRY(blamed(open_kvm(), vm_.place));
-    if (!vm_.boot.empty()) {
-        setup.image_name = vm_.boot;
-        setup.image = TRY(blamed(open_boot_file(vm_.boot, "boot"), vm_.boot_place));
-    }
-    if (!vm_.initrd.empty())
-        setup.initrd = TRY(blamed(open_boot_file(vm_.initrd, "initrd"), vm_.boot_place));
+    TRY(blamed(open_boot_files(setup), vm_.boot_place));
 
     if (!once.snapshot.empty())
         TRY(blamed(begin_going_back(once.snapshot), vm_.place));
     setup.state = std::exchange(restore_from_, std::nullopt);
     disks_ = vm_.disks;
-    for (const auto& disk : vm_.disks) {
-        setup.disks.push_back(TRY(blamed(open_disk(disk), disk.place)));
-        setup.disks.back().limit = limit_of(disk.limit);
+    for (std::size_t i = 0; i < vm_.disks.size(); ++i) {
+        setup.disks.push_back(TRY(blamed(open_disk(i), vm_.disks[i].place)));
+        setup.disks.back().limit = limit_of(vm_.disks[i].limit);
     }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
@@ -203,10 +216,16 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         const auto& interface = vm_.interfaces[i];
         const auto* wanted = model_.find_switch(interface.switch_name);
         net::TapSpec tap;
-        tap.name = net::tap_name(vm_.name, static_cast<unsigned>(i));
+        tap.name = interface.tap.empty() ? net::tap_name(vm_.name, static_cast<unsigned>(i))
+                                         : interface.tap;
         tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
-        tap.bridge = wanted->interface;
-        tap.mtu = wanted->mtu;
+        if (wanted && wanted->enabled) {
+            tap.bridge = wanted->interface;
+            tap.mtu = wanted->mtu;
+            if (interface.locked_lladdr.value_or(false))
+                tap.locked_to = interface.lladdr;
+        }
+        tap.up = interface.up;
         tap.several_queues = queue_pairs(vm_) > 1;
         auto& nic = setup.nics.emplace_back();
         nic.taps.push_back(TRY(blamed(context_.network->make_tap(tap), interface.place)));
@@ -215,7 +234,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
             nic.taps.push_back(
                 TRY(blamed(context_.network->add_tap_queue(tap.name), interface.place)));
         nic.mac = interface.lladdr;
-        nic.mtu = static_cast<std::uint16_t>(wanted->mtu);
+        nic.mtu = static_cast<std::uint16_t>(tap.mtu);
         nic.limit = limit_of(interface.limit);
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;

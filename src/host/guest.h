@@ -50,6 +50,17 @@ struct StartOnce {
     bool anything() const { return kernel || boot_device != config::BootDevice::automatic; }
 };
 
+// Files of a VM that is not in the file, opened by the client who wished it: used at every start
+// of it, until it is gone.
+struct GivenFiles {
+    std::optional<Fd> kernel, cdrom;
+    struct Disk {
+        Fd image;
+        std::vector<Fd> bases;
+    };
+    std::vector<Disk> disks; // of each disk of the VM
+};
+
 class Guest {
 public:
     using Done = std::function<void(Result<void>)>;
@@ -57,6 +68,10 @@ public:
     Guest(const GuestContext& context, config::Vm vm, const config::Model& model, std::uint32_t id,
           OwnerIds owner, std::optional<User> user);
     ~Guest();
+    // Makes it a VM that is gone when it ends: stopped is called whenever it is stopped and will
+    // not start again by itself. It must not go from within the call.
+    void make_temporary(GivenFiles files, std::function<void()> stopped);
+    bool temporary() const { return stopped_ != nullptr; }
 
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
     // with the reason why it does not (nothing is left behind then).
@@ -129,7 +144,12 @@ private:
     Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
     Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
     void ask_process(ipc::Frame request, Done done);
-    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
+    Result<ipc::VmDisk> open_disk(std::size_t index);
+    Result<void> open_boot_files(ipc::VmSetup& setup);
+    void tell_stopped() const {
+        if (stopped_ && state_ == GuestState::stopped)
+            stopped_();
+    }
     void launch(Done done, StartOnce once);
     Result<void> open_consoles(ipc::VmSetup& setup);
     Result<void> make_cgroup();
@@ -157,6 +177,8 @@ private:
     GuestContext context_;
     config::Vm vm_;
     const config::Model& model_; // the host's: what it holds changes
+    GivenFiles given_;
+    std::function<void()> stopped_; // of a temporary one
     std::uint32_t id_;
     OwnerIds owner_;
     std::optional<User> user_; // its process becomes; none = stays who we are

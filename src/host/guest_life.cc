@@ -147,6 +147,7 @@ void Guest::finish_start(Result<void> result) {
         done(std::move(result));
     if (!started && automatic_)
         restart_if_wanted(true);
+    tell_stopped();
 }
 
 void Guest::pause(Done done) {
@@ -176,6 +177,7 @@ Result<void> Guest::stop(Stop how, std::function<void()> ended) {
         state_ = GuestState::stopped;
         if (ended)
             ended();
+        tell_stopped();
         return {};
     }
     if (!process_)
@@ -245,6 +247,7 @@ void Guest::process_ended(std::string how) {
     end_counting();
     for (auto& ended : std::exchange(waiting_, {}))
         ended();
+    tell_stopped();
 }
 
 void Guest::keep_last_lines() {

@@ -16,7 +16,7 @@ namespace vmhost::host {
 Host::Host(Loop& loop, config::Model model, Options options)
     : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
       step_(loop, [this] { next_step(); }), stagger_(loop, [this] { start_wave(); }),
-      hurry_(loop, [this] { hurry(); }) {}
+      hurry_(loop, [this] { hurry(); }), sweep_(loop, [this] { remove_ended(); }) {}
 
 Host::~Host() = default;
 
@@ -66,7 +66,9 @@ Result<void> Host::prepare() {
                 .cgroups = CgroupMounts::of_this_host(),
                 .cgroup_folder = "vmhost-" + model_.host.name,
                 .debug_exit = options_.debug_exit};
-    if (!model_.switches.empty())
+    const bool plugs = std::ranges::any_of(
+        model_.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
+    if (!model_.switches.empty() || plugs)
         TRY(open_network());
     for (const auto& vm : model_.vms)
         TRY(add_guest(vm));
@@ -107,13 +109,16 @@ Result<std::optional<User>> Host::user_of_vm(std::uint32_t id) const {
     return User{name, number, number};
 }
 
-// Made, or made like this when it is there.
+// Made, or made like this when it is there; or not there when it is disabled.
 Result<void> Host::make_switch(const config::Switch& one) {
+    if (!one.enabled)
+        return remove_switch(one);
     net::BridgeSpec spec;
     spec.name = one.interface;
     spec.ipv4 = one.ipv4;
     spec.mtu = one.mtu;
     spec.ports = one.ports;
+    spec.up = one.up;
     auto blamed = [&](Error error) {
         return std::unexpected(
             std::move(error).in(fmt::format("switch {}", one.name)).at(one.place));
@@ -130,6 +135,12 @@ Result<void> Host::make_switch(const config::Switch& one) {
     }
     log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
               one.ipv4 ? " with " + one.ipv4->text() : "");
+    return {};
+}
+
+Result<void> Host::remove_switch(const config::Switch& one) {
+    if (std::erase_if(bridges_, [&](const auto& link) { return link.switch_name == one.name; }) > 0)
+        return network_->remove_bridge(one.interface);
     return {};
 }
 
@@ -247,6 +258,7 @@ void Host::shut_down(std::function<void()> done) {
     ending_ = true;
     stagger_.stop();
     step_.stop();
+    sweep_.stop();
     auto services_down = std::make_shared<std::size_t>(1);
     auto one_down = [this, services_down, done] {
         if (--*services_down != 0)

@@ -50,6 +50,10 @@ public:
     // The user of the unprivileged roles; none when not started as root.
     const std::optional<User>& role_user() const { return role_user_; }
     const std::vector<std::unique_ptr<Guest>>& guests() const { return guests_; }
+    // Starts a VM that is not in the file, and is gone when it ends. done gets its number.
+    // Refused while the host starts, ends, or applies something.
+    void start_new(const config::NewVm& wish, GivenFiles files, StartOnce once,
+                   std::function<void(Result<std::uint32_t>)> done);
     // By name, or by id when the text is a number.
     Result<Guest*> find(std::string_view name_or_id) const;
 
@@ -75,10 +79,16 @@ private:
     Result<void> add_guest(const config::Vm& vm);
     Result<void> open_network();
     Result<void> make_switch(const config::Switch& one);
+    Result<void> remove_switch(const config::Switch& one);
     Result<void> make_links();
     std::unique_ptr<Service> make_dhcp();
     std::unique_ptr<Service> make_http();
     void start_services(Done done);
+    // new_guest.cc: VMs that are not in the file
+    Result<Guest*> add_new(const config::NewVm& wish);
+    void remove_ended();
+    void tell_services();
+    Result<void> keep_new(config::Model& file) const;
     // apply.cc: the steps of an order that is being carried out
     struct Order;
     void next_step();
@@ -111,6 +121,7 @@ private:
     Timer step_;                         // the next step of an order, in a turn of its own
     Timer stagger_;                      // until the next wave
     Timer hurry_;                        // guests have been asked for long enough
+    Timer sweep_;                        // removes guests that are not in the file and have ended
     Done started_;                       // of start()
     std::size_t in_wave_ = 0;            // guests that are being started
     std::optional<Error> start_failure_; // the first of a start that goes on

@@ -16,6 +16,8 @@ constexpr Rule rules[] = {
     {"vm.*.enable", Effect::none},
     {"vm.*.owner", Effect::none},
     {"vm.*.restart", Effect::none},
+    {"vm.*.instance_of", Effect::none}, // what it has from there stands beside it
+    {"vm.*.allow_instance", Effect::none},
     {"vm.*.stop_timeout", Effect::none},
     {"vm.*.stop_answer_timeout", Effect::none},
     {"vm.*.console_log", Effect::next_start},
@@ -25,7 +27,9 @@ constexpr Rule rules[] = {
     {"switch.*.dhcp", Effect::service},
     {"switch.*.ipv4", Effect::reconnect},
     {"switch.*.ports", Effect::reconnect},
-    {"switch.*", Effect::restart}, // of the guests on it
+    {"switch.*.up", Effect::reconnect},
+    {"switch.*.locked_lladdr", Effect::none}, // its interfaces say what comes of it
+    {"switch.*", Effect::restart},            // of the guests on it
     {"host.domain", Effect::service},
     {"host.start", Effect::none},
     {"host.stop_timeout", Effect::none},

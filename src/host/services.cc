@@ -1,5 +1,7 @@
 #include "host/services.h"
 
+#include <algorithm>
+
 #include "dhcp/dhcp.h"
 #include "host/files.h"
 #include "http/http.h"
@@ -114,7 +116,7 @@ void Service::send(ipc::Frame frame) {
 
 bool wants_dhcp(const config::Model& model) {
     for (const auto& one : model.switches)
-        if (one.dhcp.enabled && one.ipv4)
+        if (one.enabled && one.dhcp.enabled && one.ipv4)
             return true;
     return false;
 }
@@ -187,6 +189,15 @@ Result<std::string> answer_file(const config::Model& model, const config::Vm& vm
     return text;
 }
 
+// Whether a guest on the switch is served answers.
+bool has_installer(const config::Model& model, const config::Switch& one) {
+    return std::ranges::any_of(model.vms, [&](const config::Vm& vm) {
+        return vm.install && std::ranges::any_of(vm.interfaces, [&](const auto& interface) {
+                   return interface.switch_name == one.name;
+               });
+    });
+}
+
 } // namespace
 
 Result<std::vector<ipc::Frame>> describe_http(const config::Model& model) {
@@ -194,7 +205,7 @@ Result<std::vector<ipc::Frame>> describe_http(const config::Model& model) {
     auto listens = model.install.listen;
     if (listens.empty())
         for (const auto& one : model.switches)
-            if (one.ipv4)
+            if (one.enabled && one.ipv4 && (!one.local || has_installer(model, one)))
                 listens.push_back({one.place, one.ipv4->address, 80});
     for (const auto& listen : listens) {
         auto listener = http::open_listener(listen.address, listen.port);

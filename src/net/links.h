@@ -50,6 +50,9 @@ public:
     // No spanning tree, no forward delay, no multicast snooping.
     virtual Result<void> set_bridge_options(unsigned index) = 0;
     virtual Result<void> change(unsigned index, const LinkChange& change) = 0;
+    // A port of a bridge, down: what comes in from another source address is dropped, and what
+    // goes out is for this address, a group, or everybody.
+    virtual Result<void> lock_port(unsigned index, const Mac& mac) = 0;
     virtual Result<void> remove(unsigned index) = 0;
     virtual Result<std::vector<LinkAddress>> addresses() = 0;
     virtual Result<void> add_address(unsigned index, const Ipv4Prefix& prefix) = 0;

@@ -24,15 +24,18 @@ struct BridgeSpec {
     std::optional<Ipv4Prefix> ipv4; // the host's address on the bridge
     unsigned mtu = 1500;
     std::vector<std::string> ports; // existing interfaces of the host
+    bool up = true;
 };
 
 struct TapSpec {
     std::string name;        // see tap_name()
-    std::string bridge;      // made by make_bridge
+    std::string bridge;      // made by make_bridge; empty = plugged into nothing
     std::string description; // into the alias; empty = the name
     uid_t owner = 0;         // may attach to it again without rights
     unsigned mtu = 1500;
     bool several_queues = false; // see add_tap_queue()
+    bool up = true;
+    std::optional<Mac> locked_to; // the only address that may send, and be sent to; on a bridge
 };
 
 // "vm13-if0"; a name that does not fit the kernel's 15 bytes is cut and told
@@ -100,7 +103,7 @@ private:
     Result<void> release_other_ports(unsigned index, const BridgeSpec& spec);
     Result<void> set_address(unsigned index, const BridgeSpec& spec);
     Result<void> attach(unsigned bridge, const std::string& bridge_name, const std::string& port);
-    Result<void> configure_tap(const TapSpec& spec, unsigned bridge);
+    Result<void> configure_tap(const TapSpec& spec, std::optional<unsigned> bridge);
     Result<void> remove_made(Kind kind, std::string_view what, const std::string& name);
     Result<void> undo(const Made& made);
     Result<bool> carries_foreign_taps(unsigned bridge);

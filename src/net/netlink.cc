@@ -9,6 +9,7 @@
 #include <functional>
 #include <linux/if.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netlink/attr.h>
@@ -155,6 +156,19 @@ std::optional<Link> parse_link(nlmsghdr* header) {
     return link;
 }
 
+bool is_locked(nlmsghdr* header) {
+    nlattr* attributes[IFLA_MAX + 1] = {};
+    nlattr* info[IFLA_INFO_MAX + 1] = {};
+    nlattr* port[IFLA_BRPORT_MAX + 1] = {};
+    return header->nlmsg_type == RTM_NEWLINK &&
+           nlmsg_parse(header, sizeof(ifinfomsg), attributes, IFLA_MAX, nullptr) == 0 &&
+           attributes[IFLA_LINKINFO] &&
+           nla_parse_nested(info, IFLA_INFO_MAX, attributes[IFLA_LINKINFO], nullptr) == 0 &&
+           info[IFLA_INFO_SLAVE_DATA] &&
+           nla_parse_nested(port, IFLA_BRPORT_MAX, info[IFLA_INFO_SLAVE_DATA], nullptr) == 0 &&
+           port[IFLA_BRPORT_LOCKED] && nla_get_u8(port[IFLA_BRPORT_LOCKED]) == 1;
+}
+
 std::optional<LinkAddress> parse_address(nlmsghdr* header) {
     nlattr* attributes[IFA_MAX + 1] = {};
     if (header->nlmsg_type != RTM_NEWADDR ||
@@ -185,6 +199,7 @@ public:
     Result<void> create_bridge(const std::string& name, const Mac& mac) override;
     Result<void> set_bridge_options(unsigned index) override;
     Result<void> change(unsigned index, const LinkChange& change) override;
+    Result<void> lock_port(unsigned index, const Mac& mac) override;
     Result<void> remove(unsigned index) override;
     Result<std::vector<LinkAddress>> addresses() override;
     Result<void> add_address(unsigned index, const Ipv4Prefix& prefix) override;
@@ -341,6 +356,39 @@ Result<void> KernelLinks::change(unsigned index, const LinkChange& change) {
     if (change.up)
         name_step(*change.up ? "up" : "down");
     return ask(request, step);
+}
+
+// The bridge learns nothing on a locked port and knows the one address by a static entry; with
+// nothing flooded to it, unicast for others does not reach it either.
+Result<void> KernelLinks::lock_port(unsigned index, const Mac& mac) {
+    Request port(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, info_of(index));
+    auto* info = port.open(IFLA_LINKINFO);
+    port.text(IFLA_INFO_SLAVE_KIND, "bridge");
+    auto* data = port.open(IFLA_INFO_SLAVE_DATA);
+    port.u8(IFLA_BRPORT_LEARNING, 0).u8(IFLA_BRPORT_UNICAST_FLOOD, 0).u8(IFLA_BRPORT_LOCKED, 1);
+    port.close(data);
+    port.close(info);
+    TRY(ask(port, "lock the bridge port"));
+
+    // A kernel that does not know the setting takes no notice of it.
+    bool locked = false;
+    Request look(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, info_of(index));
+    look.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    TRY(ask(look, "look up a bridge port",
+            [&](nlmsghdr* header) { locked = locked || is_locked(header); }));
+    if (!locked)
+        return fail(ErrorKind::unsupported,
+                    "this kernel cannot hold a guest to its Ethernet address, which needs Linux "
+                    "5.18: set locked_lladdr = false");
+
+    ndmsg entry{};
+    entry.ndm_family = AF_BRIDGE;
+    entry.ndm_ifindex = static_cast<int>(index);
+    entry.ndm_state = NUD_NOARP; // static
+    entry.ndm_flags = NTF_MASTER;
+    Request known(RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, entry);
+    known.bytes(NDA_LLADDR, mac.octets);
+    return ask(known, "enter " + mac.text() + " into the bridge");
 }
 
 Result<void> KernelLinks::remove(unsigned index) {

@@ -171,7 +171,7 @@ Result<void> Network::set_up_bridge(unsigned index, const BridgeSpec& spec) {
     for (const auto& port : spec.ports)
         TRY(attach(index, spec.name, port));
     TRY(set_address(index, spec));
-    TRY_ON("bridge", spec.name, links_->change(index, {.up = true}));
+    TRY_ON("bridge", spec.name, links_->change(index, {.up = spec.up}));
     return {};
 }
 
@@ -240,10 +240,10 @@ Result<Fd> Network::make_tap(const TapSpec& spec) {
     auto bridge = std::ranges::find_if(made_, [&](const Made& made) {
         return made.kind == Kind::bridge && made.name == spec.bridge;
     });
-    if (bridge == made_.end())
+    if (bridge == made_.end() && !spec.bridge.empty())
         return fail(ErrorKind::not_found, "tap {}: there is no bridge {} of ours", spec.name,
                     spec.bridge);
-    auto bridge_index = bridge->index;
+    auto bridge_index = spec.bridge.empty() ? std::nullopt : std::optional(bridge->index);
     if (auto existing = TRY_ON("tap", spec.name, links_->find(spec.name))) {
         if (!ours(*existing))
             return fail(ErrorKind::exists,
@@ -267,7 +267,7 @@ Result<Fd> Network::add_tap_queue(const std::string& name) {
     return links_->open_tap_queue(name);
 }
 
-Result<void> Network::configure_tap(const TapSpec& spec, unsigned bridge) {
+Result<void> Network::configure_tap(const TapSpec& spec, std::optional<unsigned> bridge) {
     TRY(links_->disable_ipv6(spec.name));
     auto link = TRY_ON("tap", spec.name, links_->find(spec.name));
     if (!link)
@@ -275,8 +275,12 @@ Result<void> Network::configure_tap(const TapSpec& spec, unsigned bridge) {
     auto text = alias(printable(spec.description.empty() ? spec.name : spec.description));
     text.resize(std::min(text.size(), max_alias_bytes));
     TRY_ON("tap", spec.name,
-           links_->change(link->index,
-                          {.alias = text, .mtu = spec.mtu, .master = bridge, .up = true}));
+           links_->change(link->index, {.alias = text, .mtu = spec.mtu, .master = bridge}));
+    // Nothing passes before the lock is on.
+    if (bridge && spec.locked_to)
+        TRY_ON("tap", spec.name, links_->lock_port(link->index, *spec.locked_to));
+    if (spec.up)
+        TRY_ON("tap", spec.name, links_->change(link->index, {.up = true}));
     made_.push_back({Kind::tap, link->index, spec.name});
     return {};
 }

@@ -18,6 +18,42 @@ namespace vmhost::role {
 
 namespace {
 
+// What a client wishes, as the model has it; the files go into files.
+config::NewVm describe(control::NewVm wish, host::GivenFiles& files) {
+    config::NewVm out;
+    out.name = wish.name;
+    out.parent = wish.parent;
+    out.memory_bytes = wish.memory_bytes;
+    out.interfaces_min = wish.interfaces_min;
+    if (wish.kernel)
+        out.boot = wish.kernel_name.empty() ? "kernel" : wish.kernel_name;
+    if (wish.cdrom)
+        out.cdrom = ""; // the drive; the medium is given
+    files.kernel = std::move(wish.kernel);
+    files.cdrom = std::move(wish.cdrom);
+    for (auto& disk : wish.disks) {
+        auto& described = out.disks.emplace_back();
+        auto& given = files.disks.emplace_back();
+        described.path = disk.path;
+        described.format = disk.format == "raw"     ? config::ImageFormat::raw
+                           : disk.format == "qcow2" ? config::ImageFormat::qcow2
+                           : disk.format == "zst"   ? config::ImageFormat::zst
+                                                    : config::ImageFormat::automatic;
+        described.read_only = disk.path.ends_with(".zst"); // as vmctl opened it
+        given.image = std::move(disk.image);
+        for (auto& base : disk.bases) {
+            described.base.push_back(base.path);
+            given.bases.push_back(std::move(base.file));
+        }
+    }
+    for (const auto& interface : wish.interfaces) {
+        auto& described = out.interfaces.emplace_back();
+        described.switch_name = interface.switch_name;
+        described.local = interface.local;
+    }
+    return out;
+}
+
 // The verbs of control/ act on the guests of host/.
 class HostOperations final : public control::Operations {
 public:
@@ -37,9 +73,7 @@ public:
         if (!guest)
             return false;
         const auto& owner = (*guest)->owner();
-        return may_change_host(caller) || caller.uid == owner.uid ||
-               (owner.gid && (caller.gid == *owner.gid ||
-                              std::ranges::find(caller.groups, *owner.gid) != caller.groups.end()));
+        return may_change_host(caller) || caller.uid == owner.uid || is_in(caller, owner.gid);
     }
     bool may_change_host(const control::Caller& caller) override {
         return caller.uid == 0 || caller.uid == ::geteuid();
@@ -83,15 +117,30 @@ public:
         if (!guest)
             return done(std::unexpected(std::move(guest).error()));
         host::StartOnce wanted;
-        wanted.boot_device = once.boot_device == "disk"    ? config::BootDevice::disk
-                             : once.boot_device == "cdrom" ? config::BootDevice::cdrom
-                             : once.boot_device == "net"   ? config::BootDevice::net
-                                                           : config::BootDevice::automatic;
+        wanted.boot_device = boot_device_of(once.boot_device);
         wanted.kernel = std::move(once.kernel);
         wanted.kernel_name = std::move(once.kernel_name);
         wanted.cdrom = std::move(once.cdrom);
         wanted.snapshot = std::move(once.snapshot);
         (*guest)->start(std::move(done), std::move(wanted));
+    }
+    void start_new(const control::Caller& caller, control::NewVm wish,
+                   std::function<void(Result<std::uint32_t>)> done) override {
+        const bool root = caller.uid == 0 || caller.uid == ::geteuid();
+        const auto* parent = host_.model().find_vm(wish.parent);
+        if (!root && parent && !may_make_instances(caller, *parent))
+            return done(fail(ErrorKind::denied,
+                             "vm {}: instances of {} are for root and the owner in its "
+                             "allow_instance",
+                             printable(wish.name, 64), parent->name));
+        host::StartOnce once;
+        once.boot_device = boot_device_of(wish.boot_device);
+        host::GivenFiles files;
+        auto described = describe(std::move(wish), files);
+        described.anything_allowed = root;
+        if (!root)
+            described.owner = config::Owner{fmt::format("{}", caller.uid), ""};
+        host_.start_new(described, std::move(files), std::move(once), std::move(done));
     }
     void set_memory(std::string_view vm, std::uint64_t bytes,
                     std::function<void(Result<void>)> done) override {
@@ -171,6 +220,22 @@ public:
     }
 
 private:
+    static config::BootDevice boot_device_of(std::string_view word) {
+        return word == "disk"    ? config::BootDevice::disk
+               : word == "cdrom" ? config::BootDevice::cdrom
+               : word == "net"   ? config::BootDevice::net
+                                 : config::BootDevice::automatic;
+    }
+    bool may_make_instances(const control::Caller& caller, const config::Vm& parent) {
+        if (!parent.allow_instance)
+            return false;
+        auto owner = host::resolve(host_.users(), parent.allow_instance->owner);
+        return owner && (caller.uid == owner->uid || is_in(caller, owner->gid));
+    }
+    static bool is_in(const control::Caller& caller, std::optional<gid_t> group) {
+        return group && (caller.gid == *group ||
+                         std::ranges::find(caller.groups, *group) != caller.groups.end());
+    }
     Result<config::Model> load(const std::string& file) const {
         auto model = config::load(file.empty() ? host_.model().file : file);
         if (!model) {

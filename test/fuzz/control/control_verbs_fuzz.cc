@@ -35,6 +35,10 @@ public:
                std::function<void(Result<void>)> done) override {
         done({});
     }
+    void start_new(const control::Caller&, control::NewVm,
+                   std::function<void(Result<std::uint32_t>)> done) override {
+        done(2U);
+    }
     void set_memory(std::string_view, std::uint64_t,
                     std::function<void(Result<void>)> done) override {
         done({});

@@ -66,8 +66,9 @@ TEST_CASE("every key has a type, a default and help") {
         CHECK_FALSE(key.help.empty());
         tables.insert(key.table);
     }
-    CHECK(tables == std::set<std::string>{"host", "host.start", "control", "install", "switch.NAME",
-                                          "switch.NAME.dhcp", "vm.NAME", "vm.NAME.console_log",
+    CHECK(tables == std::set<std::string>{"host", "host.start", "host.local", "control", "install",
+                                          "switch.NAME", "switch.NAME.dhcp", "vm.NAME",
+                                          "vm.NAME.console_log", "vm.NAME.allow_instance",
                                           "vm.NAME.disk", "vm.NAME.disk.limit", "vm.NAME.interface",
                                           "vm.NAME.interface.limit", "vm.NAME.install"});
 }
@@ -75,7 +76,8 @@ TEST_CASE("every key has a type, a default and help") {
 TEST_CASE("defaults in the schema are those of an empty table") {
     // A default that is a value is also what the parser fills in.
     auto model = good("[switch.s]\n[vm.a]\ndisk = [{ path = \"x\", limit = {} }]\n"
-                      "interface = [{ switch = \"s\", limit = {} }]\ninstall = {}");
+                      "interface = [{ switch = \"s\", limit = {} }]\ninstall = {}\n"
+                      "allow_instance = {}");
     auto text = "\n" + print(model);
     for (const auto& key : keys()) {
         const auto& value = key.default_text;

@@ -17,10 +17,14 @@ public:
     Model model() {
         Model m;
         m.file = "t.toml";
-        m.host = {name(),         pick({"", "example.org"}),
-                  "/" + name(),   number(0, 4096),
-                  milliseconds(), accel(),
-                  name()};
+        m.host.name = name();
+        m.host.domain = pick({"", "example.org"});
+        m.host.state = "/" + name();
+        m.host.start_parallel = number(0, 4096);
+        m.host.start_delay = milliseconds();
+        m.host.accel = accel();
+        m.host.user = name();
+        m.host.local_ipv4 = {{0xac100000}, static_cast<std::uint8_t>(number(12, 16))};
         m.control = {"/run/" + name(), owner()};
         for (unsigned i = number(0, 3); i > 0; --i)
             m.install.listen.push_back(
@@ -31,6 +35,9 @@ public:
             m.switches.push_back(make_switch(i));
         for (unsigned i = number(0, 6); i > 0; --i)
             m.vms.push_back(make_vm(i, m.switches));
+        for (unsigned i = number(0, 2); i > 0 && !m.vms.empty(); --i)
+            m.vms.push_back(make_instance(m, i, m.vms[number(0, m.vms.size() - 1)]));
+        add_local(m);
         return m;
     }
 
@@ -44,6 +51,9 @@ private:
         if (coin())
             sw.ipv4 = Ipv4Prefix{{0x0a000000 + index * 65536 + number(1, 250)}, 24};
         sw.mtu = number(576, 65521);
+        sw.enabled = coin();
+        sw.up = coin();
+        sw.locked_lladdr = coin();
         sw.dhcp.enabled = sw.ipv4 && coin();
         sw.dhcp.domain_name_servers = addresses();
         sw.dhcp.routers = addresses();
@@ -89,15 +99,80 @@ private:
         }
         for (unsigned i = number(0, 3); i > 0 && !switches.empty(); --i)
             vm.interfaces.push_back(make_interface(index, i, switches));
+        if (coin()) {
+            Interface loose;
+            loose.lladdr = {{2, 0, 1, 0, static_cast<std::uint8_t>(index), 0}};
+            loose.locked_lladdr = false;
+            loose.up = coin();
+            vm.interfaces.push_back(loose);
+        }
+        if (coin())
+            vm.allow_instance = AllowInstance{owner(), coin() ? std::vector<std::string>{"boot"}
+                                                              : std::vector<std::string>{}};
         if (coin())
             vm.install = make_install();
         return vm;
+    }
+
+    // Only what a file can say: the rest is its template's.
+    Vm make_instance(const Model& m, unsigned index, const Vm& parent) {
+        Vm vm = parent;
+        vm.name = fmt::format("i{}", index);
+        vm.instance_of = parent.name;
+        vm.memory_bytes = number(1, 100) * MiB;
+        vm.disks.clear();
+        vm.allow_instance.reset();
+        for (std::size_t i = 0; i < vm.interfaces.size(); ++i) {
+            vm.interfaces[i].lladdr = {
+                {2, 0, 2, 0, static_cast<std::uint8_t>(index), static_cast<std::uint8_t>(i)}};
+            if (auto& ipv4 = vm.interfaces[i].ipv4) {
+                const auto* sw = m.find_switch(vm.interfaces[i].switch_name);
+                ipv4->value = sw->ipv4->network().value + 60 + 60 * index + 2 * i;
+                if (*ipv4 == sw->ipv4->address)
+                    ++ipv4->value;
+            }
+            vm.interfaces[i].tap.clear();
+        }
+        return vm;
+    }
+
+    // The derived switches behind the others, in the order of the VMs.
+    void add_local(Model& m) {
+        std::uint32_t host = m.host.local_ipv4.address.value + 2;
+        for (Vm& vm : m.vms) {
+            const bool is_template =
+                std::ranges::any_of(m.vms, [&](const Vm& a) { return a.instance_of == vm.name; });
+            if (vm.interfaces.size() >= 4 || is_template || coin())
+                continue;
+            Interface wire;
+            wire.local = true;
+            wire.lladdr = {{2, 0, 3, 0, 0, static_cast<std::uint8_t>(host)}};
+            wire.locked_lladdr = coin();
+            wire.ipv4 = Ipv4{host + 1};
+            wire.tap = fmt::format("t{}", host);
+            wire.switch_name = fmt::format("{}:{}", vm.name, vm.interfaces.size());
+            Switch sw;
+            sw.name = wire.switch_name;
+            sw.interface = fmt::format("{}-br{}", vm.name, vm.interfaces.size());
+            sw.ipv4 = Ipv4Prefix{{host}, 31};
+            sw.dhcp.routers = sw.dhcp.domain_name_servers = {{host}};
+            sw.dhcp.next_server = Ipv4{host};
+            sw.dhcp.domain_name = m.host.domain;
+            sw.local = true;
+            m.switches.push_back(sw);
+            vm.interfaces.push_back(wire);
+            host += 2;
+        }
     }
 
     Interface make_interface(unsigned vm, unsigned index, const std::vector<Switch>& switches) {
         const Switch& sw = switches[number(0, static_cast<unsigned>(switches.size()) - 1)];
         Interface interface;
         interface.switch_name = sw.name;
+        interface.locked_lladdr = coin();
+        interface.up = coin();
+        if (coin())
+            interface.tap = fmt::format("tap{}-{}", vm, index);
         interface.lladdr = {{2, 0, 0, static_cast<std::uint8_t>(number(0, 255)),
                              static_cast<std::uint8_t>(vm), static_cast<std::uint8_t>(index)}};
         if (!sw.ipv4)
@@ -125,8 +200,8 @@ private:
         return install;
     }
 
-    unsigned number(unsigned min, unsigned max) {
-        return std::uniform_int_distribution<unsigned>(min, max)(random_);
+    unsigned number(unsigned min, std::size_t max) {
+        return std::uniform_int_distribution<unsigned>(min, static_cast<unsigned>(max))(random_);
     }
     bool coin() { return number(0, 1) == 1; }
     std::string pick(std::initializer_list<const char*> from) {

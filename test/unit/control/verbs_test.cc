@@ -51,6 +51,14 @@ public:
         started = std::move(once);
         done(start_result);
     }
+    void start_new(const control::Caller& caller, control::NewVm wish,
+                   std::function<void(Result<std::uint32_t>)> done) override {
+        calls.push_back(fmt::format("new {} of {} by {}", wish.name, wish.parent, caller.uid));
+        if (caller.uid != 0 && wish.parent.empty())
+            return done(fail(ErrorKind::denied, "only root"));
+        made = std::move(wish);
+        done(7U);
+    }
     void set_memory(std::string_view vm, std::uint64_t bytes,
                     std::function<void(Result<void>)> done) override {
         calls.push_back(fmt::format("memory {} {}", vm, bytes));
@@ -120,6 +128,7 @@ public:
     std::function<void()> on_end;
     Result<void> start_result;
     control::StartOnce started;
+    control::NewVm made;
 };
 
 struct Asked {
@@ -323,6 +332,71 @@ TEST_CASE("a memory target is a number of bytes") {
                      R"({"verb":"memory","vm":"a","bytes":1.5})"})
         CHECK(asked.ask(bad)["kind"] == "invalid");
     CHECK(asked.machines.calls.size() == 1);
+}
+
+TEST_CASE("a start of a new VM carries what it is made of") {
+    Asked asked;
+    auto files = [](std::size_t count) {
+        std::vector<Fd> fds;
+        for (std::size_t i = 0; i < count; ++i)
+            fds.push_back(std::move(socket_pair(SOCK_STREAM)->first));
+        return fds;
+    };
+    auto fds = files(4);
+    const int base = fds[0].get(), disk = fds[1].get(), kernel = fds[2].get(), cdrom = fds[3].get();
+    auto reply = asked.ask(
+        R"({"verb":"start","vm":"i","boot_device":"net","kernel_name":"bsd","new":{
+            "template":"t","memory_bytes":1048576,"interfaces_min":3,
+            "disks":[{"path":"/d","format":"qcow2","bases":["/b"]}],
+            "interfaces":[{"switch":"lan"},{"local":true},{}]},
+            "descriptors":["disk0-base0","disk0","kernel","cdrom"]})",
+        1000, std::move(fds));
+    CHECK(reply["id"] == 7);
+    CHECK(asked.machines.calls.back() == "new i of t by 1000");
+    const auto& made = asked.machines.made;
+    CHECK(made.memory_bytes == 1048576);
+    CHECK(made.interfaces_min == 3);
+    CHECK(made.boot_device == "net");
+    CHECK(made.kernel_name == "bsd");
+    REQUIRE(made.disks.size() == 1);
+    CHECK(made.disks[0].path == "/d");
+    CHECK(made.disks[0].format == "qcow2");
+    CHECK(made.disks[0].image.get() == disk);
+    REQUIRE(made.disks[0].bases.size() == 1);
+    CHECK(made.disks[0].bases[0].path == "/b");
+    CHECK(made.disks[0].bases[0].file.get() == base);
+    CHECK(made.kernel->get() == kernel);
+    CHECK(made.cdrom->get() == cdrom);
+    REQUIRE(made.interfaces.size() == 3);
+    CHECK(made.interfaces[0].switch_name == "lan");
+    CHECK(made.interfaces[1].local);
+
+    // The name is not one of a VM that is there: who may is for the operations to say.
+    CHECK(asked.ask(R"({"verb":"start","vm":"x","new":{}})", 1000)["kind"] == "denied");
+
+    auto calls = asked.machines.calls.size();
+    struct Bad {
+        const char* text;
+        std::size_t fds;
+    };
+    for (const auto& [text, count] : {
+             Bad{R"({"verb":"stop","vm":"a","new":{}})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":[]})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":{"x":1}})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":{"memory_bytes":-1}})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":{"interfaces_min":99}})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":{"disks":[{"path":"/d"}]}})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":{"disks":[{}]},"descriptors":["disk0"]})", 1},
+             Bad{R"({"verb":"start","vm":"i","new":{"disks":[7]},"descriptors":["disk0"]})", 1},
+             Bad{R"({"verb":"start","vm":"i","new":{},"descriptors":["disk0"]})", 1},
+             Bad{R"({"verb":"start","vm":"i","new":{},"descriptors":["kernel","kernel"]})", 2},
+             Bad{R"({"verb":"start","vm":"i","new":{},"descriptors":["kernel"]})", 0},
+             Bad{R"({"verb":"start","vm":"i","new":{"interfaces":[{"switch":1}]}})", 0},
+         }) {
+        INFO(text);
+        CHECK(asked.ask(text, 0, files(count))["kind"] == "invalid");
+    }
+    CHECK(asked.machines.calls.size() == calls);
 }
 
 TEST_CASE("plan and apply are for who may change the host") {

@@ -40,6 +40,9 @@ struct Faulty final : Links {
     Result<void> change(unsigned index, const LinkChange& change) override {
         return step([&] { return kernel->change(index, change); });
     }
+    Result<void> lock_port(unsigned index, const Mac& mac) override {
+        return step([&] { return kernel->lock_port(index, mac); });
+    }
     Result<void> remove(unsigned index) override {
         return step([&] { return kernel->remove(index); });
     }
@@ -75,7 +78,10 @@ bool start(Network& network, std::vector<Fd>& taps) {
     auto address = parse_ipv4_prefix("10.0.0.1/24").value();
     if (!network.make_bridge({.name = "br0", .ipv4 = address, .ports = {"v0", "v1"}}))
         return false;
-    auto tap = network.make_tap({.name = "a-if0", .bridge = "br0", .several_queues = true});
+    auto tap = network.make_tap({.name = "a-if0",
+                                 .bridge = "br0",
+                                 .several_queues = true,
+                                 .locked_to = Mac{{2, 0, 0, 0, 0, 1}}});
     if (!tap)
         return false;
     taps.push_back(*std::move(tap));

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <linux/if_tun.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -125,6 +126,75 @@ TEST_CASE("a tap is ready for a guest, and is gone at the end") {
         fd->release();
     }
     CHECK(text(snapshot()) == text(before));
+}
+
+TEST_CASE("a tap can be plugged into nothing, and be left down") {
+    fresh_namespace();
+    auto network = Network::open("t").value();
+    auto loose = network->make_tap({.name = "tap7"}).value();
+    CHECK(link("tap7").master == 0);
+    CHECK(link("tap7").up);
+    auto down = network->make_tap({.name = "tap8", .up = false}).value();
+    CHECK_FALSE(link("tap8").up);
+    REQUIRE(network->make_bridge({.name = "br0", .up = false}));
+    CHECK_FALSE(link("br0").up);
+}
+
+namespace {
+
+// A tap as its guest sees it: frames behind a virtio-net header of 12 bytes.
+struct Wire {
+    Fd fd;
+
+    void send(const Mac& from, const Mac& to, char mark) {
+        std::vector<std::uint8_t> frame(12 + 60);
+        std::ranges::copy(to.octets, frame.begin() + 12);
+        std::ranges::copy(from.octets, frame.begin() + 18);
+        frame[24] = 0x88; // a type that nobody on the host knows
+        frame[25] = 0xb5;
+        frame[26] = static_cast<std::uint8_t>(mark);
+        REQUIRE(::write(fd.get(), frame.data(), frame.size()) == 72);
+    }
+    // The marks of our frames that came, up to one that is '.'.
+    std::string received() {
+        std::string marks;
+        while (!marks.ends_with('.')) {
+            std::uint8_t frame[2000];
+            pollfd ready{fd.get(), POLLIN, 0};
+            if (::poll(&ready, 1, 10'000) <= 0)
+                return marks + " and no end";
+            auto count = ::read(fd.get(), frame, sizeof(frame));
+            if (count >= 27 && frame[24] == 0x88 && frame[25] == 0xb5)
+                marks += static_cast<char>(frame[26]);
+        }
+        return marks;
+    }
+};
+
+} // namespace
+
+TEST_CASE("a locked guest sends from its own address only, and hears what is for it") {
+    fresh_namespace();
+    const Mac a{{2, 0, 0, 0, 0, 1}}, b{{2, 0, 0, 0, 0, 2}}, c{{2, 0, 0, 0, 0, 3}},
+        other{{2, 0, 0, 0, 0, 9}}, everybody{{255, 255, 255, 255, 255, 255}},
+        group{{1, 0, 0x5e, 0, 0, 7}};
+    auto network = Network::open("t").value();
+    REQUIRE(network->make_bridge({.name = "br0"}));
+    Wire wire_a{network->make_tap({.name = "a", .bridge = "br0", .locked_to = a}).value()};
+    Wire wire_b{network->make_tap({.name = "b", .bridge = "br0", .locked_to = b}).value()};
+    Wire wire_c{network->make_tap({.name = "c", .bridge = "br0"}).value()}; // free
+    wire_a.send(other, everybody, '1');                                     // not its address
+    wire_a.send(b, everybody, '2');                                         // its neighbour's
+    wire_a.send(a, c, '3');     // nobody has learnt where c is: not to b
+    wire_a.send(a, other, '4'); // nobody's
+    wire_a.send(a, b, '5');
+    wire_a.send(a, group, '6');
+    wire_a.send(a, everybody, '.');
+    CHECK(wire_b.received() == "56.");
+    CHECK(wire_c.received() == "346.");
+    wire_c.send(other, a, '7'); // c may send as anybody
+    wire_c.send(c, everybody, '.');
+    CHECK(wire_a.received() == "7.");
 }
 
 TEST_CASE("a tap with several queues is one interface, and is gone with its last queue") {
