@@ -26,6 +26,7 @@ inline constexpr std::size_t max_request_fds = 2;
 struct Caller {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups = {}; // as the kernel vouches for, not as /etc/group says
 };
 
 // Binds the socket, replaces a dead one, refuses a live one. Mode 0660.

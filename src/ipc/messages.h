@@ -348,11 +348,12 @@ struct ControlRequest {
     std::uint64_t client = 0;
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups;
     std::string json;
     std::vector<Fd> fds; // the client's, in the order in which the request names them
     template <class A>
     void fields(A& a) {
-        a(client, uid, gid, json, fds);
+        a(client, uid, gid, groups, json, fds);
     }
 };
 

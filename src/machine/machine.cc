@@ -79,7 +79,10 @@ Result<void> RealMachine::boot() {
 }
 
 Result<void> RealMachine::start() {
-    if (auto started = vcpus_.start(); !started)
+    auto started = spec_.disks.empty() ? Result<void>{} : io_thread_.start();
+    if (started)
+        started = vcpus_.start();
+    if (!started)
         return std::unexpected(
             std::move(started).error().in(fmt::format("machine {}", spec_.name)));
     if (restored_)
@@ -137,6 +140,7 @@ void RealMachine::log_nonsense() const {
 
 RealMachine::~RealMachine() {
     vcpus_.stop();
+    io_thread_.stop();
     log_nonsense();
     console_.on_input({}, {});
     if (console_port_ != nullptr) {

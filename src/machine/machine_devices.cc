@@ -64,7 +64,7 @@ Result<void> RealMachine::make_pci_devices() {
     // ACPI's reset register is the same port.
     pci_->set_reset_handler([this] { end({MachineEnd::How::reset, 0, "port cf9h"}); });
     TRY(bus_.insert(Space::port, pci_port, 8, *pci_));
-    TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
+    TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng"), loop_));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
         const auto& nic = spec_.nics[i];
         auto device = TRY(virtio::Net::create({.name = fmt::format("{}-nic{}", spec_.name, i),
@@ -74,7 +74,7 @@ Result<void> RealMachine::make_pci_devices() {
                                                .limit = nic.limit},
                                               loop_, bus_.lock(), *clock_));
         auto place = place_of_nic(i, spec_.nics.size(), spec_.disks.size());
-        TRY(add_function(std::move(device), place));
+        TRY(add_function(std::move(device), loop_, place));
         bootable_.push_back({BootFrom::net, place.slot, place.function});
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
@@ -84,10 +84,10 @@ Result<void> RealMachine::make_pci_devices() {
         auto device = std::make_unique<virtio::Block>(
             virtio::Block::Settings{
                 .name = name, .serial = disk.serial, .queues = spec_.vcpus, .limit = disk.limit},
-            *images_.back(), loop_, bus_.lock(), *clock_);
+            *images_.back(), io_thread_.loop(), bus_.lock(), *clock_);
         blocks_.push_back(device.get());
         auto place = place_of_disk(i, spec_.nics.size(), spec_.disks.size());
-        TRY(add_function(std::move(device), place));
+        TRY(add_function(std::move(device), io_thread_.loop(), place));
         bootable_.push_back({BootFrom::disk, place.slot, place.function});
     }
     if (spec_.cdrom)
@@ -96,7 +96,7 @@ Result<void> RealMachine::make_pci_devices() {
         auto made =
             std::make_unique<virtio::Balloon>(spec_.name + "-balloon", memory_, bus_.lock());
         balloon_ = made.get();
-        TRY(add_function(std::move(made)));
+        TRY(add_function(std::move(made), loop_));
     }
     if (spec_.virtio_console != nullptr)
         TRY(add_virtio_console());
@@ -107,7 +107,7 @@ Result<void> RealMachine::add_cdrom() {
     auto made = std::make_unique<virtio::Scsi>(spec_.name + "-scsi", spec_.name + "-cd", loop_,
                                                bus_.lock());
     scsi_ = made.get();
-    auto slot = TRY(add_function(std::move(made)));
+    auto slot = TRY(add_function(std::move(made), loop_));
     bootable_.push_back({.kind = BootFrom::cdrom, .slot = slot});
     if (spec_.cdrom->fd >= 0)
         TRY(change_medium(spec_.cdrom->fd, true));
@@ -142,12 +142,16 @@ Result<void> RealMachine::replace_disks(const std::vector<DiskChange>& changes) 
                         images_[index]->size_bytes());
         opened.push_back(std::move(image));
     }
+    const bool served = io_thread_.runs();
+    io_thread_.stop();
     for (std::size_t i = 0; i < changes.size(); ++i) {
         auto index = changes[i].first;
         std::scoped_lock guard(bus_.lock());
         blocks_[index]->use(*opened[i]);
         std::swap(images_[index], opened[i]);
     }
+    if (auto started = served ? io_thread_.start() : Result<void>(); !started)
+        end({MachineEnd::How::failed, 0, started.error().text()});
     return {};
 }
 
@@ -203,12 +207,12 @@ Result<void> RealMachine::add_vmmci() {
     return {};
 }
 
-// In the next slot, or as a further function of one. The slot.
-Result<unsigned> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device,
+// In the next slot, or as a further function of one; served by that loop's thread. The slot.
+Result<unsigned> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device, Loop& loop,
                                            PciPlace place) {
     using Interface = virtio::PciTransport::Interface;
     auto transport = std::make_unique<virtio::PciTransport>(
-        std::move(device), memory_, loop_, bus_.lock(), backend_.get(),
+        std::move(device), memory_, loop, bus_.lock(), backend_.get(),
         spec_.transitional ? Interface::transitional : Interface::modern);
     auto* added = transport.get();
     auto slot = place.function == 0 ? TRY(pci_->add(std::move(transport)))
@@ -241,7 +245,7 @@ Result<void> RealMachine::add_virtio_console() {
     auto made = std::make_unique<virtio::ConsolePort>(spec_.name + "-console", bus_.lock(),
                                                       std::move(hooks));
     console_port_ = made.get();
-    TRY(add_function(std::move(made)));
+    TRY(add_function(std::move(made), loop_));
     return {};
 }
 

@@ -21,6 +21,7 @@
 #include "machine/device/port_stub.h"
 #include "machine/device/reset.h"
 #include "machine/device/serial.h"
+#include "machine/io_thread.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
 #include "machine/orderly_stop.h"
@@ -77,7 +78,7 @@ public:
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
-    Result<unsigned> add_function(std::unique_ptr<virtio::VirtioDevice> device,
+    Result<unsigned> add_function(std::unique_ptr<virtio::VirtioDevice> device, Loop& loop,
                                   PciPlace place = {});
     Result<void> add_cdrom();
     Result<void> add_vmmci();
@@ -132,6 +133,7 @@ private:
     unsigned firmware_lines_ = 0;
 
     std::vector<std::unique_ptr<disk::Image>> images_;
+    IoThread io_thread_; // of the disks, in pci_
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
     std::vector<virtio::Block*> blocks_;            // of images_, owned by pci_

@@ -1,5 +1,6 @@
 // The parent: the one process with rights. It holds the model, opens, spawns and
 // passes on; it parses nothing that comes from a guest or the network.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -36,8 +37,9 @@ public:
         if (!guest)
             return false;
         const auto& owner = (*guest)->owner();
-        return caller.uid == 0 || caller.uid == ::geteuid() || caller.uid == owner.uid ||
-               (owner.gid && host_.users().is_member(caller.uid, caller.gid, *owner.gid));
+        return may_change_host(caller) || caller.uid == owner.uid ||
+               (owner.gid && (caller.gid == *owner.gid ||
+                              std::ranges::find(caller.groups, *owner.gid) != caller.groups.end()));
     }
     bool may_change_host(const control::Caller& caller) override {
         return caller.uid == 0 || caller.uid == ::geteuid();
@@ -298,7 +300,8 @@ private:
             return;
         auto client = request->client;
         clients_.insert(client);
-        verbs_.handle({request->uid, request->gid}, request->json, std::move(request->fds),
+        verbs_.handle({request->uid, request->gid, std::move(request->groups)}, request->json,
+                      std::move(request->fds),
                       [this, client, epoch = epoch_](control::Reply reply) {
                           if (epoch == epoch_ && clients_.contains(client))
                               control_->send(ipc::encode(ipc::ControlReply{

@@ -67,13 +67,8 @@ Block::Block(Settings settings, disk::Image& image, Loop& loop, Bus::Lock& lock,
     : name_(std::move(settings.name)), image_(&image), loop_(loop), lock_(lock), clock_(clock),
       capacity_sectors_(image.size_bytes() / sector_bytes),
       sources_(std::clamp(settings.queues, 1U, limits::max_block_queues)),
-      throttle_(clock, settings.limit, [this] { serve_all(); }),
-      again_(loop,
-             [this] {
-                 std::scoped_lock guard(lock_);
-                 serve_all();
-             }),
-      io_(disk::IoQueue::create(loop, image)) {
+      throttle_(clock, settings.limit, [this] { again_.wake(); }),
+      again_(loop, [this] { serve_all(); }), io_(make_queue()) {
     auto serial = as_bytes(settings.serial);
     std::ranges::copy(serial.first(std::min(serial.size(), serial_.size())), serial_.begin());
     auto put = [this]<WireInteger T>(Field field, T value) {
@@ -99,7 +94,12 @@ Block::Block(Settings settings, disk::Image& image, Loop& loop, Bus::Lock& lock,
 void Block::use(disk::Image& image) {
     io_.reset();
     image_ = &image;
-    io_ = disk::IoQueue::create(loop_, image);
+    io_ = make_queue();
+}
+
+std::unique_ptr<disk::IoQueue> Block::make_queue() {
+    return disk::IoQueue::create(loop_, *image_,
+                                 {.may_wait = true, .served = [this] { serve_all(); }});
 }
 
 std::uint64_t Block::features() const {
@@ -165,6 +165,7 @@ bool Block::notify(std::uint16_t queue) {
 }
 
 void Block::serve_all() {
+    std::scoped_lock guard(lock_);
     for (std::uint16_t i = 0; i < sources_.size(); ++i)
         if (serve(i))
             again_.wake();
@@ -188,7 +189,8 @@ bool Block::take_requests(std::uint16_t index) {
         source.full = source.outstanding >= queue_size;
         if (source.full || !throttle_.admit())
             return false;
-        auto chain = source.queue->pop_or_wait();
+        // While requests are moved nobody need ask: served() looks again, and then waits.
+        auto chain = io_->at_hand() > 0 ? source.queue->pop() : source.queue->pop_or_wait();
         if (!chain)
             return false;
         start(std::move(*chain), index);
