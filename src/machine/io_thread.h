@@ -22,8 +22,10 @@ public:
     IoThread& operator=(const IoThread&) = delete;
 
     Loop& loop() { return loop_; }
+    bool runs() const { return thread_.joinable(); }
     Result<void> start();
-    // The turn that is under way comes to its end; what is not served by then stays so.
+    // The turn that is under way comes to its end; what is not served by then waits for another
+    // start.
     void stop();
 
 private:

@@ -142,14 +142,17 @@ Result<void> RealMachine::replace_disks(const std::vector<DiskChange>& changes) 
                         images_[index]->size_bytes());
         opened.push_back(std::move(image));
     }
-    io_thread_.stop(); // what is on its loop changes
+    const bool served = io_thread_.runs();
+    io_thread_.stop();
     for (std::size_t i = 0; i < changes.size(); ++i) {
         auto index = changes[i].first;
         std::scoped_lock guard(bus_.lock());
         blocks_[index]->use(*opened[i]);
         std::swap(images_[index], opened[i]);
     }
-    return io_thread_.start();
+    if (auto started = served ? io_thread_.start() : Result<void>(); !started)
+        end({MachineEnd::How::failed, 0, started.error().text()});
+    return {};
 }
 
 Result<void> RealMachine::set_memory_target(std::uint64_t bytes) {

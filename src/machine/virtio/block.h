@@ -60,8 +60,8 @@ public:
     void pause() override { paused_ = true; }
     void resume() override { paused_ = false; }
     bool still() const override { return outstanding() == 0; }
-    // Another image of the same size, while nothing is under way. The device's thread or, while
-    // that stands, another; under the device lock.
+    // Another image of the same size, while nothing is under way and the device's thread does
+    // not run; under the device lock.
     void use(disk::Image& image);
     void state(StateArchive& archive) override;
     std::uint64_t malformed_requests() const override { return malformed_; }
