@@ -29,6 +29,7 @@ struct Command {
         unpause,
         send,
         receive,
+        snapshot,
         console,
         wait,
         cdrom,
@@ -55,6 +56,8 @@ struct Command {
     bool attach = false;         // start -c
     std::string boot_device;     // start -B
     std::string kernel;          // start -b
+    std::string snapshot;        // start -S; snapshot: its name
+    bool remove = false;         // snapshot -d
     std::uint64_t bytes = 0;     // memory, start -m
     std::string iso;             // start -r; cdrom: the path, or "eject"
     bool read_only = false;      // console -r

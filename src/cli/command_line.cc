@@ -16,9 +16,9 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 15> vmctl_commands{
-    "cdrom", "console", "create", "load",   "memory", "pause",   "receive", "reload",
-    "send",  "show",    "start",  "status", "stop",   "unpause", "wait"};
+constexpr std::array<std::string_view, 16> vmctl_commands{
+    "cdrom", "console", "create",   "load",  "memory", "pause", "receive", "reload",
+    "send",  "show",    "snapshot", "start", "status", "stop",  "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -201,9 +201,10 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\tvmctl reload\n"
                                     "\tvmctl send id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
+                                    "\tvmctl snapshot [-d] id [name]\n"
                                     "\tvmctl start [-cL] [-B device] [-b path] [-d disk] "
                                     "[-i count] [-m size]\n"
-                                    "\t    [-n switch] [-r path] [-t name] id | name\n"
+                                    "\t    [-n switch] [-r path] [-S name] [-t name] id | name\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
                                     "\tvmctl stop [-fw] [id | -a]\n"
                                     "\tvmctl unpause id\n"
@@ -266,12 +267,17 @@ void build_vmctl(CLI::App& app, Command& command) {
 
     auto* start = app.add_subcommand("start", "start a VM");
     start->add_flag("-c", command.attach, "attach to its console");
-    start->add_option("-B", command.boot_device, "for once, start from this device")
-        ->type_name("DEVICE")
-        ->check(CLI::IsMember({"cdrom", "disk", "net"}));
-    start->add_option("-b", command.kernel, "for once, start this kernel or firmware")
-        ->type_name("PATH");
+    auto* device = start->add_option("-B", command.boot_device, "for once, start from this device")
+                       ->type_name("DEVICE")
+                       ->check(CLI::IsMember({"cdrom", "disk", "net"}));
+    auto* kernel =
+        start->add_option("-b", command.kernel, "for once, start this kernel or firmware")
+            ->type_name("PATH");
     start->add_option("-r", command.iso, "put this image into the CD-ROM drive")->type_name("PATH");
+    start->add_option("-S", command.snapshot, "go back to this snapshot")
+        ->type_name("NAME")
+        ->excludes(device)
+        ->excludes(kernel);
     add_new_vm(start, command);
     add_vm(start, true);
     start->callback([&] { command.verb = Command::Verb::start; });
@@ -298,6 +304,13 @@ void build_vmctl(CLI::App& app, Command& command) {
     auto* receive = app.add_subcommand("receive", "start a VM from a state on standard input");
     add_vm(receive, true);
     receive->callback([&] { command.verb = Command::Verb::receive; });
+
+    auto* snapshot = app.add_subcommand("snapshot", "list or make snapshots of a VM");
+    auto* remove = snapshot->add_flag("-d", command.remove, "remove it");
+    add_vm(snapshot, true);
+    auto* name = snapshot->add_option("name", command.snapshot, "of a new snapshot");
+    remove->needs(name);
+    snapshot->callback([&] { command.verb = Command::Verb::snapshot; });
 
     auto* unpause = app.add_subcommand("unpause", "let a paused VM go on");
     add_vm(unpause, true);

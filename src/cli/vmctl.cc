@@ -2,6 +2,7 @@
 // replies: messages to standard error, tables and JSON to standard output.
 #include <cerrno>
 #include <cstdio>
+#include <ctime>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -132,6 +133,7 @@ Result<json> ask_to_start(control::Client& client, const Command& command) {
                           {{"verb", "start"},
                            {"vm", command.vm},
                            {"boot_device", command.boot_device},
+                           {"snapshot", command.snapshot},
                            {"kernel_name", command.kernel}},
                           files);
 }
@@ -218,6 +220,39 @@ int move_state(control::Client& client, const Command& command, bool out) {
     return 0;
 }
 
+int list_snapshots(const json& snapshots) {
+    if (snapshots.empty())
+        return 0;
+    std::fputs(fmt::format("{:<19} {:>7} {}\n", "MADE", "STATE", "NAME").c_str(), stdout);
+    for (const auto& one : snapshots) {
+        const std::time_t time = one["time"].get<std::int64_t>();
+        struct tm parts {};
+        char text[32] = "?";
+        if (::localtime_r(&time, &parts) != nullptr)
+            (void)std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
+        std::fputs(fmt::format("{:<19} {:>7} {}\n", text,
+                               format_size(one["state_bytes"].get<std::uint64_t>()),
+                               one["name"].get<std::string>())
+                       .c_str(),
+                   stdout);
+    }
+    return 0;
+}
+
+int snapshot(control::Client& client, const Command& command) {
+    auto reply = ask(client, {{"verb", "snapshot"},
+                              {"vm", command.vm},
+                              {"snapshot", command.snapshot},
+                              {"remove", command.remove}});
+    if (!reply)
+        return complain(std::move(reply).error().in("snapshot command failed"));
+    if (command.snapshot.empty())
+        return list_snapshots((*reply)["snapshots"]);
+    std::fprintf(stderr, "vmctl: %s snapshot %s of vm %u\n", command.remove ? "removed" : "made",
+                 command.snapshot.c_str(), (*reply)["id"].get<unsigned>());
+    return 0;
+}
+
 int wait(control::Client& client, const Command& command) {
     std::fputs(is_number(command.vm) ? "waiting for vm: "
                                      : fmt::format("waiting for vm {}: ", command.vm).c_str(),
@@ -252,6 +287,8 @@ int run_vmctl(const Command& command) {
         return move_state(*client, command, true);
     case Command::Verb::receive:
         return move_state(*client, command, false);
+    case Command::Verb::snapshot:
+        return snapshot(*client, command);
     case Command::Verb::wait:
         return wait(*client, command);
     case Command::Verb::memory:

@@ -27,6 +27,7 @@ inline constexpr std::size_t max_request_fds = 2 + 2 * limits::max_disks;
 struct Caller {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups = {}; // as the kernel vouches for, not as /etc/group says
 };
 
 // Binds the socket, replaces a dead one, refuses a live one. Mode 0660.
@@ -87,6 +88,13 @@ struct StartOnce {
     std::optional<Fd> kernel;
     std::string kernel_name;
     std::optional<Fd> cdrom;
+    std::string snapshot; // to go back to, instead of booting; empty = none
+};
+
+struct SnapshotRow {
+    std::string name;
+    std::int64_t time_s = 0; // since 1970
+    std::uint64_t state_bytes = 0;
 };
 
 // A VM that is not in the file, as a client wishes it; every file was opened by the client.
@@ -164,6 +172,11 @@ public:
     virtual void send(std::string_view vm, Fd out, std::function<void(Result<void>)> done) = 0;
     // Starts a VM from such a state.
     virtual void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) = 0;
+    // Of a running VM, which goes on.
+    virtual void make_snapshot(std::string_view vm, const std::string& name,
+                               std::function<void(Result<void>)> done) = 0;
+    virtual Result<std::vector<SnapshotRow>> snapshots(std::string_view vm) = 0;
+    virtual Result<void> remove_snapshot(std::string_view vm, const std::string& name) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
     virtual Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) = 0;
 };
@@ -185,6 +198,8 @@ public:
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
     void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);
+    void snapshot(const VmRow& row, const std::string& name, bool remove,
+                  const std::function<void(Reply)>& reply);
     void plan(const std::string& file, const std::function<void(Reply)>& reply);
 
     Operations& operations_;

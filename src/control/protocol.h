@@ -15,13 +15,16 @@
 // | verb    | fields                    | replies                                   |
 // |---------|---------------------------|-------------------------------------------|
 // | status  | vm, counters (optional)   | vms: [ … ]                                |
-// | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom" | id |
+// | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom", a
+//             snapshot's name in snapshot | id |
 // | start   | vm, new: what it is made of, see below; boot_device, descriptors        | id |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |
 // | unpause | vm                        | id                                        |
 // | send    | vm, descriptors           | id, when the VM is saved and has ended    |
 // | receive | vm, descriptors           | id                                        |
+// | snapshot | vm                       | id, snapshots: [ {name, time, state_bytes} … ] |
+// | snapshot | vm, snapshot, remove (optional) | id, when it is made or removed     |
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | plan    | file (a path; optional)   | changes, digest, refused                  |

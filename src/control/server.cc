@@ -109,7 +109,7 @@ void Server::accept_clients() {
         auto peer = client->channel->peer();
         if (!peer)
             continue;
-        client->caller = {peer->uid, peer->gid};
+        client->caller = {peer->uid, peer->gid, std::move(peer->groups)};
         if (!has_room_for(peer->uid))
             continue; // closes the connection
         clients_.emplace(id, std::move(client));

@@ -50,8 +50,8 @@ json row_of(const VmRow& row) {
 // The fields of a request, each with its one type.
 struct Request {
     std::string verb, vm;
-    bool force = false, wait = false, read_only = false, counters = false;
-    std::string boot_device, kernel_name, port;
+    bool force = false, wait = false, read_only = false, counters = false, remove = false;
+    std::string boot_device, kernel_name, port, snapshot;
     std::vector<std::string> descriptors;
     std::uint64_t bytes = 0;
     std::optional<json> new_vm;
@@ -99,6 +99,10 @@ Result<Request> parse(std::string_view text) {
             request.restart = value;
         else if (key == "port" && value.is_string())
             request.port = value;
+        else if (key == "snapshot" && value.is_string())
+            request.snapshot = value;
+        else if (key == "remove" && value.is_boolean())
+            request.remove = value;
         else if (key == "bytes" && value.is_number_unsigned())
             request.bytes = value;
         else if (key == "new" && value.is_object())
@@ -183,6 +187,30 @@ void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void
         });
 }
 
+// Lists them, makes one or removes one.
+void Verbs::snapshot(const VmRow& row, const std::string& name, bool remove,
+                     const std::function<void(Reply)>& reply) {
+    auto done = [reply, id = row.id](Result<void> result) {
+        reply({result ? text_of({{"ok", true}, {"id", id}}) : refusal(result.error()), true, {}});
+    };
+    if (name.empty()) {
+        auto all = operations_.snapshots(row.name);
+        if (!all)
+            return done(std::unexpected(std::move(all).error()));
+        auto list = json::array();
+        for (const auto& one : *all)
+            list.push_back(
+                {{"name", one.name}, {"time", one.time_s}, {"state_bytes", one.state_bytes}});
+        return reply({text_of({{"ok", true}, {"id", row.id}, {"snapshots", list}}), true, {}});
+    }
+    if (auto legal = check_name(name); !legal)
+        return done(std::unexpected(std::move(legal).error().in("snapshot")));
+    if (remove)
+        done(operations_.remove_snapshot(row.name, name));
+    else
+        operations_.make_snapshot(row.name, name, done);
+}
+
 void Verbs::plan(const std::string& file, const std::function<void(Reply)>& reply) {
     auto made = operations_.plan(file);
     if (!made)
@@ -247,9 +275,9 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
                          reply({text_of({{"ok", true}, {"event", "applied"}}), true, {}});
                  }});
     }
-    static constexpr std::string_view orders[] = {"start", "stop",    "pause", "unpause",
-                                                  "send",  "receive", "wait",  "console",
-                                                  "cdrom", "memory"};
+    static constexpr std::string_view orders[] = {"start", "stop",    "pause",   "unpause",
+                                                  "send",  "receive", "wait",    "console",
+                                                  "cdrom", "memory",  "snapshot"};
     if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
@@ -291,7 +319,10 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         once.kernel = take(*request, fds, "kernel");
         once.kernel_name = printable(request->kernel_name);
         once.cdrom = take(*request, fds, "cdrom");
+        once.snapshot = request->snapshot;
         operations_.start(row->name, std::move(once), done);
+    } else if (request->verb == "snapshot") {
+        snapshot(*row, request->snapshot, request->remove, reply);
     } else if (request->verb == "memory") {
         operations_.set_memory(row->name, request->bytes, done);
     } else if (request->verb == "cdrom") {

@@ -95,6 +95,13 @@ public:
 
 // ---- requests that nobody waits for ---------------------------------------------
 
+struct IoOptions {
+    // The loop's thread has nothing else to do: it may wait a little for the image.
+    bool may_wait = false;
+    // Called at the end of a turn of the loop in which requests at hand were served.
+    std::function<void()> served;
+};
+
 // Takes requests to one image on the loop's thread and answers each there later, in the order
 // in which they end. What overlaps and is in flight together has no order.
 class IoQueue {
@@ -111,7 +118,7 @@ public:
     using Done = std::function<void(Result<void>)>;
 
     // The image outlives it.
-    static std::unique_ptr<IoQueue> create(Loop& loop, Image& image);
+    static std::unique_ptr<IoQueue> create(Loop& loop, Image& image, IoOptions options = {});
     // What has not begun does not happen, what has is waited for; no done is called from then on.
     virtual ~IoQueue() = default;
 
@@ -120,6 +127,8 @@ public:
     virtual void commit() = 0;
     // Requests whose memory may still be touched; any thread.
     virtual unsigned running() const = 0;
+    // Requests that this turn of the loop looks after; IoOptions::served is called then.
+    virtual std::size_t at_hand() const { return 0; }
 };
 
 // Opens an existing regular file, never anything else (no device, no pipe, no directory).

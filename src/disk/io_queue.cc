@@ -1,10 +1,16 @@
 // Requests to an image that nobody waits for, on the process's pool threads: each is one
 // blocking call of the image there, and its answer one turn of the loop. The way for everything
-// that a ring of the kernel's (io_ring.cc) cannot do, and for all where there is none.
+// that io_ring.cc cannot do at once.
+//
+// Flushes are joined: while a few are under way, whatever asks for another waits, and one flush
+// then answers all of them, however many there are. Only a few, so that a guest that has every
+// write made stable does not pay for each; more than one, so that it gets its answers in portions,
+// and its next requests come while the disk is at work on the others.
 #include <condition_variable>
 #include <mutex>
 
 #include "disk/io_queue.h"
+#include "disk/limits.h"
 
 namespace vmhost::disk {
 
@@ -14,26 +20,19 @@ using Request = IoQueue::Request;
 
 // On any thread; blocks.
 Result<void> perform(Image& image, const Request& request) {
-    Result<void> result;
     switch (request.kind) {
     case Request::Kind::read:
-        result = image.readv(request.data, request.offset_bytes);
-        break;
+        return image.readv(request.data, request.offset_bytes);
     case Request::Kind::write:
-        result = image.writev(request.data, request.offset_bytes);
-        break;
+        return image.writev(request.data, request.offset_bytes);
     case Request::Kind::flush:
         return image.flush();
     case Request::Kind::discard:
-        result = image.discard(request.offset_bytes, request.length_bytes);
-        break;
+        return image.discard(request.offset_bytes, request.length_bytes);
     case Request::Kind::write_zeroes:
-        result = image.write_zeroes(request.offset_bytes, request.length_bytes, request.may_unmap);
-        break;
+        return image.write_zeroes(request.offset_bytes, request.length_bytes, request.may_unmap);
     }
-    if (result && request.make_stable)
-        result = image.flush();
-    return result;
+    return {};
 }
 
 class PoolQueue final : public IoQueue {
@@ -46,6 +45,50 @@ public:
     }
 
     void submit(const Request& request, Done done) override {
+        if (request.kind == Request::Kind::flush)
+            to_be_flushed_.push_back(std::move(done));
+        else if (request.make_stable)
+            begin(request, [this, done = std::move(done)](Result<void> result) mutable {
+                if (!result)
+                    return done(std::move(result));
+                to_be_flushed_.push_back(std::move(done));
+                commit();
+            });
+        else
+            begin(request, std::move(done));
+    }
+
+    void commit() override {
+        if (flushes_ == limits::max_flushes_at_once || to_be_flushed_.empty())
+            return;
+        ++flushes_;
+        begin({.kind = Request::Kind::flush},
+              [this, shared = shared_, joined = std::exchange(to_be_flushed_, {})](auto result) {
+                  --flushes_;
+                  for (const auto& done : joined) {
+                      done(result);
+                      if (shared->closed)
+                          return; // the answer took the queue down
+                  }
+                  commit();
+              });
+    }
+
+    unsigned running() const override {
+        std::scoped_lock guard(shared_->mutex);
+        return shared_->running;
+    }
+
+private:
+    // What jobs share with the queue; they may outlive it.
+    struct Shared {
+        mutable std::mutex mutex;
+        std::condition_variable changed;
+        unsigned running = 0; // jobs handed over that have not come to their end
+        bool closed = false;  // jobs that have not begun do nothing
+    };
+
+    void begin(const Request& request, Done done) {
         {
             std::scoped_lock guard(shared_->mutex);
             ++shared_->running;
@@ -63,27 +106,16 @@ public:
             --shared->running;
             shared->changed.notify_all();
         };
-        loop_.work(std::move(job), [shared = shared_, result, done = std::move(done)] {
+        loop_.work(std::move(job), [shared = shared_, result, done = std::move(done)]() mutable {
             if (!shared->closed) // it only changes on this thread
                 done(std::move(*result));
         });
     }
-    void commit() override {}
-    unsigned running() const override {
-        std::scoped_lock guard(shared_->mutex);
-        return shared_->running;
-    }
 
-private:
-    // What jobs share with the queue; they may outlive it.
-    struct Shared {
-        mutable std::mutex mutex;
-        std::condition_variable changed;
-        unsigned running = 0; // jobs handed over that have not come to their end
-        bool closed = false;  // jobs that have not begun do nothing
-    };
     Loop& loop_;
     Image& image_;
+    std::vector<Done> to_be_flushed_; // by the next flush
+    unsigned flushes_ = 0;            // under way
     std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
 

@@ -6,7 +6,8 @@
 namespace vmhost::disk {
 
 // The kernel's ring; fails where there is none or it is forbidden.
-Result<std::unique_ptr<IoQueue>> create_ring_queue(Loop& loop, Image& image);
+Result<std::unique_ptr<IoQueue>> create_ring_queue(Loop& loop, Image& image,
+                                                   IoOptions options = {});
 // The process's pool threads.
 std::unique_ptr<IoQueue> create_pool_queue(Loop& loop, Image& image);
 

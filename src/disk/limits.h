@@ -16,8 +16,18 @@ inline constexpr std::size_t max_zst_frames = 4 << 20;
 inline constexpr std::uint64_t zst_cache_bytes = 4 << 20;
 // The kernel's ring of one disk: a queue of requests fits.
 inline constexpr unsigned io_ring_entries = 256;
-// The kernel may copy out of its cache while a request is handed over, on the loop's thread;
-// larger ones go to a thread of the kernel's.
+// Flushes of one disk at once; further ones are joined. The process has four pool threads.
+inline constexpr unsigned max_flushes_at_once = 3;
+// A request up to this size is moved on the loop's thread when that need not wait, and holds the
+// others up no longer than a system call; larger ones go to the kernel's threads.
 inline constexpr std::uint64_t max_inline_io_bytes = 128 << 10;
+// Requests moved in one turn of the loop, so that its descriptors are looked at.
+inline constexpr unsigned max_inline_per_turn = 64;
+// A copy up to this long is not worth another thread, which takes some 20 us to begin.
+inline constexpr std::uint64_t inline_alone_ns = 200'000;
+// A thread that may wait moves data without knowing whether it has to. When that took longer than
+// this, the host is short of memory or its disk slow, and the next ones go to the kernel's threads.
+inline constexpr std::uint64_t max_inline_wait_ns = 3'000'000;
+inline constexpr unsigned not_inline_after_wait = 64;
 
 } // namespace vmhost::limits

@@ -117,18 +117,6 @@ void Guest::make_temporary(GivenFiles files, std::function<void()> stopped) {
     stopped_ = std::move(stopped);
 }
 
-Result<ipc::VmDisk> Guest::open_disk(std::size_t index) {
-    const auto& disk = vm_.disks[index];
-    if (index < given_.disks.size())
-        return open_given_disk(disk, given_.disks[index].image, given_.disks[index].bases);
-    bool created = false;
-    auto opened = TRY(host::open_disk(disk, owner_.uid, context_.state_directory, created));
-    if (created)
-        log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(opened.path),
-                    format_size(*disk.size_bytes));
-    return opened;
-}
-
 constexpr std::uint8_t from(config::BootDevice device) {
     return static_cast<std::uint8_t>(device == config::BootDevice::disk ? machine::BootFrom::disk
                                      : device == config::BootDevice::cdrom
@@ -212,10 +200,17 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     setup.kvm = TRY(blamed(open_kvm(), vm_.place));
     TRY(blamed(open_boot_files(setup), vm_.boot_place));
 
+    if (!once.snapshot.empty())
+        TRY(blamed(begin_going_back(once.snapshot), vm_.place));
     setup.state = std::exchange(restore_from_, std::nullopt);
+    disks_ = vm_.disks;
     for (std::size_t i = 0; i < vm_.disks.size(); ++i) {
-        setup.disks.push_back(TRY(blamed(open_disk(i), vm_.disks[i].place)));
-        setup.disks.back().limit = limit_of(vm_.disks[i].limit);
+        const auto& disk = vm_.disks[i];
+        auto opened = i < given_.disks.size()
+                          ? open_given_disk(disk, given_.disks[i].image, given_.disks[i].bases)
+                          : open_disk(disk);
+        setup.disks.push_back(TRY(blamed(std::move(opened), disk.place)));
+        setup.disks.back().limit = limit_of(disk.limit);
     }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
@@ -248,7 +243,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 9; // KVM, two boot images, initrd, CD-ROM, consoles
+    std::size_t files = 10; // KVM, two boot images, initrd, CD-ROM, consoles, state
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)
@@ -271,8 +266,14 @@ void Guest::remove_taps() {
 void Guest::took_frame(ipc::Frame&& frame) {
     switch (frame.type) {
     case ipc::Ready::type:
-        if (state_ == GuestState::starting)
-            finish_start({});
+        if (state_ != GuestState::starting)
+            return;
+        if (auto kept = end_going_back(); !kept) {
+            start_error_ = blame(std::move(kept).error(), vm_.place);
+            process_->kill();
+            return;
+        }
+        finish_start({});
         return;
     case ipc::Failed::type:
         if (auto failed = ipc::decode<ipc::Failed>(std::move(frame))) {
@@ -306,8 +307,10 @@ void Guest::took_frame(ipc::Frame&& frame) {
         }
         return;
     case ipc::VmReset::type:
-        ++reboots_;
-        log::info("host", "vm {} rebooted", vm_.name);
+        if (auto reset = ipc::decode<ipc::VmReset>(std::move(frame))) {
+            ++reboots_;
+            log::info("host", "vm {} rebooted, by {}", vm_.name, printable(reset->by, 40));
+        }
         return;
     case ipc::VmCounted::type:
         if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame)))
@@ -352,11 +355,11 @@ void Guest::change_medium(std::optional<Fd> medium, bool force, Done done) {
 }
 
 Result<Fd> Guest::attach_console(bool want_writer, bool virtio) {
-    if (virtio && !vm_.virtio_console)
-        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
-                    vm_.name);
     if (!process_ || state_ == GuestState::starting)
         return fail(ErrorKind::not_found, "console not found: vm {} is not running", vm_.name);
+    if (virtio && !virtio_console_.ring)
+        return fail(ErrorKind::not_found, "console not found: vm {} has no virtio console",
+                    vm_.name);
     auto [ours, theirs] = TRY(socket_pair(SOCK_STREAM));
     process_->send(ipc::VmAttachConsole{std::move(theirs), want_writer, virtio});
     return std::move(ours);

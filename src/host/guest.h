@@ -20,6 +20,7 @@
 #include "host/child.h"
 #include "host/console_log.h"
 #include "host/restarts.h"
+#include "host/snapshots.h"
 #include "net/net.h"
 
 namespace vmhost::host {
@@ -45,6 +46,7 @@ struct StartOnce {
     std::optional<Fd> kernel;
     std::string kernel_name;
     std::optional<Fd> cdrom; // stays in the drive until the VM ends
+    std::string snapshot;    // to go back to, instead of booting; empty = none
     bool anything() const { return kernel || boot_device != config::BootDevice::automatic; }
 };
 
@@ -95,6 +97,10 @@ public:
     void save(Fd out, Done done);
     // Starts the guest from such a state, read from a client's file or pipe, instead of booting.
     void restore(Fd state, Done done);
+    // Makes a snapshot of the running guest and its disks, which goes on (guest_snapshot.cc).
+    void snapshot(const std::string& name, Done done);
+    Result<std::vector<Snapshots::Snapshot>> snapshots() const;
+    Result<void> remove_snapshot(const std::string& name);
     // Lets a paused guest go on.
     Result<void> unpause();
     // Calls ended at the final stop (not on a reboot).
@@ -138,7 +144,7 @@ private:
     Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
     Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
     void ask_process(ipc::Frame request, Done done);
-    Result<ipc::VmDisk> open_disk(std::size_t index);
+    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
     Result<void> open_boot_files(ipc::VmSetup& setup);
     void tell_stopped() const {
         if (stopped_ && state_ == GuestState::stopped)
@@ -156,6 +162,14 @@ private:
     void remove_taps();
     void took_frame(ipc::Frame&& frame);
     void took_saved(const ipc::VmSaved& saved);
+    void took_snapshot(const ipc::VmSaved& saved);
+    std::string snapshot_folder() const;
+    std::vector<std::string> writable(const std::vector<config::Disk>& disks) const;
+    Result<Fd> new_overlay(Snapshots& snapshots, const config::Disk& disk, std::string& path);
+    Result<ipc::VmSnapshot> begin_snapshot(Snapshots& snapshots, const std::string& name);
+    Result<void> begin_going_back(const std::string& name);
+    Result<void> end_going_back();
+    void forget_snapshot();
     void process_ended(std::string how);
     void finish_start(Result<void> result);
     Error blame(Error error, const Place& place) const;
@@ -173,8 +187,12 @@ private:
     Done starting_;
     Done pausing_;
     Done saving_;
-    bool saved_ = false;             // and about to end
-    std::optional<Fd> restore_from_; // of the start that is being made
+    bool saved_ = false;              // and about to end
+    std::optional<Fd> restore_from_;  // of the start that is being made
+    std::vector<config::Disk> disks_; // of the guest that runs: it may be configured anew
+    // As it will be recorded, of a snapshot that is being made or gone back to.
+    std::optional<Snapshots> snapshots_;
+    std::string snapshot_name_;
     GuestState before_saving_ = GuestState::running;
     bool stop_requested_ = false;
     std::optional<Error> start_error_;

@@ -132,6 +132,8 @@ void Guest::finish_start(Result<void> result) {
     if (!started) {
         state_ = GuestState::stopped;
         note_ = result.error().text();
+        if (snapshots_)
+            forget_snapshot();
         remove_taps();
         console_.close();
         virtio_console_.close();
@@ -230,6 +232,8 @@ void Guest::process_ended(std::string how) {
     console_.close();
     virtio_console_.close();
     cgroup_ = {};
+    if (snapshots_)
+        forget_snapshot();
     if (auto done = std::exchange(pausing_, nullptr))
         done(fail(ErrorKind::busy, "vm {} ended before it was paused", vm_.name));
     if (auto done = std::exchange(saving_, nullptr))

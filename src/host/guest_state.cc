@@ -28,6 +28,8 @@ void Guest::restore(Fd state, Done done) {
 
 // On success the caller hears of it when the process is gone.
 void Guest::took_saved(const ipc::VmSaved& saved) {
+    if (saving_ && snapshots_)
+        return took_snapshot(saved);
     if (!saving_ || state_ == GuestState::stopping)
         return;
     if (saved.done) {

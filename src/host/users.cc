@@ -110,21 +110,6 @@ std::string Users::group_name(gid_t gid) const {
     return name;
 }
 
-bool Users::is_member(uid_t uid, gid_t primary_gid, gid_t group) const {
-    if (primary_gid == group)
-        return true;
-    auto name = user_name(uid);
-    bool member = false;
-    each_line(group_, 4, [&](const auto& fields) {
-        if (number(fields[2]) != group)
-            return false;
-        for (auto listed : split(fields[3], ','))
-            member |= listed == name;
-        return true;
-    });
-    return member;
-}
-
 Result<OwnerIds> resolve(const Users& users, const config::Owner& owner) {
     OwnerIds ids;
     if (!owner.user.empty())

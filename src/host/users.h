@@ -29,8 +29,6 @@ public:
     Result<gid_t> group(std::string_view name_or_number) const;
     std::string user_name(uid_t uid) const;  // the number when unknown
     std::string group_name(gid_t gid) const; // the number when unknown
-    // Primary or listed member.
-    bool is_member(uid_t uid, gid_t primary_gid, gid_t group) const;
 
 private:
     std::string passwd_, group_;

@@ -279,7 +279,14 @@ Result<Peer> Channel::peer() const {
     socklen_t size = sizeof(credentials);
     if (::getsockopt(state_->socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
         return fail_errno(errno, "ipc: ask for the peer's credentials");
-    return Peer{credentials.pid, credentials.uid, credentials.gid};
+    Peer peer{credentials.pid, credentials.uid, credentials.gid, {}};
+    peer.groups.resize(max_peer_groups);
+    size = static_cast<socklen_t>(max_peer_groups * sizeof(gid_t));
+    if (::getsockopt(state_->socket.get(), SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(), &size) <
+        0)
+        size = 0; // too many, or a kernel before 4.13
+    peer.groups.resize(size / sizeof(gid_t));
+    return peer;
 }
 
 void Channel::close_when_sent() {

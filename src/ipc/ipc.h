@@ -63,11 +63,15 @@ private:
     bool broken_ = false;
 };
 
-// Who holds the other end (SO_PEERCRED).
+// Who is in more groups than this counts as being in none of them.
+inline constexpr std::size_t max_peer_groups = 1024;
+
+// Who held the other end when it connected (SO_PEERCRED, SO_PEERGROUPS in unix(7)).
 struct Peer {
     pid_t pid = 0;
     uid_t uid = 0;
     gid_t gid = 0;
+    std::vector<gid_t> groups; // supplementary; at most max_peer_groups
 };
 
 // One end of a connection on a loop; lives on the loop's thread. It may be

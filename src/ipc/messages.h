@@ -67,9 +67,10 @@ struct VmDisk {
     std::string path;
     std::vector<VmDiskBase> bases; // as configured, nearest first
     VmLimit limit;
+    bool fresh = false; // an empty file: to be made an overlay of the bases
     template <class A>
     void fields(A& a) {
-        a(image, read_only, serial, format, path, bases, limit);
+        a(image, read_only, serial, format, path, bases, limit, fresh);
     }
 };
 
@@ -197,6 +198,39 @@ struct VmSave {
     }
 };
 
+// An empty file, opened and locked, for an overlay of a disk.
+struct VmOverlay {
+    std::uint32_t disk = 0; // index
+    Fd file;
+    std::string path;
+    template <class A>
+    void fields(A& a) {
+        a(disk, file, path);
+    }
+};
+
+// Hold the guest, write its state, and put its disks on overlays; VmSaved answers. When that
+// worked the guest stays held until VmSnapshotEnd, else it goes on as it was.
+struct VmSnapshot {
+    static constexpr std::uint16_t type = 29;
+    Fd out;
+    std::vector<VmOverlay> overlays;
+    template <class A>
+    void fields(A& a) {
+        a(out, overlays);
+    }
+};
+
+// The guest goes on: on the overlays, or as before them.
+struct VmSnapshotEnd {
+    static constexpr std::uint16_t type = 30;
+    bool keep = true;
+    template <class A>
+    void fields(A& a) {
+        a(keep);
+    }
+};
+
 // A console client; the other end of the socket is with vmctl.
 struct VmAttachConsole {
     static constexpr std::uint16_t type = 18;
@@ -235,8 +269,11 @@ struct VmMemoryTarget {
 // The guest rebooted in place.
 struct VmReset {
     static constexpr std::uint16_t type = 32;
+    std::string by; // "a triple fault"
     template <class A>
-    void fields(A&) {}
+    void fields(A& a) {
+        a(by);
+    }
 };
 
 struct VmEnded {
@@ -311,11 +348,12 @@ struct ControlRequest {
     std::uint64_t client = 0;
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups;
     std::string json;
     std::vector<Fd> fds; // the client's, in the order in which the request names them
     template <class A>
     void fields(A& a) {
-        a(client, uid, gid, json, fds);
+        a(client, uid, gid, groups, json, fds);
     }
 };
 

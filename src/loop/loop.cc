@@ -165,6 +165,41 @@ void Wakeup::wake() {
     uv_async_send(&box_->handle);
 }
 
+// The check runs after the poll of a turn; the idle handle keeps the poll from waiting.
+struct TurnEnd::Box {
+    uv_check_t check{};
+    uv_idle_t idle{};
+    unsigned open = 2;
+    std::function<void()> callback;
+
+    static void closed(uv_handle_t* handle) {
+        auto* box = static_cast<Box*>(handle->data);
+        if (--box->open == 0)
+            delete box;
+    }
+};
+
+TurnEnd::TurnEnd(Loop& loop, std::function<void()> over) : box_(new Box) {
+    box_->callback = std::move(over);
+    must(uv_check_init(&loop.impl().loop, &box_->check), "uv_check_init");
+    must(uv_idle_init(&loop.impl().loop, &box_->idle), "uv_idle_init");
+    box_->check.data = box_->idle.data = box_;
+}
+TurnEnd::~TurnEnd() {
+    box_->callback = nullptr;
+    uv_close(reinterpret_cast<uv_handle_t*>(&box_->check), Box::closed);
+    uv_close(reinterpret_cast<uv_handle_t*>(&box_->idle), Box::closed);
+}
+void TurnEnd::arm() {
+    uv_idle_start(&box_->idle, [](uv_idle_t*) {});
+    uv_check_start(&box_->check, [](uv_check_t* check) {
+        auto* box = static_cast<Box*>(check->data);
+        uv_check_stop(&box->check);
+        uv_idle_stop(&box->idle);
+        call(box->callback);
+    });
+}
+
 struct SignalWatch::Box {
     uv_signal_t handle{};
     std::function<void()> callback;

@@ -98,6 +98,21 @@ private:
     Box* box_;
 };
 
+// Once armed, runs once at the end of this turn of the loop, after everything that was ready has
+// been seen; armed there, at the end of the next turn, which does not wait then.
+class TurnEnd {
+public:
+    TurnEnd(Loop& loop, std::function<void()> over);
+    ~TurnEnd();
+    TurnEnd(const TurnEnd&) = delete;
+    TurnEnd& operator=(const TurnEnd&) = delete;
+    void arm();
+
+private:
+    struct Box;
+    Box* box_;
+};
+
 // A signal of the process; does not keep the loop running.
 class SignalWatch {
 public:

@@ -79,7 +79,10 @@ Result<void> RealMachine::boot() {
 }
 
 Result<void> RealMachine::start() {
-    if (auto started = vcpus_.start(); !started)
+    auto started = spec_.disks.empty() ? Result<void>{} : io_thread_.start();
+    if (started)
+        started = vcpus_.start();
+    if (!started)
         return std::unexpected(
             std::move(started).error().in(fmt::format("machine {}", spec_.name)));
     if (restored_)
@@ -90,7 +93,7 @@ Result<void> RealMachine::start() {
 // A vCPU's last word.
 void RealMachine::vcpu_over(unsigned index, Exit exit) {
     if (exit.reason == Exit::Reason::shutdown)
-        return end({.how = MachineEnd::How::reset});
+        return end({.how = MachineEnd::How::reset, .text = "a triple fault"});
     if (exit.reason == Exit::Reason::halted)
         exit.text = "halted, and nothing could wake it";
     end({.how = MachineEnd::How::failed, .text = fmt::format("vcpu {}: {}", index, exit.text)});
@@ -102,7 +105,7 @@ void RealMachine::end(MachineEnd how) {
         if (end_)
             return;
         if (shutting_down_ && how.how == MachineEnd::How::reset)
-            how.how = MachineEnd::How::power_off;
+            how = {.how = MachineEnd::How::power_off};
         end_ = std::move(how);
     }
     vcpus_.end_soon();
@@ -137,6 +140,7 @@ void RealMachine::log_nonsense() const {
 
 RealMachine::~RealMachine() {
     vcpus_.stop();
+    io_thread_.stop();
     log_nonsense();
     console_.on_input({}, {});
     if (console_port_ != nullptr) {

@@ -95,7 +95,7 @@ struct MachineEnd {
     };
     How how = How::power_off;
     std::uint8_t code = 0;
-    std::string text;
+    std::string text; // of a reset: what it was made by
 };
 
 // How long a guest that was asked to end is waited for. vmd(8)'s.
@@ -143,6 +143,10 @@ public:
     // the number of bytes. One save at a time.
     virtual void save(Fd out, std::function<void(Result<std::uint64_t>)> done) = 0;
 
+    // Puts disks on other images of the same size and content, while the machine is paused and
+    // still: all of them or none. By their index in the spec. Loop thread.
+    using DiskChange = std::pair<std::size_t, DiskSpec>;
+    virtual Result<void> replace_disks(const std::vector<DiskChange>& changes) = 0;
     // Puts another medium into the CD-ROM drive, or takes it out (-1); fd stays the caller's.
     // unsupported when the machine has no drive, busy when the guest has locked the tray over a
     // medium and force is not given: it is asked to let go then. Loop thread.

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "machine/boot/firmware.h"
-#include "machine/virtio/block.h"
 #include "machine/virtio/net.h"
 #include "machine/virtio/rng.h"
 
@@ -62,9 +61,10 @@ static Result<std::unique_ptr<disk::Image>> open_image(const DiskSpec& disk,
 // console, vmmci. OpenBSD numbers its devices by it.
 Result<void> RealMachine::make_pci_devices() {
     pci_ = std::make_unique<PciHost>(bus_, *backend_->interrupts());
-    pci_->set_reset_handler([this] { end({.how = MachineEnd::How::reset}); });
+    // ACPI's reset register is the same port.
+    pci_->set_reset_handler([this] { end({MachineEnd::How::reset, 0, "port cf9h"}); });
     TRY(bus_.insert(Space::port, pci_port, 8, *pci_));
-    TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng")));
+    TRY(add_function(std::make_unique<virtio::Rng>(spec_.name + "-rng"), loop_));
     for (std::size_t i = 0; i < spec_.nics.size(); ++i) {
         const auto& nic = spec_.nics[i];
         auto device = TRY(virtio::Net::create({.name = fmt::format("{}-nic{}", spec_.name, i),
@@ -74,7 +74,7 @@ Result<void> RealMachine::make_pci_devices() {
                                                .limit = nic.limit},
                                               loop_, bus_.lock(), *clock_));
         auto place = place_of_nic(i, spec_.nics.size(), spec_.disks.size());
-        TRY(add_function(std::move(device), place));
+        TRY(add_function(std::move(device), loop_, place));
         bootable_.push_back({BootFrom::net, place.slot, place.function});
     }
     for (std::size_t i = 0; i < spec_.disks.size(); ++i) {
@@ -84,9 +84,10 @@ Result<void> RealMachine::make_pci_devices() {
         auto device = std::make_unique<virtio::Block>(
             virtio::Block::Settings{
                 .name = name, .serial = disk.serial, .queues = spec_.vcpus, .limit = disk.limit},
-            *images_.back(), loop_, bus_.lock(), *clock_);
+            *images_.back(), io_thread_.loop(), bus_.lock(), *clock_);
+        blocks_.push_back(device.get());
         auto place = place_of_disk(i, spec_.nics.size(), spec_.disks.size());
-        TRY(add_function(std::move(device), place));
+        TRY(add_function(std::move(device), io_thread_.loop(), place));
         bootable_.push_back({BootFrom::disk, place.slot, place.function});
     }
     if (spec_.cdrom)
@@ -95,7 +96,7 @@ Result<void> RealMachine::make_pci_devices() {
         auto made =
             std::make_unique<virtio::Balloon>(spec_.name + "-balloon", memory_, bus_.lock());
         balloon_ = made.get();
-        TRY(add_function(std::move(made)));
+        TRY(add_function(std::move(made), loop_));
     }
     if (spec_.virtio_console != nullptr)
         TRY(add_virtio_console());
@@ -106,7 +107,7 @@ Result<void> RealMachine::add_cdrom() {
     auto made = std::make_unique<virtio::Scsi>(spec_.name + "-scsi", spec_.name + "-cd", loop_,
                                                bus_.lock());
     scsi_ = made.get();
-    auto slot = TRY(add_function(std::move(made)));
+    auto slot = TRY(add_function(std::move(made), loop_));
     bootable_.push_back({.kind = BootFrom::cdrom, .slot = slot});
     if (spec_.cdrom->fd >= 0)
         TRY(change_medium(spec_.cdrom->fd, true));
@@ -126,6 +127,29 @@ Result<void> RealMachine::change_medium(int fd, bool force) {
         medium = TRY(disk::Image::open_raw(std::move(file), true, name));
     }
     return scsi_->change_medium(std::move(medium), force);
+}
+
+// What can fail comes first. The images that go are closed at the end.
+Result<void> RealMachine::replace_disks(const std::vector<DiskChange>& changes) {
+    std::vector<std::unique_ptr<disk::Image>> opened;
+    for (const auto& [index, disk] : changes) {
+        if (index >= images_.size())
+            return fail(ErrorKind::internal, "machine {}: it has no disk {}", spec_.name, index);
+        auto name = fmt::format("{}-disk{}", spec_.name, index);
+        auto image = TRY(open_image(disk, name));
+        if (image->size_bytes() != images_[index]->size_bytes())
+            return fail(ErrorKind::invalid, "{}: {} bytes instead of {}", name, image->size_bytes(),
+                        images_[index]->size_bytes());
+        opened.push_back(std::move(image));
+    }
+    io_thread_.stop(); // what is on its loop changes
+    for (std::size_t i = 0; i < changes.size(); ++i) {
+        auto index = changes[i].first;
+        std::scoped_lock guard(bus_.lock());
+        blocks_[index]->use(*opened[i]);
+        std::swap(images_[index], opened[i]);
+    }
+    return io_thread_.start();
 }
 
 Result<void> RealMachine::set_memory_target(std::uint64_t bytes) {
@@ -180,12 +204,12 @@ Result<void> RealMachine::add_vmmci() {
     return {};
 }
 
-// In the next slot, or as a further function of one. The slot.
-Result<unsigned> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device,
+// In the next slot, or as a further function of one; served by that loop's thread. The slot.
+Result<unsigned> RealMachine::add_function(std::unique_ptr<virtio::VirtioDevice> device, Loop& loop,
                                            PciPlace place) {
     using Interface = virtio::PciTransport::Interface;
     auto transport = std::make_unique<virtio::PciTransport>(
-        std::move(device), memory_, loop_, bus_.lock(), backend_.get(),
+        std::move(device), memory_, loop, bus_.lock(), backend_.get(),
         spec_.transitional ? Interface::transitional : Interface::modern);
     auto* added = transport.get();
     auto slot = place.function == 0 ? TRY(pci_->add(std::move(transport)))
@@ -218,7 +242,7 @@ Result<void> RealMachine::add_virtio_console() {
     auto made = std::make_unique<virtio::ConsolePort>(spec_.name + "-console", bus_.lock(),
                                                       std::move(hooks));
     console_port_ = made.get();
-    TRY(add_function(std::move(made)));
+    TRY(add_function(std::move(made), loop_));
     return {};
 }
 

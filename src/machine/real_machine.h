@@ -21,6 +21,7 @@
 #include "machine/device/port_stub.h"
 #include "machine/device/reset.h"
 #include "machine/device/serial.h"
+#include "machine/io_thread.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
 #include "machine/orderly_stop.h"
@@ -29,6 +30,7 @@
 #include "machine/snapshot/saver.h"
 #include "machine/vcpu_threads.h"
 #include "machine/virtio/balloon.h"
+#include "machine/virtio/block.h"
 #include "machine/virtio/console_port.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/scsi.h"
@@ -43,9 +45,12 @@ class RealMachine final : public Machine {
 public:
     RealMachine(Loop& loop, const MachineSpec& spec, Console& console,
                 std::function<void(MachineEnd)> ended)
-        : loop_(loop), spec_(spec), console_(console), ended_(std::move(ended)),
-          keyboard_([this] { end({.how = MachineEnd::How::reset}); }),
-          port_a_([this] { end({.how = MachineEnd::How::reset}); }),
+        : loop_(loop), spec_(spec), console_(console), ended_(std::move(ended)), keyboard_([this] {
+              end({MachineEnd::How::reset, 0, "the keyboard controller"});
+          }),
+          port_a_([this] {
+              end({MachineEnd::How::reset, 0, "port 92h"});
+          }),
           debug_exit_([this](std::uint8_t code) {
               end({.how = MachineEnd::How::debug_exit, .code = code});
           }),
@@ -65,6 +70,7 @@ public:
     std::uint64_t resident_bytes() const override;
     void save(Fd out, std::function<void(Result<std::uint64_t>)> done) override;
     StopRequest ask_to_stop(StopTimeouts timeouts) override;
+    Result<void> replace_disks(const std::vector<DiskChange>& changes) override;
     Result<void> change_medium(int fd, bool force) override;
     bool tray_open() const override;
     Result<void> set_memory_target(std::uint64_t bytes) override;
@@ -72,7 +78,7 @@ public:
 private:
     Result<void> make_isa_devices();
     Result<void> make_pci_devices();
-    Result<unsigned> add_function(std::unique_ptr<virtio::VirtioDevice> device,
+    Result<unsigned> add_function(std::unique_ptr<virtio::VirtioDevice> device, Loop& loop,
                                   PciPlace place = {});
     Result<void> add_cdrom();
     Result<void> add_vmmci();
@@ -127,8 +133,10 @@ private:
     unsigned firmware_lines_ = 0;
 
     std::vector<std::unique_ptr<disk::Image>> images_;
+    IoThread io_thread_; // of the disks, in pci_
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
+    std::vector<virtio::Block*> blocks_;            // of images_, owned by pci_
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Balloon* balloon_ = nullptr;            // owned by pci_; null without
     virtio::ConsolePort* console_port_ = nullptr;   // owned by pci_; null without

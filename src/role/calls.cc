@@ -75,6 +75,11 @@ constexpr Call common[] = {
     {"newfstatat", "fstat(); the root is empty for any other use", 3, all_32, AT_EMPTY_PATH},
     {"openat", "glibc looks for files of /proc, /sys and /etc: there are none", 0, 0, 0, EACCES},
     {"readlink", "", 0, 0, 0, EACCES},
+#ifdef __SANITIZE_ADDRESS__
+    {"sigaltstack", "the address sanitizer, in each thread"},
+    {"pipe2", "the undefined-behaviour sanitizer, to try whether memory is there"},
+    {"sched_getaffinity", "the leak sanitizer"},
+#endif
 };
 
 constexpr Call control[] = {
@@ -99,7 +104,12 @@ constexpr Call vm[] = {
     {"sched_getaffinity", "how many workers"},
     {"prctl", "names of threads", 0, all_32, PR_SET_NAME},
     {"prlimit64", "how large a thread's stack is"},
+    // the loop of the disks; its signals, which it never has, need a pipe
+    {"epoll_create1"},
+    {"pipe2"},
     {"eventfd2", "doorbells and interrupts"},
+    {"epoll_create1", "the loop of the thread that serves disks"},
+    {"pipe2", "the same"},
     {"timerfd_create"},
     {"timerfd_settime"},
     {"poll"},
@@ -120,6 +130,7 @@ constexpr Call vm[] = {
     {"fdatasync"},
     {"fallocate", "discarded and zeroed blocks"},
     {"ftruncate", "a qcow2 image grows"},
+    {"fcntl", "a disk that a snapshot has frozen is locked for reading", 1, all_32, F_OFD_SETLK},
     // network interfaces: what a guest negotiates; never a new interface
     {"ioctl", "", 1, all_32, TUNSETOFFLOAD},
     {"ioctl", "", 1, all_32, TUNSETVNETHDRSZ},

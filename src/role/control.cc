@@ -19,7 +19,8 @@ int run_control(const Identity& identity) {
                     [&](std::uint64_t client, control::Caller caller, std::string json,
                         std::vector<Fd> fds) {
                         parent->send(ipc::ControlRequest{client, caller.uid, caller.gid,
-                                                         std::move(json), std::move(fds)});
+                                                         std::move(caller.groups), std::move(json),
+                                                         std::move(fds)});
                     },
                 .gone =
                     [&](std::uint64_t client) { parent->send(ipc::ControlClientGone{client}); }});

@@ -1,5 +1,6 @@
 // The parent: the one process with rights. It holds the model, opens, spawns and
 // passes on; it parses nothing that comes from a guest or the network.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -71,9 +72,7 @@ public:
         auto guest = host_.find(vm);
         if (!guest)
             return false;
-        const auto& owner = (*guest)->owner();
-        return caller.uid == 0 || caller.uid == ::geteuid() || caller.uid == owner.uid ||
-               (owner.gid && host_.users().is_member(caller.uid, caller.gid, *owner.gid));
+        return may_change_host(caller) || is_owner(caller, (*guest)->owner());
     }
     bool may_change_host(const control::Caller& caller) override {
         return caller.uid == 0 || caller.uid == ::geteuid();
@@ -121,11 +120,12 @@ public:
         wanted.kernel = std::move(once.kernel);
         wanted.kernel_name = std::move(once.kernel_name);
         wanted.cdrom = std::move(once.cdrom);
+        wanted.snapshot = std::move(once.snapshot);
         (*guest)->start(std::move(done), std::move(wanted));
     }
     void start_new(const control::Caller& caller, control::NewVm wish,
                    std::function<void(Result<std::uint32_t>)> done) override {
-        const bool root = caller.uid == 0 || caller.uid == ::geteuid();
+        const bool root = may_change_host(caller);
         const auto* parent = host_.model().find_vm(wish.parent);
         if (!root && parent && !may_make_instances(caller, *parent))
             return done(fail(ErrorKind::denied,
@@ -192,6 +192,24 @@ public:
         else
             (*guest)->restore(std::move(state), std::move(done));
     }
+    void make_snapshot(std::string_view vm, const std::string& name,
+                       std::function<void(Result<void>)> done) override {
+        auto guest = host_.find(vm);
+        if (!guest)
+            done(std::unexpected(std::move(guest).error()));
+        else
+            (*guest)->snapshot(name, std::move(done));
+    }
+    Result<std::vector<control::SnapshotRow>> snapshots(std::string_view vm) override {
+        std::vector<control::SnapshotRow> rows;
+        auto* guest = TRY(host_.find(vm));
+        for (const auto& one : TRY(guest->snapshots()))
+            rows.push_back({one.name, one.time_s, one.state_bytes});
+        return rows;
+    }
+    Result<void> remove_snapshot(std::string_view vm, const std::string& name) override {
+        return TRY(host_.find(vm))->remove_snapshot(name);
+    }
     Result<void> unpause(std::string_view vm) override { return TRY(host_.find(vm))->unpause(); }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         return TRY(host_.find(vm))->wait(std::move(ended));
@@ -207,13 +225,16 @@ private:
                : word == "net"   ? config::BootDevice::net
                                  : config::BootDevice::automatic;
     }
+    static bool is_owner(const control::Caller& caller, const host::OwnerIds& owner) {
+        return caller.uid == owner.uid ||
+               (owner.gid && (caller.gid == *owner.gid ||
+                              std::ranges::find(caller.groups, *owner.gid) != caller.groups.end()));
+    }
     bool may_make_instances(const control::Caller& caller, const config::Vm& parent) {
         if (!parent.allow_instance)
             return false;
         auto owner = host::resolve(host_.users(), parent.allow_instance->owner);
-        return owner &&
-               (caller.uid == owner->uid ||
-                (owner->gid && host_.users().is_member(caller.uid, caller.gid, *owner->gid)));
+        return owner && is_owner(caller, *owner);
     }
     Result<config::Model> load(const std::string& file) const {
         auto model = config::load(file.empty() ? host_.model().file : file);
@@ -344,7 +365,8 @@ private:
             return;
         auto client = request->client;
         clients_.insert(client);
-        verbs_.handle({request->uid, request->gid}, request->json, std::move(request->fds),
+        verbs_.handle({request->uid, request->gid, std::move(request->groups)}, request->json,
+                      std::move(request->fds),
                       [this, client, epoch = epoch_](control::Reply reply) {
                           if (epoch == epoch_ && clients_.contains(client))
                               control_->send(ipc::encode(ipc::ControlReply{

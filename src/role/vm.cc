@@ -45,6 +45,9 @@ private:
         console_ = TRY(make_console(setup_.console));
         if (setup_.virtio_console)
             virtio_console_ = TRY(make_console(*setup_.virtio_console));
+        for (auto& disk : setup_.disks)
+            if (disk.fresh)
+                TRY(make_overlay(disk));
         describe();
         TRY(build());
         parent_->send(ipc::Ready{});
@@ -55,8 +58,25 @@ private:
         return machine::Console::create(loop_, made.ring, made.bell ? std::move(*made.bell) : Fd());
     }
 
-    void describe(const ipc::VmDisk& disk) {
-        auto& spec = spec_.disks.emplace_back();
+    // Of an empty file and what is below it.
+    static Result<void> make_overlay(const ipc::VmDisk& disk) {
+        std::vector<disk::ConfiguredLayer> below;
+        for (const auto& base : disk.bases) {
+            auto& layer = below.emplace_back();
+            layer.file = TRY(base.file.duplicate());
+            layer.path = base.path;
+            if (base.format)
+                layer.format = static_cast<disk::Format>(*base.format);
+        }
+        const auto& nearest = disk.bases.at(0);
+        auto format = below[0].format.value_or(disk::Format::raw);
+        auto image = TRY(disk::Image::open_configured(std::move(below), true));
+        return disk::fill_image(disk.image, printable(disk.path), disk::Format::qcow2,
+                                image->size_bytes(), disk::BaseName{nearest.path, format});
+    }
+
+    static machine::DiskSpec spec_of(const ipc::VmDisk& disk) {
+        machine::DiskSpec spec;
         spec.fd = disk.image.get();
         spec.read_only = disk.read_only;
         spec.serial = disk.serial;
@@ -70,6 +90,7 @@ private:
             if (base.format)
                 file.format = static_cast<disk::Format>(*base.format);
         }
+        return spec;
     }
 
     void describe(const ipc::VmNic& nic) {
@@ -95,7 +116,7 @@ private:
         spec_.boot.howto = setup_.howto;
         spec_.boot.from = static_cast<machine::BootFrom>(setup_.boot_from);
         for (const auto& disk : setup_.disks)
-            describe(disk);
+            spec_.disks.push_back(spec_of(disk));
         for (const auto& nic : setup_.nics)
             describe(nic);
         if (setup_.cdrom)
@@ -161,18 +182,104 @@ private:
 
     void unpause() {
         paused_ = false;
-        if (machine_ && !saving_)
+        if (machine_ && !saving_ && !overlaid_)
             machine_->unpause();
     }
 
-    void save(ipc::VmSave request) {
-        if (saving_ || !machine_) {
+    bool may_be_saved() {
+        const bool busy = saving_ || overlaid_;
+        if (busy || !machine_)
             answer_save(
-                fail(ErrorKind::busy, "{}", saving_ ? "it is being saved already" : "it reboots"));
+                fail(ErrorKind::busy, "{}", busy ? "it is being saved already" : "it reboots"));
+        return !busy && machine_;
+    }
+
+    void snapshot(ipc::VmSnapshot request) {
+        if (!may_be_saved())
             return;
-        }
-        saving_ = true;
         save_to_ = std::move(request.out);
+        overlays_ = std::move(request.overlays);
+        hold_and_save();
+    }
+
+    // The disks go on with overlays, on what they had until now; or back again. Nothing has
+    // changed when that fails.
+    Result<void> put_overlays(std::vector<ipc::VmOverlay> overlays) {
+        std::vector<std::size_t> put;
+        auto result = [&]() -> Result<void> {
+            std::vector<machine::Machine::DiskChange> changes;
+            for (auto& overlay : overlays) {
+                auto& disk = setup_.disks.at(overlay.disk);
+                disk.bases.insert(
+                    disk.bases.begin(),
+                    {std::exchange(disk.image, std::move(overlay.file)),
+                     std::exchange(disk.path, overlay.path),
+                     std::exchange(disk.format, static_cast<std::uint8_t>(disk::Format::qcow2))});
+                put.push_back(overlay.disk);
+                TRY(make_overlay(disk));
+                changes.emplace_back(overlay.disk, spec_of(disk));
+            }
+            return machine_->replace_disks(changes);
+        }();
+        if (!result)
+            take_overlays_off(put);
+        else
+            overlaid_ = std::move(put);
+        describe_disks();
+        return result;
+    }
+
+    void take_overlays_off(const std::vector<std::size_t>& put) {
+        for (auto index : put) {
+            auto& disk = setup_.disks[index];
+            auto& below = disk.bases.front();
+            disk.image = std::move(below.file);
+            disk.path = std::move(below.path);
+            disk.format = *below.format;
+            disk.bases.erase(disk.bases.begin());
+        }
+    }
+
+    void describe_disks() {
+        spec_.disks.clear();
+        for (const auto& disk : setup_.disks)
+            spec_.disks.push_back(spec_of(disk));
+    }
+
+    // The parent has recorded the snapshot, or could not.
+    Result<void> end_snapshot(bool keep) {
+        auto overlaid = std::exchange(overlaid_, std::nullopt);
+        if (!overlaid || !machine_) // terminated meanwhile
+            return {};
+        if (keep) {
+            for (auto index : *overlaid) {
+                const auto& frozen = setup_.disks[index].bases.front();
+                TRY(disk::lock_image(frozen.file, true, printable(frozen.path)));
+            }
+        } else {
+            take_overlays_off(*overlaid);
+            describe_disks();
+            std::vector<machine::Machine::DiskChange> changes;
+            for (auto index : *overlaid)
+                changes.emplace_back(index, spec_.disks[index]);
+            TRY(machine_->replace_disks(changes));
+        }
+        if (!paused_)
+            machine_->unpause();
+        if (auto order = std::exchange(stop_later_, std::nullopt))
+            stop(*order);
+        return {};
+    }
+
+    void save(ipc::VmSave request) {
+        if (!may_be_saved())
+            return;
+        save_to_ = std::move(request.out);
+        hold_and_save();
+    }
+
+    void hold_and_save() {
+        saving_ = true;
         machine_->pause([this] {
             machine_->save(std::move(save_to_),
                            [this](Result<std::uint64_t> saved) { end_save(std::move(saved)); });
@@ -183,6 +290,12 @@ private:
     void end_save(Result<std::uint64_t> saved) {
         saving_ = false;
         save_to_.reset();
+        auto overlays = std::exchange(overlays_, std::nullopt);
+        if (saved && overlays && stopping_)
+            saved = fail(ErrorKind::busy, "it is to end");
+        else if (saved && overlays)
+            if (auto put = put_overlays(*std::move(overlays)); !put)
+                saved = std::unexpected(std::move(put).error());
         if ((!saved || stopping_) && machine_ && !paused_)
             machine_->unpause();
         answer_save(std::move(saved));
@@ -200,6 +313,10 @@ private:
     // Without a machine it is about to be reset: that is its end then.
     void stop(const ipc::VmShutdown& order) {
         stopping_ = true;
+        if (overlaid_) {
+            stop_later_ = order; // nothing may be written yet
+            return;
+        }
         unpause();
         if (!machine_)
             return;
@@ -242,10 +359,11 @@ private:
             if (auto built = build(); !built)
                 finish(machine::MachineEnd::How::failed, "reboot: " + built.error().message());
             else
-                parent_->send(ipc::VmReset{});
+                parent_->send(ipc::VmReset{end_.text});
             return;
         }
-        finish(end_.how, end_.text.empty() ? in_words(end_) : end_.text);
+        bool reset = end_.how == machine::MachineEnd::How::reset;
+        finish(end_.how, end_.text.empty() || reset ? in_words(end_) : end_.text);
     }
 
     // A guest that was booted to install must not come back to the installer.
@@ -301,6 +419,11 @@ private:
             unpause();
         } else if (frame.type == ipc::VmSave::type) {
             save(TRY(ipc::decode<ipc::VmSave>(std::move(frame))));
+        } else if (frame.type == ipc::VmSnapshot::type) {
+            snapshot(TRY(ipc::decode<ipc::VmSnapshot>(std::move(frame))));
+        } else if (frame.type == ipc::VmSnapshotEnd::type) {
+            auto order = TRY(ipc::decode<ipc::VmSnapshotEnd>(std::move(frame)));
+            TRY(end_snapshot(order.keep));
         } else if (frame.type == ipc::VmAttachConsole::type && console_) {
             auto attach = TRY(ipc::decode<ipc::VmAttachConsole>(std::move(frame)));
             auto& console = attach.virtio && virtio_console_ ? virtio_console_ : console_;
@@ -321,8 +444,11 @@ private:
     Timer after_end_{loop_, [this] { act_on_end(); }};
     bool paused_ = false;
     bool saving_ = false;
-    Fd save_to_;            // while the machine comes to a stop
-    bool stopping_ = false; // was asked to end
+    Fd save_to_;                                          // while the machine comes to a stop
+    std::optional<std::vector<ipc::VmOverlay>> overlays_; // of a snapshot, until its state is saved
+    std::optional<std::vector<std::size_t>> overlaid_;    // disks, until VmSnapshotEnd
+    std::optional<ipc::VmShutdown> stop_later_;           // asked for meanwhile
+    bool stopping_ = false;                               // was asked to end
     std::uint64_t started_ms_ = 0;
     unsigned quick_restarts_ = 0;
     std::unique_ptr<Parent> parent_;

@@ -86,6 +86,8 @@ def ends(kit, host, topic):
     start(kit, host, topic, "--debug-exit")
     kit.wait_until(lambda: "vm a ended" in host.logged(), "the end of the guest", LIMIT_S)
     kit.check(re.search(f"vm a ended: .*{ENDS[topic]}", host.logged()), host.logged())
+    if topic == "triple":
+        kit.check("vm a rebooted, by a triple fault" in host.logged(), host.logged())
     if topic == "inflight":
         kit.check(host.logged().count("vm a rebooted") == 2, "resets with requests in flight")
 

@@ -64,16 +64,11 @@ struct Block::Request {
 };
 
 Block::Block(Settings settings, disk::Image& image, Loop& loop, Bus::Lock& lock, Clock& clock)
-    : name_(std::move(settings.name)), image_(image), lock_(lock), clock_(clock),
+    : name_(std::move(settings.name)), image_(&image), loop_(loop), lock_(lock), clock_(clock),
       capacity_sectors_(image.size_bytes() / sector_bytes),
       sources_(std::clamp(settings.queues, 1U, limits::max_block_queues)),
-      throttle_(clock, settings.limit, [this] { serve_all(); }),
-      again_(loop,
-             [this] {
-                 std::scoped_lock guard(lock_);
-                 serve_all();
-             }),
-      io_(disk::IoQueue::create(loop, image)) {
+      throttle_(clock, settings.limit, [this] { again_.wake(); }),
+      again_(loop, [this] { serve_all(); }), io_(make_queue()) {
     auto serial = as_bytes(settings.serial);
     std::ranges::copy(serial.first(std::min(serial.size(), serial_.size())), serial_.begin());
     auto put = [this]<WireInteger T>(Field field, T value) {
@@ -96,10 +91,21 @@ Block::Block(Settings settings, disk::Image& image, Loop& loop, Bus::Lock& lock,
     put(write_zeroes_may_unmap, std::uint8_t{1});
 }
 
+void Block::use(disk::Image& image) {
+    io_.reset();
+    image_ = &image;
+    io_ = make_queue();
+}
+
+std::unique_ptr<disk::IoQueue> Block::make_queue() {
+    return disk::IoQueue::create(loop_, *image_,
+                                 {.may_wait = true, .served = [this] { serve_all(); }});
+}
+
 std::uint64_t Block::features() const {
     return feature_seg_max | feature_block_size | feature_flush | feature_topology |
            feature_config_wce | (sources_.size() > 1 ? feature_multi_queue : 0) |
-           (image_.read_only() ? feature_read_only : feature_discard | feature_write_zeroes);
+           (image_->read_only() ? feature_read_only : feature_discard | feature_write_zeroes);
 }
 
 std::vector<std::uint16_t> Block::queue_sizes() const {
@@ -159,6 +165,7 @@ bool Block::notify(std::uint16_t queue) {
 }
 
 void Block::serve_all() {
+    std::scoped_lock guard(lock_);
     for (std::uint16_t i = 0; i < sources_.size(); ++i)
         if (serve(i))
             again_.wake();
@@ -182,7 +189,8 @@ bool Block::take_requests(std::uint16_t index) {
         source.full = source.outstanding >= queue_size;
         if (source.full || !throttle_.admit())
             return false;
-        auto chain = source.queue->pop_or_wait();
+        // While requests are moved nobody need ask: served() looks again, and then waits.
+        auto chain = io_->at_hand() > 0 ? source.queue->pop() : source.queue->pop_or_wait();
         if (!chain)
             return false;
         start(std::move(*chain), index);
@@ -228,7 +236,7 @@ void Block::transfer(Chain chain, std::uint16_t source, bool write, std::uint64_
     auto length = write ? chain.readable_bytes() - header_bytes : chain.writable_bytes() - 1;
     if (length % sector_bytes != 0 || length > limits::max_block_request_bytes ||
         !range_fits(sector, length / sector_bytes, capacity_sectors_) ||
-        (write && image_.read_only()))
+        (write && image_->read_only()))
         return answer(std::move(chain), io_error);
     auto request = std::make_shared<Request>(std::move(chain), source);
     request->data_bytes = length;
@@ -258,7 +266,7 @@ std::uint8_t Block::read_ranges(const Chain& chain, Io::Kind kind, std::vector<I
     bool zeroes = kind == Io::Kind::write_zeroes;
     auto length = chain.readable_bytes() - header_bytes;
     auto most = zeroes ? 1 : limits::max_discard_ranges;
-    if (image_.read_only() || length % range_bytes != 0 || length / range_bytes > most)
+    if (image_->read_only() || length % range_bytes != 0 || length / range_bytes > most)
         return io_error;
     for (std::uint64_t at = 0; at < length; at += range_bytes) {
         std::uint8_t raw[range_bytes];

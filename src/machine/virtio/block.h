@@ -1,9 +1,13 @@
 // virtio block (Virtual I/O Device Specification 1.2, section 5.2) over a disk image.
 //
-// Requests are taken from the queues on the loop thread, moved between the guest's
-// memory and the image by a disk::IoQueue, and completed on the loop thread in the
-// order in which they finish. Of each queue at most as many are under way as it is
-// long, whatever the driver does with resets. A request that a reset overtakes runs
+// Requests are taken from the queues on the device's thread (in a machine: the one of all
+// its disks, io_thread.h), moved between the guest's memory and the image by a
+// disk::IoQueue, there or elsewhere, and completed on the device's thread in the order in
+// which they finish. The device lock is held while requests are taken and completed, and
+// free while data is moved. What the guest publishes while requests are moved on this
+// thread is found afterwards; it need not ring the doorbell for it, and is told so.
+// Of each queue at most as many are under way as it is long, whatever the driver does
+// with resets. A request that a reset overtakes runs
 // to its end (its buffers are the guest's memory, which outlives it) and goes
 // nowhere; until then quiescent() is false and the guest sees the reset going on.
 //
@@ -14,8 +18,8 @@
 // A disk with a limit stops reading its queues when the limit is used up, and goes on
 // when time has passed: requests wait with the guest.
 //
-// Threads: configuration, activate and reset from vCPU threads, the rest on the loop
-// thread, all under the device lock.
+// Threads: configuration, activate and reset from vCPU threads, pause, resume and state on
+// the machine's loop thread, the rest on the device's, all under the device lock.
 #pragma once
 
 #include <array>
@@ -40,7 +44,7 @@ public:
         unsigned queues = 1; // cut at limits::max_block_queues
         IoLimit limit;
     };
-    // image, loop, lock and clock outlive the device.
+    // image, loop, lock and clock outlive the device. The loop's thread is the device's.
     Block(Settings settings, disk::Image& image, Loop& loop, Bus::Lock& lock, Clock& clock);
 
     std::string_view name() const override { return name_; }
@@ -56,6 +60,9 @@ public:
     void pause() override { paused_ = true; }
     void resume() override { paused_ = false; }
     bool still() const override { return outstanding() == 0; }
+    // Another image of the same size, while nothing is under way. The device's thread or, while
+    // that stands, another; under the device lock.
+    void use(disk::Image& image);
     void state(StateArchive& archive) override;
     std::uint64_t malformed_requests() const override { return malformed_; }
 
@@ -77,6 +84,7 @@ private:
         bool full = false;        // a queue's worth is under way: completions go on taking
     };
 
+    std::unique_ptr<disk::IoQueue> make_queue();
     bool serve(std::uint16_t index);
     void serve_all();
     bool take_requests(std::uint16_t index);
@@ -93,7 +101,8 @@ private:
     void note_failure(const Error& error);
 
     std::string name_;
-    disk::Image& image_;
+    disk::Image* image_;
+    Loop& loop_;
     std::array<std::uint8_t, serial_bytes> serial_{};
     Bus::Lock& lock_;
     Clock& clock_;

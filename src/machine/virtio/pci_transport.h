@@ -15,12 +15,13 @@
 // VERSION_1: VirtioDevice::activate sees that in the features. Legacy drivers do not wait for
 // a reset to end; requests in flight at that moment run to their end behind their back.
 //
-// A doorbell reaches the device on the loop thread: through an eventfd that the CPU
+// A doorbell reaches the device on the thread of the loop that it was given: through an eventfd that the CPU
 // backend signals by itself, or, where it cannot, through the register write and a
 // Wakeup. So a vCPU never waits for a device's work.
 //
-// Threads: registers and configuration space under the device lock, from vCPU
-// threads. Construction and destruction on the loop thread, without vCPUs running.
+// Threads: registers and configuration space under the device lock, from vCPU threads.
+// Construction and destruction on the machine's loop thread, while nobody runs the loop that
+// is given, and without vCPUs running.
 #pragma once
 
 #include <memory>
@@ -58,7 +59,7 @@ public:
     void state(StateArchive& archive) override;
 
     VirtioDevice& device() { return *device_; }
-    // Doorbells wait until resume(). Loop thread, under the device lock.
+    // Doorbells wait until resume(). The machine's loop thread, under the device lock.
     void pause();
     void resume();
     // Bad chains and bad requests of this device, and queues that could not be enabled; under the

@@ -2,8 +2,9 @@
 // sections 2 and 3): what PciTransport drives.
 //
 // Threads: configuration, activate and reset under the device lock, from a vCPU
-// thread. notify() runs on the loop thread with the device lock held. Construction
-// and destruction on the loop thread, without vCPUs running.
+// thread. notify() runs with the device lock held on the thread of the loop that the transport
+// was given: the machine's or a disk's. Construction and destruction on the machine's loop
+// thread, without vCPUs running.
 #pragma once
 
 #include <functional>
@@ -58,8 +59,8 @@ public:
     // guest sees the reset end when this turns true (2.4.1).
     virtual bool quiescent() const { return true; }
     // The machine stands still: the device begins nothing by itself until resume(), after which
-    // every queue is notified; the transport does not notify in between. Loop thread, under the
-    // device lock.
+    // every queue is notified; the transport does not notify in between. The machine's loop thread,
+    // under the device lock.
     virtual void pause() {}
     virtual void resume() {}
     // No request is on its way: a paused device does not change the guest's memory any more.

@@ -58,6 +58,14 @@ public:
     void receive(std::string_view, Fd, std::function<void(Result<void>)> done) override {
         done({});
     }
+    void make_snapshot(std::string_view, const std::string&,
+                       std::function<void(Result<void>)> done) override {
+        done({});
+    }
+    Result<std::vector<control::SnapshotRow>> snapshots(std::string_view) override {
+        return std::vector<control::SnapshotRow>(1);
+    }
+    Result<void> remove_snapshot(std::string_view, const std::string&) override { return {}; }
     Result<void> wait(std::string_view, std::function<void()> ended) override {
         ended_ = std::move(ended);
         return {};

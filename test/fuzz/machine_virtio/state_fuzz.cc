@@ -13,6 +13,7 @@
 #include "machine/device/serial.h"
 #include "machine/snapshot/memory_pages.h"
 #include "machine/snapshot/snapshot.h"
+#include "machine/virtio/console_port.h"
 #include "machine/virtio/vmmci.h"
 
 using namespace vmhost;
@@ -41,6 +42,8 @@ struct Rig {
                                                      virtio::Vmmci::Hooks{[] {}, [](bool) {}});
         vmmci->set_interrupt(5);
         fuzz::Machine::must(machine.host->add(std::move(vmmci)).has_value());
+        machine.add(std::make_unique<virtio::ConsolePort>(
+            "console", machine.bus.lock(), virtio::ConsolePort::Hooks{[](Bytes) {}, [] {}}));
         machine.host->place_bars();
         identity.cpus.resize(1);
         identity.cpus[0].model.leaves.resize(3);
@@ -58,7 +61,7 @@ struct Rig {
             all.push_back({{"part", static_cast<std::uint16_t>(all.size())},
                            [&part](StateArchive& archive) { part.state(archive); }});
         };
-        for (unsigned slot = 0; slot < 4; ++slot)
+        for (unsigned slot = 0; slot < 5; ++slot)
             add(*machine.host->at(slot));
         add(*machine.host);
         add(serial);
@@ -75,7 +78,7 @@ struct Rig {
     // Registers of everything, time, and the loop.
     void work() {
         machine.host->place_again();
-        for (unsigned slot = 0; slot < 4; ++slot)
+        for (unsigned slot = 0; slot < 5; ++slot)
             for (unsigned bar = 0; bar < 3; ++bar)
                 if (auto base = machine.host->at(slot)->decoded_base(bar))
                     for (auto space : {Space::port, Space::memory})
@@ -126,7 +129,7 @@ void load_parts(ByteReader& input) {
     }
     section->name = to[which].name;
     if (load_part(to[which], *section)) {
-        if (which == 10)
+        if (which == 11)
             (void)check_compatible(fresh.identity, saved.identity);
         fresh.work();
     }

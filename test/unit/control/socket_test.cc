@@ -1,6 +1,7 @@
 // Server and Client over a real socket: the server on its loop in a thread.
 #include <catch2/catch.hpp>
 
+#include <climits>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -26,8 +27,8 @@ struct Directory {
     std::string socket() const { return path + "/sock"; }
 };
 
-// Answers "twice" with two replies, "fd" with a descriptor, "back" with the last one of the request,
-// all else with an echo of the caller.
+// Answers "twice" with two replies, "fd" with a descriptor, "back" with the last one of the
+// request, all else with an echo of the caller.
 class EchoServer {
 public:
     explicit EchoServer(Fd listener)
@@ -62,8 +63,10 @@ private:
         if (text == "no")
             server_->reply(client, R"({"ok":false,"kind":"busy","error":"not now"})", true, {});
         else
-            server_->reply(client, fmt::format(R"({{"ok":true,"uid":{}}})", caller.uid), true,
-                           std::move(fd));
+            server_->reply(client,
+                           fmt::format(R"({{"ok":true,"uid":{},"groups":[{}]}})", caller.uid,
+                                       fmt::join(caller.groups, ",")),
+                           true, std::move(fd));
     }
     Loop loop_;
     Wakeup stop_;
@@ -78,7 +81,10 @@ TEST_CASE("requests, replies and descriptors cross the control socket") {
     EchoServer server(control::open_listener(directory.socket(), ::geteuid(), ::getegid()).value());
     auto client = control::Client::connect(directory.socket()).value();
     auto answer = client.request("hello").value();
-    CHECK(answer.json == fmt::format(R"({{"ok":true,"uid":{}}})", ::geteuid()));
+    std::vector<gid_t> groups(NGROUPS_MAX);
+    groups.resize(static_cast<std::size_t>(::getgroups(NGROUPS_MAX, groups.data())));
+    CHECK(answer.json == fmt::format(R"({{"ok":true,"uid":{},"groups":[{}]}})", ::geteuid(),
+                                     fmt::join(groups, ",")));
 
     int parts = 0;
     CHECK(client.request("twice", [&](const std::string&) { ++parts; }));
@@ -141,7 +147,7 @@ TEST_CASE("the socket of a dead daemon is replaced, that of a living one is not"
     }
     auto listener = control::open_listener(directory.socket(), ::geteuid(), ::getegid());
     REQUIRE(listener);
-    struct stat about{};
+    struct stat about {};
     REQUIRE(::stat(directory.socket().c_str(), &about) == 0);
     CHECK((about.st_mode & 0777) == 0660);
     auto second = control::open_listener(directory.socket(), ::geteuid(), ::getegid());
@@ -149,8 +155,7 @@ TEST_CASE("the socket of a dead daemon is replaced, that of a living one is not"
     CHECK(second.error().kind() == ErrorKind::busy);
 
     std::ofstream(directory.path + "/file") << "mine";
-    auto in_the_way =
-        control::open_listener(directory.path + "/file", ::geteuid(), ::getegid());
+    auto in_the_way = control::open_listener(directory.path + "/file", ::geteuid(), ::getegid());
     REQUIRE_FALSE(in_the_way);
     CHECK(in_the_way.error().kind() == ErrorKind::exists);
     CHECK(std::filesystem::exists(directory.path + "/file"));

@@ -91,6 +91,19 @@ public:
         calls.push_back(fmt::format("receive {} {}", vm, static_cast<bool>(state)));
         done(fail(ErrorKind::corrupt, "vm {}: the state is cut short", vm));
     }
+    void make_snapshot(std::string_view vm, const std::string& name,
+                       std::function<void(Result<void>)> done) override {
+        calls.push_back(fmt::format("make {} of {}", name, vm));
+        done(name == "full" ? fail_errno(ENOSPC, "vm {}: write", vm) : Result<void>());
+    }
+    Result<std::vector<control::SnapshotRow>> snapshots(std::string_view vm) override {
+        calls.push_back(fmt::format("list {}", vm));
+        return std::vector<control::SnapshotRow>{{"one", 1'700'000'000, 4096}};
+    }
+    Result<void> remove_snapshot(std::string_view vm, const std::string& name) override {
+        calls.push_back(fmt::format("remove {} of {}", name, vm));
+        return {};
+    }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
         if (find(vm)->state != "running")
             return fail(ErrorKind::invalid, "vm {} is not running", vm);
@@ -158,8 +171,8 @@ TEST_CASE("a broken request is refused, whatever it is") {
 
 TEST_CASE("only the owner and root give orders") {
     Asked asked;
-    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console", "cdrom", "send",
-                      "receive", "memory"}) {
+    for (auto verb : {"start", "stop", "pause", "unpause", "wait", "console", "cdrom", "snapshot",
+                      "send", "receive", "memory"}) {
         auto reply = asked.ask(fmt::format(R"({{"verb":"{}","vm":"a"}})", verb), 4711);
         CHECK(reply["kind"] == "denied");
     }
@@ -208,6 +221,25 @@ TEST_CASE("console hands out a socket") {
     CHECK(asked.ask(R"({"verb":"console","vm":"a","port":"virtio"})")["ok"] == true);
     CHECK(asked.machines.calls.back() == "console virtio writer");
     CHECK(asked.ask(R"({"verb":"console","vm":"a","port":"parallel"})")["kind"] == "invalid");
+}
+
+TEST_CASE("snapshots are listed, made, removed and gone back to") {
+    Asked asked;
+    auto list = asked.ask(R"({"verb":"snapshot","vm":"a"})");
+    CHECK(list["snapshots"][0]["name"] == "one");
+    CHECK(list["snapshots"][0]["time"] == 1'700'000'000);
+    CHECK(list["snapshots"][0]["state_bytes"] == 4096);
+    CHECK(asked.ask(R"({"verb":"snapshot","vm":"a","snapshot":"two"})")["ok"] == true);
+    CHECK(asked.machines.calls.back() == "make two of a");
+    CHECK(asked.ask(R"({"verb":"snapshot","vm":"a","snapshot":"full"})")["kind"] == "limit");
+    auto before = asked.machines.calls.size();
+    CHECK(asked.ask(R"({"verb":"snapshot","vm":"a","snapshot":"../x"})")["kind"] == "invalid");
+    CHECK(asked.machines.calls.size() == before);
+    CHECK(asked.ask(R"({"verb":"snapshot","vm":"a","snapshot":"two","remove":true})")["ok"] ==
+          true);
+    CHECK(asked.machines.calls.back() == "remove two of a");
+    CHECK(asked.ask(R"({"verb":"start","vm":"b","snapshot":"two"})")["ok"] == true);
+    CHECK(asked.machines.started.snapshot == "two");
 }
 
 TEST_CASE("a start for once carries its device and its files") {

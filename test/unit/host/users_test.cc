@@ -26,13 +26,6 @@ TEST_CASE("users and groups by name and number") {
     CHECK(users.group_name(200) == "_vmusers");
 }
 
-TEST_CASE("membership is the primary group or a listed name") {
-    CHECK(users.is_member(1000, 1000, 200));
-    CHECK_FALSE(users.is_member(1001, 1001, 200));
-    CHECK(users.is_member(1001, 200, 200));
-    CHECK_FALSE(users.is_member(4711, 4711, 200));
-}
-
 TEST_CASE("owners as vm.conf(5) writes them") {
     CHECK(host::resolve(users, {"alice", ""}).value().uid == 1000);
     auto group_only = host::resolve(users, {"", "_vmusers"}).value();

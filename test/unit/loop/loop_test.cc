@@ -53,6 +53,38 @@ TEST_CASE("wakeups come from other threads") {
     CHECK(woken == 1);
 }
 
+TEST_CASE("the end of a turn comes after everything that was ready in it, and does not wait") {
+    Loop loop;
+    auto [a, b] = socket_pair(SOCK_STREAM).value();
+    std::string order;
+    std::unique_ptr<TurnEnd> end;
+    end = std::make_unique<TurnEnd>(loop, [&] {
+        order += "e";
+        if (order.size() < 4)
+            end->arm(); // again, in the next turn
+        else
+            end.reset(); // inside its own callback
+    });
+    Wakeup first(loop, [&] {
+        order += "f";
+        end->arm();
+        end->arm();
+    });
+    Watch watch(loop, a.get(), [&](Watch::Ready) {
+        order += "w";
+        watch.set(false, false);
+        end->arm();
+    });
+    watch.set(true, false);
+    REQUIRE(::write(b.get(), "x", 1) == 1);
+    first.wake();
+    loop.run_once(true);
+    CHECK((order == "fwe" || order == "wfe"));
+    loop.run_once(true); // nothing is ready: it would wait for ever
+    CHECK(order.substr(2) == "ee");
+    CHECK_FALSE(end);
+}
+
 TEST_CASE("work runs elsewhere and reports here") {
     Loop loop;
     std::thread::id worker, here;

@@ -161,6 +161,39 @@ TEST_CASE("state: a machine goes on after it was saved, and after a save that fa
     CHECK(rig.ends[0].code == 7);
 }
 
+TEST_CASE("a paused machine goes on with overlays on its disks, or as it was") {
+    SavedRig rig;
+    rig.boot();
+    REQUIRE(rig.machine->start());
+    rig.until([&] { return rig.output == "a"; });
+    bool still = false;
+    rig.machine->pause([&] { still = true; });
+    rig.until([&] { return still; });
+    auto overlay = file_of({}), larger = file_of(std::vector<std::uint8_t>(2 * MiB));
+    REQUIRE(disk::fill_image(overlay, "/o.qcow2", disk::Format::qcow2, MiB,
+                             disk::BaseName{"/base.raw", disk::Format::raw}));
+    DiskSpec good{.fd = overlay.get(),
+                  .serial = "serial-1",
+                  .format = disk::Format::qcow2,
+                  .path = "/o.qcow2",
+                  .bases = {{rig.disk.get(), disk::Format::raw, "/base.raw"}}};
+    auto other = good, bad = good;
+    other.bases[0].path = "/other.raw";
+    bad = {.fd = larger.get(), .serial = "serial-1"};
+    auto refusal = [&](std::size_t index, const DiskSpec& disk) {
+        auto replaced = rig.machine->replace_disks({{index, disk}});
+        return replaced ? "" : replaced.error().text();
+    };
+    CHECK(refusal(0, bad) == "test-disk0: 2097152 bytes instead of 1048576");
+    CHECK(refusal(0, other).find("it names the backing file /base.raw") != std::string::npos);
+    CHECK(refusal(1, good) == "machine test: it has no disk 1");
+    CHECK(refusal(0, good).empty());
+    rig.machine->unpause();
+    rig.type("x");
+    rig.until([&] { return !rig.ends.empty(); });
+    CHECK(rig.ends[0].code == 7);
+}
+
 TEST_CASE("state: a save into a pipe that nobody reads ends with the machine") {
     SavedRig rig;
     rig.boot();

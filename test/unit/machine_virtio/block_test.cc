@@ -9,6 +9,7 @@
 
 #include "../disk/temporary.h"
 #include "guest.h"
+#include "machine/io_thread.h"
 #include "machine/virtio/block.h"
 
 using namespace vmhost;
@@ -67,6 +68,16 @@ public:
         unmapping += may_unmap;
         return inner_->write_zeroes(offset, length, may_unmap);
     }
+    // Only when it is near, else everything goes through the gate.
+    std::optional<Direct> direct(std::uint64_t offset, std::uint64_t length, bool write) override {
+        auto place = near ? inner_->direct(offset, length, write) : std::nullopt;
+        if (place)
+            place->hold = std::shared_ptr<void>(this, [](void* gate) {
+                if (auto tell = std::exchange(static_cast<Gate*>(gate)->moved, {}))
+                    tell();
+            });
+        return place;
+    }
     void close() {
         std::scoped_lock guard(mutex_);
         open_ = false;
@@ -76,7 +87,8 @@ public:
         open_ = true;
         opened_.notify_all();
     }
-    std::atomic<bool> failing = false;
+    std::atomic<bool> failing = false, near = false;
+    std::function<void()> moved; // called once, when a near request was moved
     std::atomic<unsigned> flushes = 0, inside = 0, visits = 0, unmapping = 0;
     std::atomic<std::uint64_t> discarded = 0;
 
@@ -110,20 +122,26 @@ struct Disk {
 };
 
 struct BlockGuest : Disk, Guest {
+    machine::IoThread io; // not running but where a test starts it
     Block* block;
     explicit BlockGuest(std::uint64_t size_bytes = MiB, bool read_only = false,
-                        unsigned queue_count = 1, machine::IoLimit limit = {})
+                        unsigned queue_count = 1, machine::IoLimit limit = {},
+                        bool own_thread = false)
         : Disk(size_bytes, read_only) {
-        auto made = std::make_unique<Block>(Block::Settings{.name = "vm-disk0",
-                                                            .serial = "serial-number-1",
-                                                            .queues = queue_count,
-                                                            .limit = limit},
-                                            *gate, loop, bus.lock(), clock);
+        if (own_thread)
+            device_loop = &io.loop();
+        auto made =
+            std::make_unique<Block>(Block::Settings{.name = "vm-disk0",
+                                                    .serial = "serial-number-1",
+                                                    .queues = queue_count,
+                                                    .limit = limit},
+                                    *gate, own_thread ? io.loop() : loop, bus.lock(), clock);
         block = made.get();
         add(std::move(made));
     }
     ~BlockGuest() {
         gate->open();
+        io.stop();
         host.reset(); // before the image
     }
 
@@ -283,6 +301,25 @@ TEST_CASE("sectors outside the disk are I/O errors, whatever the arithmetic") {
     CHECK(g.read_sectors(2048, 0).status == ok); // nothing, from the very end
     CHECK(g.gate->visits == 2);
     CHECK(g.transport->malformed_requests() == 0);
+}
+
+TEST_CASE("what is published while requests are moved is found without a doorbell") {
+    BlockGuest g;
+    g.gate->near = true;
+    g.start(machine::virtio::feature_event_index); // flags say it plainly
+    std::uint16_t flags_meanwhile = 0;
+    Submitted late;
+    g.gate->moved = [&] {
+        flags_meanwhile = g.queue().used_flags();
+        late = g.queue().chain().readable(header(type_in, 3)).writable(512).writable(1).submit();
+    };
+    REQUIRE(g.write_sectors(3, pattern(512)).status == ok);
+    CHECK(g.wait_used() == Used{late.head, 513});
+    CHECK(g.queue().contents(late.buffers[1]) == pattern(512));
+    CHECK(flags_meanwhile == 1);        // need not ring
+    CHECK(g.queue().used_flags() == 0); // needs to again
+    CHECK(g.read_sectors(3, 512).data == pattern(512));
+    CHECK(g.gate->visits == 0);
 }
 
 TEST_CASE("unknown requests are unsupported") {
@@ -511,6 +548,7 @@ TEST_CASE("a limit keeps requests waiting with the guest, and loses none") {
     CHECK(g.queue().used_index() <= 7);
     for (unsigned ms = 0; ms < 600; ms += 10) {
         g.clock.advance(10'000'000);
+        g.turn(); // in which the device's thread hears of it
         g.settle([&] { return g.block->outstanding() == 0; });
         CHECK(g.queue().used_index() <= 7 + (ms + 10) / 10);
     }
@@ -669,6 +707,43 @@ TEST_CASE("bus mastering taken away with I/O in flight: the completion comes whe
     CHECK(g.wait_used() == Used{sent.head, 513});
     CHECK(g.queue().contents(sent.buffers[2])[0] == ok);
     CHECK(g.read_sectors(0, 512).status == ok);
+}
+
+// A machine's disks have a thread of their own; the driver's side is the test's.
+
+TEST_CASE("on a thread of its own a disk serves, is reset in the middle, and comes to a stop") {
+    BlockGuest g(MiB, false, 1, {}, true);
+    g.gate->near = true;
+    REQUIRE(g.io.start());
+    for (unsigned round = 0; round < 20; ++round) {
+        g.start(round % 2 ? feature_flush : 0); // every write made stable, or not
+        auto data = pattern(4096, static_cast<std::uint8_t>(round));
+        REQUIRE(g.write_sectors(8, data).status == ok);
+        REQUIRE(g.read_sectors(8, data.size()).data == data);
+        for (unsigned i = 0; i < 60; ++i)
+            g.queue().chain().readable(header(type_in, 8)).writable(4096).writable(1).submit();
+        g.notify();
+        if (round % 3 == 0) {
+            {
+                std::scoped_lock guard(g.bus.lock());
+                g.transport->pause();
+            }
+            g.settle([&] {
+                std::scoped_lock guard(g.bus.lock());
+                return g.block->still();
+            });
+            auto used = g.queue().used_index();
+            g.turn();
+            CHECK(g.queue().used_index() == used);
+            std::scoped_lock guard(g.bus.lock());
+            g.transport->resume();
+        }
+        if (round % 3 == 1)
+            g.settle([&] { return g.queue().used_index() == 62; });
+        g.reset(); // else in the middle
+    }
+    CHECK(g.transport->malformed_requests() == 0);
+    g.io.stop();
 }
 
 // "time of check, time of use": the header is read once.

@@ -97,7 +97,8 @@ public:
     PciTransport& add(std::unique_ptr<machine::virtio::VirtioDevice> device,
                       machine::Backend* backend = nullptr,
                       Interface interface = Interface::modern) {
-        auto made = std::make_unique<PciTransport>(std::move(device), memory, loop, bus.lock(),
+        auto made = std::make_unique<PciTransport>(std::move(device), memory,
+                                                   device_loop ? *device_loop : loop, bus.lock(),
                                                    backend, interface);
         made->set_interrupt(interrupt_line);
         transport = made.get();
@@ -287,6 +288,7 @@ public:
     machine::Bus bus;
     Wires wires;
     std::unique_ptr<machine::PciHost> host = std::make_unique<machine::PciHost>(bus, wires);
+    Loop* device_loop = nullptr; // null: the same
     PciTransport* transport = nullptr;
     unsigned slot = 0;
     std::uint64_t base = 0;  // of the modern registers

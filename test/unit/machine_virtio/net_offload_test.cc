@@ -1,4 +1,5 @@
 // Offloads, frames in several buffers, several queues, the control queue, and limits.
+#include "../machine_device/state.h"
 #include "net_guest.h"
 
 using namespace vmhost;
@@ -233,6 +234,42 @@ TEST_CASE("pairs of queues come into use when the driver asks") {
     CHECK(single(4, 0, std::uint16_t{2}) == 1);
     g.guest_sends(frame(80, 6), 0, 0);
     CHECK(g.host_receives() == frame(80, 6));
+}
+
+TEST_CASE("state: a network device goes on with its pairs of queues") {
+    machine::Saved saved;
+    std::vector<std::uint8_t> memory;
+    {
+        NetGuest before(2);
+        before.start();
+        Command command{before, 4};
+        REQUIRE(command(4, 0, std::uint16_t{2}) == 0);
+        REQUIRE(command(0, 0, std::uint8_t{1}) == 0);
+        before.guest_sends(frame(60, 1));
+        CHECK(before.host_receives() == frame(60, 1));
+        before.wait_used(tx);
+        saved = machine::save(*before.transport);
+        auto all = before.memory.slice(0, Guest::ram_bytes);
+        memory.assign(all->begin(), all->end());
+    }
+    {
+        NetGuest after(2);
+        REQUIRE(machine::load(*after.transport, saved).has_value());
+        CHECK(after.net->pairs_in_use() == 2);
+        CHECK(after.status() == 15);
+        CHECK(machine::save(*after.transport).payload == saved.payload);
+        // The queue of the second pair, which nothing was sent from yet.
+        const std::uint16_t index = 2 + tx;
+        after.queues[index] =
+            std::make_unique<RingDriver>(after.memory, 0x10000 + 0x10000ULL * index,
+                                         Net::queue_size, 0x100000 + 0x600000ULL * index);
+        REQUIRE(after.memory.write(0, memory));
+        after.guest_sends(frame(80, 2), 0, 1);
+        CHECK(after.host_receives() == frame(80, 2));
+        after.wait_used(index);
+    }
+    NetGuest single;
+    CHECK(machine::refusal(*single.transport, saved) == "number of MSI-X vectors is 4 here and was 6");
 }
 
 TEST_CASE("a limit holds frames back in both directions and drops none of the guest's") {

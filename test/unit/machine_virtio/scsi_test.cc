@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #include "../disk/temporary.h"
+#include "../machine_device/state.h"
 #include "guest.h"
 #include "machine/virtio/scsi.h"
 
@@ -502,4 +503,55 @@ TEST_CASE("a paused SCSI host finishes what it reads and begins nothing") {
     }
     g.notify(2);
     CHECK(g.take(second).data[0] == 3);
+}
+
+TEST_CASE("state: a CD-ROM drive goes on with its lock, its attentions and its subscribers") {
+    ScsiGuest before;
+    before.begin();
+    const Cdb lock_tray{0x1e, 0, 0, 0, 1, 0};
+    CHECK(before.command(lock_tray).status == good);
+    const Cdb beyond_the_end{0x28, 0, 0, 1, 0, 0, 0, 0, 1, 0};
+    CHECK(before.command(beyond_the_end, 2048).status == check_condition);
+    before.write<std::uint32_t>(0x2000 + 20, 64); // sense bytes that it wants
+    auto saved = machine::save(*before.transport);
+
+    ScsiGuest after;
+    REQUIRE(machine::load(*after.transport, saved).has_value());
+    CHECK(after.scsi->drive().locked());
+    CHECK(after.read<std::uint32_t>(0x2000 + 20) == 64);
+    CHECK(after.status() == 15);
+    CHECK(machine::save(*after.transport).payload == saved.payload);
+    CHECK_FALSE(after.scsi->change_medium(nullptr, false)); // locked here as there
+    // The sense of the last command is there to be asked for.
+    auto outcome = after.scsi->drive().execute(Cdb{0x03, 0, 0, 0, 18, 0});
+    REQUIRE(outcome.data.size() == 18);
+    CHECK(outcome.data[2] == 5);
+    CHECK(outcome.data[12] == 0x21);
+
+    ScsiGuest other(50 * 2048), empty(0);
+    CHECK(machine::refusal(*other.transport, saved) ==
+          "blocks of the medium in the CD-ROM drive is 50 here and was 100");
+    CHECK(machine::refusal(*empty.transport, saved) ==
+          "blocks of the medium in the CD-ROM drive is 0 here and was 100");
+    for (std::size_t size = 0; size < saved.payload.size(); size += 3) {
+        auto cut = saved;
+        cut.payload.resize(size);
+        ScsiGuest fresh;
+        CHECK_FALSE(machine::load(*fresh.transport, cut).has_value());
+    }
+}
+
+TEST_CASE("state: a SCSI host that reads is not saved") {
+    ScsiGuest g;
+    g.begin();
+    g.medium->let(false);
+    auto sent = g.submit(ScsiGuest::request(read_block_3), 2048);
+    g.settle([&] { return g.medium->inside == 1; });
+    machine::StateArchive archive;
+    g.transport->state(archive);
+    auto finished = archive.finish();
+    REQUIRE_FALSE(finished.has_value());
+    CHECK(finished.error().kind() == ErrorKind::busy);
+    g.medium->let(true);
+    CHECK(g.take(sent).data[0] == 3);
 }
