@@ -20,10 +20,10 @@ inline constexpr std::uint64_t first_restart_delay_ms = 1000;
 inline constexpr std::uint64_t max_restart_delay_ms = 60'000;
 inline constexpr std::uint64_t good_run_ms = 600'000;
 inline constexpr unsigned max_restarts_in_a_row = 10;
-// VMs of one user that are not in the file: a class's homework, not the whole host.
-inline constexpr std::size_t max_instances_of_user = 32;
 // Snapshots of one VM: each holds the guest's memory on disk.
 inline constexpr std::size_t max_snapshots = 16;
+// VMs of one user that are not in the file: a class's homework, not the whole host.
+inline constexpr std::size_t max_instances_of_user = 32;
 // For VM processes to say what they have counted; a list must not hang on one that hangs.
 inline constexpr std::uint64_t count_timeout_ms = 500;
 

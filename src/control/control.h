@@ -197,9 +197,9 @@ public:
 
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
-    void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);
     void snapshot(const VmRow& row, const std::string& name, bool remove,
                   const std::function<void(Reply)>& reply);
+    void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);
     void plan(const std::string& file, const std::function<void(Reply)>& reply);
 
     Operations& operations_;

@@ -16,7 +16,7 @@
 // |---------|---------------------------|-------------------------------------------|
 // | status  | vm, counters (optional)   | vms: [ … ]                                |
 // | start   | vm; once: boot_device, a "kernel" with its name in kernel_name, a "cdrom", a
-//             snapshot's name in snapshot | id |
+//             snapshot to go back to in snapshot | id                                   |
 // | start   | vm, new: what it is made of, see below; boot_device, descriptors        | id |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
 // | pause   | vm                        | id                                        |
@@ -24,7 +24,7 @@
 // | send    | vm, descriptors           | id, when the VM is saved and has ended    |
 // | receive | vm, descriptors           | id                                        |
 // | snapshot | vm                       | id, snapshots: [ {name, time, state_bytes} … ] |
-// | snapshot | vm, snapshot, remove (optional) | id, when it is made or removed     |
+// | snapshot | vm, snapshot, remove (optional) | id, when it is made or removed    |
 // | wait    | vm                        | event terminated, id                      |
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | plan    | file (a path; optional)   | changes, digest, refused                  |

@@ -175,18 +175,6 @@ void Verbs::status(const std::string& vm, const std::function<void(Reply)>& repl
     reply({text_of({{"ok", true}, {"vms", rows}}), true, {}});
 }
 
-void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply) {
-    auto name = wish.name;
-    operations_.start_new(
-        caller, std::move(wish), [reply, caller, name](Result<std::uint32_t> started) {
-            if (!started && started.error().kind() == ErrorKind::denied)
-                log::notice("control", "uid {} may not make vm {}", caller.uid, printable(name));
-            reply({started ? text_of({{"ok", true}, {"id", *started}}) : refusal(started.error()),
-                   true,
-                   {}});
-        });
-}
-
 // Lists them, makes one or removes one.
 void Verbs::snapshot(const VmRow& row, const std::string& name, bool remove,
                      const std::function<void(Reply)>& reply) {
@@ -209,6 +197,18 @@ void Verbs::snapshot(const VmRow& row, const std::string& name, bool remove,
         done(operations_.remove_snapshot(row.name, name));
     else
         operations_.make_snapshot(row.name, name, done);
+}
+
+void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply) {
+    auto name = wish.name;
+    operations_.start_new(
+        caller, std::move(wish), [reply, caller, name](Result<std::uint32_t> started) {
+            if (!started && started.error().kind() == ErrorKind::denied)
+                log::notice("control", "uid {} may not make vm {}", caller.uid, printable(name));
+            reply({started ? text_of({{"ok", true}, {"id", *started}}) : refusal(started.error()),
+                   true,
+                   {}});
+        });
 }
 
 void Verbs::plan(const std::string& file, const std::function<void(Reply)>& reply) {

@@ -205,12 +205,8 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     setup.state = std::exchange(restore_from_, std::nullopt);
     disks_ = vm_.disks;
     for (std::size_t i = 0; i < vm_.disks.size(); ++i) {
-        const auto& disk = vm_.disks[i];
-        auto opened = i < given_.disks.size()
-                          ? open_given_disk(disk, given_.disks[i].image, given_.disks[i].bases)
-                          : open_disk(disk);
-        setup.disks.push_back(TRY(blamed(std::move(opened), disk.place)));
-        setup.disks.back().limit = limit_of(disk.limit);
+        setup.disks.push_back(TRY(blamed(open_disk(i), vm_.disks[i].place)));
+        setup.disks.back().limit = limit_of(vm_.disks[i].limit);
     }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);

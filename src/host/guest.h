@@ -144,7 +144,7 @@ private:
     Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
     Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
     void ask_process(ipc::Frame request, Done done);
-    Result<ipc::VmDisk> open_disk(const config::Disk& disk);
+    Result<ipc::VmDisk> open_disk(std::size_t index);
     Result<void> open_boot_files(ipc::VmSetup& setup);
     void tell_stopped() const {
         if (stopped_ && state_ == GuestState::stopped)

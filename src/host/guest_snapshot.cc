@@ -64,6 +64,10 @@ void Guest::snapshot(const std::string& name, Done done) {
         return done(fail(ErrorKind::busy, "vm {} is being saved or paused already", vm_.name));
     if (state_ != GuestState::running && state_ != GuestState::paused)
         return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
+    if (temporary())
+        return done(fail(ErrorKind::unsupported,
+                         "vm {} is in no file: a snapshot of it could not be gone back to",
+                         vm_.name));
     auto loaded = Snapshots::load(snapshot_folder());
     if (!loaded)
         return done(std::unexpected(blame(std::move(loaded).error(), {})));
@@ -137,7 +141,10 @@ Result<void> Guest::end_going_back() {
 }
 
 // The disk of the configuration, and the overlays on it.
-Result<ipc::VmDisk> Guest::open_disk(const config::Disk& disk) {
+Result<ipc::VmDisk> Guest::open_disk(std::size_t index) {
+    const auto& disk = vm_.disks[index];
+    if (index < given_.disks.size()) // of a VM that is in no file, and has no snapshots
+        return open_given_disk(disk, given_.disks[index].image, given_.disks[index].bases);
     const auto snapshots = snapshots_ ? *snapshots_ : TRY(Snapshots::load(snapshot_folder()));
     const auto overlays = snapshots.overlays_of(path_of(disk.path));
     auto below = disk;

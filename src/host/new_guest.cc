@@ -25,10 +25,10 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
                     ending_ ? "ending"
                     : !up_  ? "still starting"
                             : "applying a change");
-    auto added = config::add_vm(model_, wish);
-    if (!added)
-        return std::unexpected(std::move(added).error());
-    auto& next = *added;
+    auto made_model = config::add_vm(model_, wish);
+    if (!made_model)
+        return std::unexpected(std::move(made_model).error());
+    auto& next = *made_model;
     const auto& vm = next.vms.back();
     auto owner = TRY(resolve(users_, vm.owner));
     auto of_owner = std::ranges::count_if(guests_, [&](const auto& guest) {

@@ -108,8 +108,6 @@ constexpr Call vm[] = {
     {"epoll_create1"},
     {"pipe2"},
     {"eventfd2", "doorbells and interrupts"},
-    {"epoll_create1", "the loop of the thread that serves disks"},
-    {"pipe2", "the same"},
     {"timerfd_create"},
     {"timerfd_settime"},
     {"poll"},

@@ -72,7 +72,8 @@ public:
         auto guest = host_.find(vm);
         if (!guest)
             return false;
-        return may_change_host(caller) || is_owner(caller, (*guest)->owner());
+        const auto& owner = (*guest)->owner();
+        return may_change_host(caller) || caller.uid == owner.uid || is_in(caller, owner.gid);
     }
     bool may_change_host(const control::Caller& caller) override {
         return caller.uid == 0 || caller.uid == ::geteuid();
@@ -125,7 +126,7 @@ public:
     }
     void start_new(const control::Caller& caller, control::NewVm wish,
                    std::function<void(Result<std::uint32_t>)> done) override {
-        const bool root = may_change_host(caller);
+        const bool root = caller.uid == 0 || caller.uid == ::geteuid();
         const auto* parent = host_.model().find_vm(wish.parent);
         if (!root && parent && !may_make_instances(caller, *parent))
             return done(fail(ErrorKind::denied,
@@ -225,16 +226,15 @@ private:
                : word == "net"   ? config::BootDevice::net
                                  : config::BootDevice::automatic;
     }
-    static bool is_owner(const control::Caller& caller, const host::OwnerIds& owner) {
-        return caller.uid == owner.uid ||
-               (owner.gid && (caller.gid == *owner.gid ||
-                              std::ranges::find(caller.groups, *owner.gid) != caller.groups.end()));
-    }
     bool may_make_instances(const control::Caller& caller, const config::Vm& parent) {
         if (!parent.allow_instance)
             return false;
         auto owner = host::resolve(host_.users(), parent.allow_instance->owner);
-        return owner && is_owner(caller, *owner);
+        return owner && (caller.uid == owner->uid || is_in(caller, owner->gid));
+    }
+    static bool is_in(const control::Caller& caller, std::optional<gid_t> group) {
+        return group && (caller.gid == *group ||
+                         std::ranges::find(caller.groups, *group) != caller.groups.end());
     }
     Result<config::Model> load(const std::string& file) const {
         auto model = config::load(file.empty() ? host_.model().file : file);
