@@ -104,6 +104,8 @@ Result<control::Client::Answer> start_new_vm(control::Client& client, const Comm
     if (command.parent.empty() && command.kernel.empty() && command.disks.empty() &&
         command.iso.empty())
         return fail(ErrorKind::invalid, "no kernel, disk or ISO image specified");
+    if (!command.snapshot.empty())
+        return fail(ErrorKind::invalid, "a new VM has no snapshots");
     json described = json::object();
     if (!command.parent.empty())
         described["template"] = command.parent;

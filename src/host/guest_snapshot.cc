@@ -57,6 +57,9 @@ Result<ipc::VmSnapshot> Guest::begin_snapshot(Snapshots& snapshots, const std::s
 }
 
 void Guest::snapshot(const std::string& name, Done done) {
+    if (temporary())
+        return done(fail(ErrorKind::unsupported,
+                         "vm {} is not in the file: nothing of it can be kept", vm_.name));
     if (saving_ || pausing_)
         return done(fail(ErrorKind::busy, "vm {} is being saved or paused already", vm_.name));
     if (state_ != GuestState::running && state_ != GuestState::paused)

@@ -111,8 +111,11 @@ def test_instance(host):
     check(len([name for name in links() if name.startswith("roots-if")]) == 3, f"{links()}")
     check(host.row("roots")["owner"] == "root", f"{host.row('roots')}")
     # A failing one leaves nothing.
-    error = host.ctl("start", "-t", "t", "-b", host.log_path, "bad", status=1).stderr
-    check("start vm command failed" in error, error)
+    with open(host.path("bad.img"), "wb") as image:
+        image.write(b"QFI\xfb\0\0\0\3")
+        image.truncate(1 << 20)
+    error = host.ctl("start", "-t", "t", "-d", host.path("bad.img"), "bad", status=1).stderr
+    check("start vm command failed" in error and "begins like qcow2" in error, error)
     gone(host, "bad")
 
 

@@ -38,6 +38,11 @@ Result<void> Lexer::open(const std::string& path, const Place& from) {
                       fmt::format("\"{}\": files include each other {} deep", printable(whole),
                                   max_include_depth),
                       from);
+    if (++files_ > max_files)
+        return refuse(
+            ErrorKind::limit,
+            fmt::format("\"{}\": more than {} files are included", printable(whole), max_files),
+            from);
     auto text = options_.read(whole);
     if (!text)
         return std::unexpected(from.line ? std::move(text).error().at(from)

@@ -16,8 +16,9 @@ namespace vmhost::config::vmconf {
 
 // The longest word, as in vmd(8); and what files and macros come to, all together.
 inline constexpr std::size_t max_word_bytes = 8 << 10;
-inline constexpr std::size_t max_read_bytes = limits::max_config_bytes;
+inline constexpr std::size_t max_read_bytes = 4 << 20;
 inline constexpr std::size_t max_include_depth = 16;
+inline constexpr std::size_t max_files = 256; // a few that include each other could ask for many
 inline constexpr std::size_t max_macros = 4096;
 
 struct Token {
@@ -78,6 +79,7 @@ private:
     std::vector<Source> sources_;
     std::map<std::string, Macro> macros_;
     std::size_t read_bytes_ = 0;
+    std::size_t files_ = 0;
 };
 
 } // namespace vmhost::config::vmconf

@@ -243,6 +243,8 @@ TEST_CASE("import: included files") {
     CHECK(refused("\ninclude \"/gone\"\n") == "vm.conf:2:9: cannot open \"/gone\"");
     CHECK(refused("include \"vm.conf\"\n").find("files include each other 16 deep") !=
           std::string::npos);
+    CHECK(refused("include \"vm.conf\"\ninclude \"vm.conf\"\n")
+              .find("more than 256 files are included") != std::string::npos);
     CHECK(refused(Files{{"vm.conf", "vm a {\n include \"b\"\n}\n"}}) ==
           "vm.conf:2:2: unknown option \"include\" of a VM");
 }
@@ -267,7 +269,7 @@ TEST_CASE("import: limits") {
     std::string bomb = "m=\"" + std::string(8000, '#') + "\"\n";
     for (int i = 0; i < 3000; ++i)
         bomb += "$m\n";
-    CHECK(refused(bomb).find("macros come to more than 16.0M") != std::string::npos);
+    CHECK(refused(bomb).find("macros come to more than 4.0M") != std::string::npos);
 }
 
 TEST_CASE("import: the files of the hosts that this is made for") {
