@@ -60,7 +60,9 @@ Result<std::string> read_config_file(const std::string& path);
 struct Difference {
     enum class Kind : std::uint8_t { added, removed, changed };
     Kind kind = Kind::changed;
-    std::string key;           // "vm.a.memory", "vm.a.disk[1].path"
+    std::string key;               // "vm.a.memory", "vm.a.disk[1].path"
+    std::vector<std::string> path; // its parts, as names may have dots: "vm", "a", "disk[1]", …
+    std::size_t fingerprint = 0;   // of both values whole, secrets and tables too; never shown
     std::string before, after; // as TOML values, for people: secrets are not shown; empty = none
     Place place;               // of the key or the table around it, in the later file
 };

@@ -1,6 +1,7 @@
 // What two models disagree on. The schema writes each as a tree of values, and the trees are
 // walked side by side: a key that is added to the schema is compared without a word here.
 #include <algorithm>
+#include <functional>
 
 #include "config/schema.h"
 
@@ -14,26 +15,32 @@ bool is_tables(const Json& value) {
 
 class Comparison {
 public:
+    using Path = std::vector<std::string>;
+
     explicit Comparison(const Model& after) : after_(after) {}
 
-    // name is the key that both values stand at. null = not there.
-    void compare(const std::string& name, const Json& before, const Json& after) {
+    // path is that of the key that both values stand at. null = not there.
+    void compare(const Path& path, const Json& before, const Json& after) {
         if (before == after)
             return;
         if (before.is_object() && after.is_object())
-            return compare_tables(name, before, after);
+            return compare_tables(path, before, after);
         if ((is_tables(before) || before.is_null()) && (is_tables(after) || after.is_null()) &&
             !(before.is_null() && after.is_null()))
-            return compare_arrays(name, before, after);
-        add(name, before, after);
+            return compare_arrays(path, before, after);
+        add(path, before, after);
     }
 
     std::vector<Difference> take() { return std::move(out_); }
 
 private:
-    void compare_tables(const std::string& name, const Json& before, const Json& after) {
+    void compare_tables(const Path& path, const Json& before, const Json& after) {
         static const Json nothing;
-        auto below = [&](const std::string& key) { return name.empty() ? key : name + "." + key; };
+        auto below = [&](const std::string& key) {
+            auto longer = path;
+            longer.push_back(key);
+            return longer;
+        };
         for (const auto& [key, value] : after.items())
             compare(below(key), before.contains(key) ? before.at(key) : nothing, value);
         for (const auto& [key, value] : before.items())
@@ -41,24 +48,32 @@ private:
                 compare(below(key), value, nothing);
     }
 
-    void compare_arrays(const std::string& name, const Json& before, const Json& after) {
+    void compare_arrays(const Path& path, const Json& before, const Json& after) {
         static const Json nothing;
-        for (std::size_t i = 0; i < std::max(before.size(), after.size()); ++i)
-            compare(fmt::format("{}[{}]", name, i), i < before.size() ? before[i] : nothing,
+        for (std::size_t i = 0; i < std::max(before.size(), after.size()); ++i) {
+            auto element = path;
+            element.back() += fmt::format("[{}]", i);
+            compare(element, i < before.size() ? before[i] : nothing,
                     i < after.size() ? after[i] : nothing);
+        }
     }
 
-    void add(const std::string& name, const Json& before, const Json& after) {
+    void add(const Path& path, const Json& before, const Json& after) {
         Difference one;
         one.kind = before.is_null()  ? Difference::Kind::added
                    : after.is_null() ? Difference::Kind::removed
                                      : Difference::Kind::changed;
-        one.key = name;
-        one.place = place_of(name);
+        one.path = path;
+        one.key = fmt::format("{}", fmt::join(path, "."));
+        one.place = place_of(path);
+        auto dumped = [](const Json& value) {
+            return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+        };
+        one.fingerprint = std::hash<std::string>()(dumped(before) + '\n' + dumped(after));
         bool whole = before.is_object() || after.is_object(); // a table is its name, not its text
         if (!whole) {
-            one.before = text_of(name, before);
-            one.after = text_of(name, after);
+            one.before = text_of(one.key, before);
+            one.after = text_of(one.key, after);
         }
         out_.push_back(std::move(one));
     }
@@ -70,17 +85,22 @@ private:
     }
 
     // Of the key, or of the nearest table around it that is in the file.
-    Place place_of(std::string name) const {
-        for (;;) {
-            if (name == "vm" || name == "switch")
-                return {after_.file, 0, 0}; // where the first one stands says nothing of another
-            if (auto found = after_.places.find(name); found != after_.places.end())
-                return found->second;
-            auto end = name.find_last_of(".[");
-            if (end == std::string::npos)
-                return {after_.file, 0, 0};
-            name.resize(end);
+    Place place_of(Path path) const {
+        for (; !path.empty(); path.pop_back()) {
+            // Where the first of many stands says nothing of another.
+            if (path.size() == 1 && (path[0] == "vm" || path[0] == "switch"))
+                break;
+            auto name = fmt::format("{}", fmt::join(path, "."));
+            for (;;) {
+                if (auto found = after_.places.find(name); found != after_.places.end())
+                    return found->second;
+                if (!path.back().ends_with(']'))
+                    break;
+                path.back().resize(path.back().find_last_of('[')); // the array around an element
+                name.resize(name.find_last_of('['));
+            }
         }
+        return {after_.file, 0, 0};
     }
 
     const Model& after_;
@@ -91,7 +111,7 @@ private:
 
 std::vector<Difference> differences(const Model& before, const Model& after) {
     Comparison comparison(after);
-    comparison.compare("", write_section(file_section, &before),
+    comparison.compare({}, write_section(file_section, &before),
                        write_section(file_section, &after));
     return comparison.take();
 }

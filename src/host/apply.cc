@@ -74,6 +74,8 @@ void Host::apply(Apply apply) {
 }
 
 void Host::next_step() {
+    if (ending_)
+        return; // shut_down() takes it from here
     if (order_->steps.empty()) {
         auto order = std::move(order_);
         // Equal by now, but for the places and the order of the file.
@@ -110,7 +112,8 @@ void Host::stop_guests(Done done) {
         const auto& name = guest->config().name;
         auto effect = order_->effect_on_vm(name);
         bool restart = effect == Effect::restart && order_->apply.restart_guests;
-        if (!restart && effect != Effect::stop)
+        const bool gone = order_->apply.file.find_vm(name) == nullptr; // also one in line
+        if (!restart && effect != Effect::stop && !gone)
             continue;
         if (restart)
             order_->to_start.push_back(name);
@@ -125,7 +128,7 @@ void Host::stop_guests(Done done) {
 }
 
 Result<void> Host::change_switches() {
-    const auto& file = order_->apply.file;
+    auto& file = order_->apply.file;
     // Those that go, and those that are made anew under their guests.
     for (std::size_t i = model_.switches.size(); i-- > 0;) {
         auto old = model_.switches[i];
@@ -142,16 +145,16 @@ Result<void> Host::change_switches() {
         std::ranges::any_of(file.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
     if ((!file.switches.empty() || plugs) && !network_)
         TRY(open_network());
-    for (const auto& one : file.switches) {
+    TRY(give_up_links());
+    for (auto& one : file.switches) {
         auto have = std::ranges::find(model_.switches, one.name, &config::Switch::name);
         bool there = have != model_.switches.end();
         if (there && *have == one)
             continue;
-        bool waits = there && !order_->apply.restart_guests &&
-                     order_->plan.effect_on("switch " + one.name) == Effect::restart;
-        if (waits) {
+        if (there && stays(one.name)) {
             log::warning("host", "switch {} is not changed: its guests would go down with it",
                          one.name);
+            one = *have; // and the next plan has it again
             continue;
         }
         TRY(make_switch(one));
@@ -160,6 +163,32 @@ Result<void> Host::change_switches() {
         else
             model_.switches.push_back(one);
         order_->apply.told(fmt::format("switch {}: {}", one.name, there ? "changed" : "made"));
+    }
+    return {};
+}
+
+// A switch that only changes when its guests may go down, and they may not.
+bool Host::stays(const std::string& name) const {
+    return !order_->apply.restart_guests &&
+           order_->plan.effect_on("switch " + name) == Effect::restart;
+}
+
+// Ports and addresses may go from one switch to another, whichever comes first in the file.
+Result<void> Host::give_up_links() {
+    for (auto& have : model_.switches) {
+        const auto* wanted = order_->apply.file.find_switch(have.name);
+        if (wanted == nullptr || stays(have.name))
+            continue;
+        auto less = have;
+        std::erase_if(less.ports, [&](const std::string& port) {
+            return std::ranges::find(wanted->ports, port) == wanted->ports.end();
+        });
+        if (less.ipv4 != wanted->ipv4)
+            less.ipv4.reset();
+        if (less == have)
+            continue;
+        TRY(make_switch(less));
+        have = std::move(less);
     }
     return {};
 }
@@ -235,7 +264,7 @@ void Host::renew_services(Done done) {
             one.service->renew(one_ready);
         } else {
             one.service = (this->*one.make)();
-            one.service->start(one_ready);
+            one.service->renew(one_ready);
         }
     }
     one_ready({});

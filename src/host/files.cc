@@ -68,7 +68,8 @@ Result<Fd> open_again(const Fd& file, int mode, const char* what) {
     if (mode == O_RDWR && (::fcntl(file.get(), F_GETFL) & O_ACCMODE) != O_RDWR)
         return fail(ErrorKind::denied, "{}: not opened for reading and writing", what);
     auto path = fmt::format("/proc/self/fd/{}", file.get());
-    Fd again(::open(path.c_str(), mode | O_CLOEXEC | O_NOCTTY));
+    // Without waiting: the client may hold a lease on it (F_SETLEASE in fcntl(2)).
+    Fd again(::open(path.c_str(), mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     if (!again)
         return fail_errno(errno, "{}: open the file of a descriptor", what);
     return again;

@@ -76,7 +76,8 @@ Result<void> Host::prepare() {
 }
 
 Result<void> Host::open_network() {
-    network_lock_ = TRY(lock_links(model_.host.name));
+    if (!network_lock_)
+        network_lock_ = TRY(lock_links(model_.host.name));
     network_ = TRY(net::Network::open(model_.host.name));
     context_.network = network_.get();
     for (auto& guest : guests_)
@@ -139,8 +140,11 @@ Result<void> Host::make_switch(const config::Switch& one) {
 }
 
 Result<void> Host::remove_switch(const config::Switch& one) {
-    if (std::erase_if(bridges_, [&](const auto& link) { return link.switch_name == one.name; }) > 0)
-        return network_->remove_bridge(one.interface);
+    auto bridge = std::ranges::find(bridges_, one.name, &BridgeLink::switch_name);
+    if (bridge == bridges_.end())
+        return {};
+    TRY(network_->remove_bridge(one.interface));
+    bridges_.erase(bridge);
     return {};
 }
 

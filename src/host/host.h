@@ -70,6 +70,7 @@ public:
     // is in the next plan, and guests that were to be restarted run again. done is called once.
     // Refused while the host starts, ends, or applies something already.
     void apply(Apply order);
+    bool applying() const { return order_ != nullptr; }
 
     // Told of every lease and every answer file served.
     std::function<void(Guest&, std::string_view)> on_progress;
@@ -95,6 +96,8 @@ private:
     void fail_order(Error error);
     void stop_guests(Done done);
     Result<void> change_switches();
+    bool stays(const std::string& name) const;
+    Result<void> give_up_links();
     Result<void> change_vms();
     void change_settings();
     void renew_services(Done done);

@@ -48,7 +48,11 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
                 (void)remove_switch(next.switches[i - 1]);
             return std::unexpected(std::move(made).error());
         }
-    TRY(add_guest(vm));
+    if (auto added = add_guest(vm); !added) {
+        for (auto i = next.switches.size(); i > known; --i)
+            (void)remove_switch(next.switches[i - 1]);
+        return std::unexpected(std::move(added).error());
+    }
     model_ = std::move(next);
     return guests_.back().get();
 }
@@ -102,14 +106,13 @@ void Host::tell_services() {
         if (!ready)
             log::error("host", "{}", ready.error().message());
     };
-    if (dhcp_)
-        dhcp_->renew(told);
-    else if ((dhcp_ = make_dhcp()))
-        dhcp_->start(told);
-    if (http_)
-        http_->renew(told);
-    else if ((http_ = make_http()))
-        http_->start(told);
+    if (!dhcp_)
+        dhcp_ = make_dhcp();
+    if (!http_)
+        http_ = make_http();
+    for (auto* service : {dhcp_.get(), http_.get()})
+        if (service != nullptr)
+            service->renew(told);
 }
 
 // A file that is to be applied says nothing of them: they stay as they are.
@@ -125,6 +128,16 @@ Result<void> Host::keep_new(config::Model& file) const {
                                                    vm.name))
                     .at(same->place));
         for (const auto& interface : vm.interfaces) {
+            for (const auto& other : file.vms)
+                for (const auto& theirs : other.interfaces)
+                    if (theirs.lladdr == interface.lladdr ||
+                        (theirs.ipv4 && theirs.ipv4 == interface.ipv4))
+                        return std::unexpected(
+                            Error(ErrorKind::busy,
+                                  fmt::format("vm {} has an address of vm {}, which is not from "
+                                              "the file: stop that first",
+                                              other.name, vm.name))
+                                .at(theirs.place));
             if (interface.switch_name.empty() || file.find_switch(interface.switch_name))
                 continue;
             if (!interface.local)

@@ -49,26 +49,28 @@ std::vector<std::string_view> parts_of(std::string_view key) {
     }
 }
 
-bool matches(std::string_view pattern, const std::vector<std::string_view>& key) {
+using Path = std::vector<std::string>;
+
+bool matches(std::string_view pattern, const Path& key) {
     auto wanted = parts_of(pattern);
     if (wanted.size() > key.size())
         return false;
     for (std::size_t i = 0; i < wanted.size(); ++i)
-        if (wanted[i] != "*" && wanted[i] != key[i].substr(0, key[i].find('[')))
+        if (wanted[i] != "*" && wanted[i] != std::string_view(key[i]).substr(0, key[i].find('[')))
             return false;
     return true;
 }
 
-Effect effect_of(const std::vector<std::string_view>& key) {
+Effect effect_of(const Path& key) {
     auto rule =
         std::ranges::find_if(rules, [&](const Rule& one) { return matches(one.pattern, key); });
     return rule == std::end(rules) ? Effect::daemon : rule->effect;
 }
 
-std::string subject_of(const std::vector<std::string_view>& key) {
+std::string subject_of(const Path& key) {
     if ((key[0] == "vm" || key[0] == "switch") && key.size() > 1)
         return fmt::format("{} {}", key[0], key[1]);
-    return std::string(key[0]);
+    return key[0];
 }
 
 } // namespace
@@ -108,6 +110,7 @@ std::string Plan::digest() const {
         add(change.difference.key);
         add(change.difference.before);
         add(change.difference.after);
+        add(std::to_string(change.difference.fingerprint));
         add(name_of(change.effect));
     }
     return fmt::format("{:016x}", hash);
@@ -122,7 +125,7 @@ Plan make_plan(const config::Model& running, const config::Model& file,
     Plan plan;
     for (auto& difference : config::differences(running, file)) {
         Change change;
-        auto key = parts_of(difference.key);
+        const auto& key = difference.path;
         change.subject = subject_of(key);
         change.effect = effect_of(key);
         using Kind = config::Difference::Kind;
@@ -138,18 +141,24 @@ Plan make_plan(const config::Model& running, const config::Model& file,
         change.difference = std::move(difference);
         plan.changes.push_back(std::move(change));
     }
-    // A guest on a switch that is made anew goes down with it.
+    // A guest on a switch that is made anew goes down with it; and one whose switch is missing,
+    // since an earlier order failed, has to be plugged in.
+    auto made = [&](const std::string& name) {
+        return plan.effect_on("switch " + name) == Effect::restart ||
+               (file.find_switch(name) != nullptr && running.find_switch(name) == nullptr);
+    };
     for (const auto& vm : file.vms) {
         auto subject = "vm " + vm.name;
         if (!runs(vm.name) || plan.effect_on(subject) >= Effect::restart)
             continue;
         for (const auto& interface : vm.interfaces) {
-            if (plan.effect_on("switch " + interface.switch_name) != Effect::restart)
+            if (!made(interface.switch_name))
                 continue;
             Change change;
             change.subject = subject;
             change.effect = Effect::restart;
             change.difference.key = fmt::format("vm.{}", vm.name);
+            change.difference.path = {"vm", vm.name};
             change.difference.after =
                 fmt::format("its switch {} is made anew", interface.switch_name);
             change.difference.place = interface.place;

@@ -28,7 +28,10 @@ void Service::start(std::function<void(Result<void>)> up) {
 
 void Service::report(Result<void> result) {
     if (auto up = std::exchange(up_, nullptr)) {
+        const bool again = !result && renewed_;
         up(std::move(result));
+        if (again && !stopping_)
+            restart_.start(1s);
     } else if (!result && !stopping_) {
         log::error("host", "{}: {}; starting it again", plan_.launch.title,
                    result.error().message());
@@ -87,6 +90,8 @@ void Service::launch() {
 
 void Service::renew(std::function<void(Result<void>)> up) {
     up_ = std::move(up);
+    renewed_ = true;
+    stopping_ = false; // it may have been stopped for good, and be wanted again
     restart_.stop();
     if (!process_) {
         launch();

@@ -30,7 +30,8 @@ public:
 
     // up is called once: the service works, or why it does not.
     void start(std::function<void(Result<void>)> up);
-    // Ends the process and starts another, which prepare describes afresh; up as of start.
+    // Starts it, or ends the process and starts another, which prepare describes afresh; up as of
+    // start. Unlike there, one that does not come up is tried again, each second.
     void renew(std::function<void(Result<void>)> up);
     // down is called when the process is gone; at once when there is none.
     void stop(std::function<void()> down);
@@ -48,6 +49,7 @@ private:
     std::optional<Error> failure_;
     bool stopping_ = false;
     bool renewing_ = false;
+    bool renewed_ = false; // the host is up without it: it is tried until it works
     Timer restart_;
     Timer kill_; // for a process that does not end when told to
 };

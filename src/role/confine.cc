@@ -47,6 +47,15 @@ Result<void> enter_empty_root() {
     return {};
 }
 
+// ---- network ------------------------------------------------------------------
+
+// A list of system calls says nothing of what io_uring does: IORING_OP_SOCKET and CONNECT.
+Result<void> enter_empty_network() {
+    if (::unshare(CLONE_NEWNET) < 0)
+        return fail_errno(errno, "a network namespace of its own");
+    return {};
+}
+
 // ---- identity -----------------------------------------------------------------
 
 namespace {
@@ -196,9 +205,12 @@ Result<void> confine(const Identity& identity, std::span<const Call> calls) {
     ::tzset(); // the log's time zone, while its file can be read
     bool is_root = identity.uid != "-";
     // An administrator's container may withhold mounts from root; the other fences hold.
-    if (is_root)
+    if (is_root) {
         if (auto entered = enter_empty_root(); !entered)
             log::warning("role", "no empty root: {}", entered.error().message());
+        if (auto entered = enter_empty_network(); !entered)
+            log::warning("role", "no empty network: {}", entered.error().message());
+    }
     TRY(limit_resources(identity));
     if (is_root)
         TRY(become(identity));
@@ -209,10 +221,11 @@ Result<void> confine(const Identity& identity, std::span<const Call> calls) {
 
 std::string confinement_of_this_host() {
     int level = landlock_level();
-    return fmt::format("roles are confined by an empty root{}, {} and a list of system calls",
-                       ::geteuid() == 0 ? "" : " (not without root)",
-                       level > 0 ? fmt::format("landlock level {}", level)
-                                 : "not by landlock, which this kernel lacks");
+    return fmt::format(
+        "roles are confined by an empty root and network{}, {} and a list of system calls",
+        ::geteuid() == 0 ? "" : " (not without root)",
+        level > 0 ? fmt::format("landlock level {}", level)
+                  : "not by landlock, which this kernel lacks");
 }
 
 } // namespace vmhost::role

@@ -1,7 +1,9 @@
-// What a role may still do once it has its descriptors: next to nothing. Five fences, each of
+// What a role may still do once it has its descriptors: next to nothing. Six fences, each of
 // which holds when another fails:
 //
 //   root        an empty, read-only tmpfs in a mount namespace of its own (needs root)
+//   network     a network namespace of its own without an interface; sockets and taps that it is
+//               handed stay where they were made (needs root)
 //   identity    another uid and gid, no groups, no capabilities, no way to gain any
 //   landlock    no file can be opened, no TCP socket bound or connected (Linux 5.13 on)
 //   seccomp     the system calls of calls.cc; any other ends the process
@@ -38,11 +40,12 @@ struct Identity {
     bool of_its_own = false; // no other process has this uid: its threads can be limited
 };
 
-// All five fences. An error means that the role must not go on.
+// All six fences. An error means that the role must not go on.
 Result<void> confine(const Identity& identity, std::span<const Call> calls);
 
 // Single fences, in their order.
-Result<void> enter_empty_root(); // needs root
+Result<void> enter_empty_root();    // needs root
+Result<void> enter_empty_network(); // needs root
 Result<void> limit_resources(const Identity& identity);
 Result<void> open_nothing(); // landlock; nothing where the kernel has none
 // From here on only these calls and the common ones, in all threads.

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "control/control.h"
+#include "host/files.h"
 #include "host/host.h"
 #include "role/confine.h"
 #include "role/role.h"
@@ -113,6 +114,8 @@ public:
     }
     void start(std::string_view vm, control::StartOnce once,
                std::function<void(Result<void>)> done) override {
+        if (host_.applying())
+            return done(fail(ErrorKind::busy, "a change is being applied: try again after it"));
         auto guest = host_.find(vm);
         if (!guest)
             return done(std::unexpected(std::move(guest).error()));
@@ -187,6 +190,8 @@ public:
             (*guest)->save(std::move(out), std::move(done));
     }
     void receive(std::string_view vm, Fd state, std::function<void(Result<void>)> done) override {
+        if (host_.applying())
+            return done(fail(ErrorKind::busy, "a change is being applied: try again after it"));
         auto guest = host_.find(vm);
         if (!guest)
             done(std::unexpected(std::move(guest).error()));
@@ -237,7 +242,10 @@ private:
                          std::ranges::find(caller.groups, *group) != caller.groups.end());
     }
     Result<config::Model> load(const std::string& file) const {
-        auto model = config::load(file.empty() ? host_.model().file : file);
+        const auto& path = file.empty() ? host_.model().file : file;
+        // A regular file: this process must not wait for what comes through a pipe.
+        auto model = config::parse(
+            TRY(host::read_small_file(path, limits::max_config_bytes, "configuration")), path);
         if (!model) {
             auto& complaints = model.error();
             if (complaints.size() == 1)

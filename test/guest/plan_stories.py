@@ -1,14 +1,16 @@
 """Stories of end-to-end about a changed file: plan, apply, reload. Each gets a Host."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
 LIMIT_S = 60.0
-NEEDS_KVM = {"plan_and_apply", "apply_switches", "apply_fails_and_converges", "reload"}
+NEEDS_KVM = {"plan_and_apply", "apply_moves", "apply_and_a_service", "apply_switches", "apply_fails_and_converges", "reload"}
 
 
 def check(condition, text):
@@ -146,6 +148,55 @@ def test_apply_fails_and_converges(host):
                + machine(host, "b", f'disk = [{{ path = "{image}" }}]\n'))
     vmhost(host, "apply", "-y")
     check(host.row("a")["max_memory_bytes"] == 16 << 20, "the second apply does the rest")
+
+
+def test_apply_moves(host):
+    """Ports and addresses change hands between switches; what reload leaves is in the next plan."""
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    try:
+        def two(first, second, more=""):
+            return (f'[switch.x]\ninterface = "br-x"\nports = ["{first}"]\nipv4 = "10.9.8.1/24"\n{more}'
+                    f'[switch.y]\ninterface = "br-y"\nports = ["{second}"]\nipv4 = "10.9.9.1/24"\n'
+                    + machine(host, "a", 'interface = [{ switch = "x", ipv4 = "10.9.8.5" }]\n'))
+        host.run(two("v0", "v1"))
+        before = running(host)
+        host.write(two("v1", "v0"))
+        vmhost(host, "apply", "-y")
+        for link, bridge in (("v1", "br-x"), ("v0", "br-y")):
+            check(os.path.realpath(f"/sys/class/net/{link}/master").endswith("/" + bridge), link)
+        check(running(host) == before, "no guest restarts for that")
+        host.write(two("v1", "v0", "mtu = 1400\n"))
+        host.ctl("reload")
+        check(running(host) == before, "a reload takes no guest down")
+        check("mtu 1500 -> 1400 (restart)" in vmhost(host, "plan"), "what is left to do")
+        vmhost(host, "apply", "-y")
+        check(running(host) != before, "and is done by apply")
+        check(open("/sys/class/net/br-x/mtu").read() == "1400\n", "the new MTU")
+    finally:
+        host.end()
+        subprocess.run(["ip", "link", "del", "v0"], check=True)
+
+
+def test_apply_and_a_service(host):
+    """A service that cannot come up is tried until it can; one that is not wanted can come back."""
+    lan = '[switch.lan]\ninterface = "br-lan"\nipv4 = "10.9.8.1/24"\n'
+    host.run(lan + machine(host, "a"))
+    taken = socket.create_server(("127.0.0.1", 8123))
+    more = '[install]\nlisten = ["127.0.0.1:8123"]\n'
+    host.write(more + lan + "dhcp = { enable = false }\n" + machine(host, "a"))
+    check("8123" in vmhost(host, "apply", "-y", status=1), "the port is taken")
+    taken.close()
+    end = time.monotonic() + LIMIT_S
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", 8123), timeout=1).close()
+            break
+        check(time.monotonic() < end, "HTTP does not come up by itself")
+        time.sleep(0.1)
+    host.write(lan + machine(host, "a"))
+    vmhost(host, "apply", "-y")
+    roles = [open(f"/proc/{pid}/cmdline").read().split("\0")[2] for pid in host.processes()]
+    check("dhcp" in roles and "http" not in roles, f"{roles}")
 
 
 def test_reload(host):

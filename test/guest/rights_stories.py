@@ -49,6 +49,8 @@ def test_unprivileged_roles(host):
             check("Seccomp:\t2" in status, f"{name} may make any system call")
             seen = os.listdir(f"/proc/{pid}/root")
             check(seen == [], f"{name} sees {seen}")
+            links = open(f"/proc/{pid}/net/dev").read()
+            check("lan" not in links and "if0" not in links, f"{name} sees {links}")
     check(sorted(users.values()) == [1, 1, 2], f"a VM shares its user: {users}")
 
 

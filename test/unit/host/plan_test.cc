@@ -82,6 +82,22 @@ TEST_CASE("a switch that is made anew takes its guests down, another does not") 
     CHECK(told("", lan, {}) == Lines{"switch lan: switch.lan: service"});
 }
 
+TEST_CASE("names may have dots") {
+    const std::string a = "[vm.\"a.b\"]\n", lan1 = "[switch.\"l.1\"]\ninterface = \"br1\"\n";
+    CHECK(told(a, a + "memory = \"1G\"\n", {"a.b"}) == Lines{"vm a.b: vm.a.b.memory: restart"});
+    CHECK(told(a, "", {"a.b"}) == Lines{"vm a.b: vm.a.b: stop"});
+    CHECK(told("", a, {}) == Lines{"vm a.b: vm.a.b: start"});
+    CHECK(told(lan1, "[switch.\"l.1\"]\ninterface = \"br2\"\n", {}) ==
+          Lines{"switch l.1: switch.l.1.interface: restart"});
+}
+
+TEST_CASE("a guest whose switch an earlier order lost is plugged in again") {
+    auto running = model(lan + on_lan);
+    running.switches.clear();
+    auto plan = make_plan(running, model(lan + on_lan), {{"a", true}});
+    CHECK(plan.effect_on("vm a") == Effect::restart);
+}
+
 TEST_CASE("what only a new daemon can have refuses the plan") {
     auto plan = make_plan(model("user = \"one\"\n"), model("user = \"two\"\n"), {});
     REQUIRE(plan.refused());
@@ -97,5 +113,9 @@ TEST_CASE("a digest is one of names, values and effects") {
     };
     CHECK(digest(vm("vcpus = 2"), {}) == digest("\n\n" + vm("vcpus = 2"), {}));
     CHECK(digest(vm("vcpus = 2"), {}) != digest(vm("vcpus = 3"), {}));
+    // Nor does what is not shown: inside a new table, or secret.
+    CHECK(digest(vm("") + "[vm.b]\nvcpus = 2\n", {}) != digest(vm("") + "[vm.b]\nvcpus = 3\n", {}));
+    CHECK(digest(vm("install = { password = \"1\" }"), {}) !=
+          digest(vm("install = { password = \"2\" }"), {}));
     CHECK(digest(vm("vcpus = 2"), {}) != digest(vm("vcpus = 2"), {{"a", true}}));
 }

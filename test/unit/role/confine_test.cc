@@ -1,5 +1,6 @@
 // The fences around a role, each by itself in a process of its own: what is forbidden ends the
 // process, and what a role does every day does not.
+#include <arpa/inet.h>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <csignal>
@@ -185,6 +186,31 @@ TEST_CASE("the empty root holds nothing, and nothing can be put there") {
     }
     CHECK(status == 0);
     CHECK(::access("/proc/self/exe", F_OK) == 0); // the others see what they saw
+}
+
+TEST_CASE("the empty network reaches nobody, and what was open stays open") {
+    if (::geteuid() != 0) {
+        WARN("needs root");
+        return;
+    }
+    int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof(address);
+    auto* plain = reinterpret_cast<sockaddr*>(&address);
+    if (::bind(listener, plain, size) != 0 || ::listen(listener, 1) != 0 ||
+        ::getsockname(listener, plain, &size) != 0) {
+        WARN("this machine has no loopback interface");
+        return;
+    }
+    int before = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(outcome([&] {
+              if (!enter_empty_network())
+                  return 77;
+              int after = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+              if (::connect(after, plain, size) == 0 || errno != ENETUNREACH)
+                  return 1;
+              return ::connect(before, plain, size) == 0 ? 0 : 2;
+          }) == 0);
 }
 
 TEST_CASE("all fences together: a role becomes its user for good") {
