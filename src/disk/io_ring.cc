@@ -82,7 +82,10 @@ public:
         submit_to_ring();
     }
 
-    unsigned running() const override { return unfinished_ + pool_->running(); }
+    unsigned running() const override {
+        const unsigned ours = unfinished_; // first: to_pool() counts there before it stops here
+        return ours + pool_->running();
+    }
     std::size_t at_hand() const override { return at_hand_.size(); }
 
 private:

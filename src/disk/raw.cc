@@ -1,6 +1,8 @@
 // Raw images: the file's bytes are the disk's bytes, through the host's page cache.
 // Flush is fdatasync(2). Any thread.
 #include <cerrno>
+#include <mutex>
+#include <optional>
 #include <vector>
 
 #include <sys/stat.h>
@@ -47,7 +49,15 @@ public:
     Result<void> flush() override {
         if (read_only_)
             return {};
-        return file_->sync();
+        TRY(broken());
+        auto synced = file_->sync();
+        if (!synced) {
+            std::scoped_lock guard(broken_mutex_);
+            if (!broken_)
+                broken_ = Error(synced.error()).in("an earlier flush failed");
+        }
+        TRY(std::move(synced));
+        return broken(); // one that ran beside this one may have been told instead
     }
 
     Result<void> discard(std::uint64_t offset, std::uint64_t length) override {
@@ -75,6 +85,16 @@ public:
     }
 
 private:
+    // The kernel tells of a write that was lost once, to one caller, and takes the pages for clean
+    // from then on: no later flush may say that all is well.
+    Result<void> broken() {
+        std::scoped_lock guard(broken_mutex_);
+        if (broken_)
+            return std::unexpected(Error(*broken_));
+        return {};
+    }
+    std::mutex broken_mutex_;
+    std::optional<Error> broken_;
     Result<void> check_readable(std::uint64_t offset, std::uint64_t length) const {
         auto padding = (sector_bytes - size_ % sector_bytes) % sector_bytes;
         if (range_fits(offset, length, size_ + padding))
@@ -102,6 +122,11 @@ private:
 
 } // namespace
 
+std::unique_ptr<Image> raw_image(std::unique_ptr<Storage> file, bool read_only,
+                                 std::uint64_t size_bytes) {
+    return std::make_unique<RawImage>(std::move(file), read_only, size_bytes);
+}
+
 Result<std::unique_ptr<Image>> Image::open_raw(Fd fd, bool read_only, std::string name) {
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0)
@@ -112,8 +137,7 @@ Result<std::unique_ptr<Image>> Image::open_raw(Fd fd, bool read_only, std::strin
     if (size_bytes < sector_bytes)
         return fail(ErrorKind::invalid, "image {}: {} bytes hold no 512-byte sector", name,
                     size_bytes);
-    return std::make_unique<RawImage>(file_storage(std::move(fd), std::move(name)), read_only,
-                                      size_bytes);
+    return raw_image(file_storage(std::move(fd), std::move(name)), read_only, size_bytes);
 }
 
 // An image that can do neither: discard is a hint, zeros can be written.

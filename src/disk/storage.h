@@ -49,6 +49,12 @@ public:
     Result<void> write(Bytes from, std::uint64_t offset);
 };
 
+class Image;
+
 std::unique_ptr<Storage> file_storage(Fd file, std::string name);
+
+// The image that is the storage, byte for byte (raw.cc).
+std::unique_ptr<Image> raw_image(std::unique_ptr<Storage> file, bool read_only,
+                                 std::uint64_t size_bytes);
 
 } // namespace vmhost::disk

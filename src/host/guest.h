@@ -167,6 +167,7 @@ private:
     std::vector<std::string> writable(const std::vector<config::Disk>& disks) const;
     Result<Fd> new_overlay(Snapshots& snapshots, const config::Disk& disk, std::string& path);
     Result<ipc::VmSnapshot> begin_snapshot(Snapshots& snapshots, const std::string& name);
+    Result<void> has_snapshots() const;
     Result<void> begin_going_back(const std::string& name);
     Result<void> end_going_back();
     void forget_snapshot();

@@ -64,10 +64,6 @@ void Guest::snapshot(const std::string& name, Done done) {
         return done(fail(ErrorKind::busy, "vm {} is being saved or paused already", vm_.name));
     if (state_ != GuestState::running && state_ != GuestState::paused)
         return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
-    if (temporary())
-        return done(fail(ErrorKind::unsupported,
-                         "vm {} is in no file: a snapshot of it could not be gone back to",
-                         vm_.name));
     auto loaded = Snapshots::load(snapshot_folder());
     if (!loaded)
         return done(std::unexpected(blame(std::move(loaded).error(), {})));
@@ -113,8 +109,17 @@ void Guest::forget_snapshot() {
         stored->remove_others();
 }
 
+// The folder has the name of a VM of the file, also of one that is no longer there; it is not for
+// whoever may make a VM of that name.
+Result<void> Guest::has_snapshots() const {
+    if (temporary())
+        return fail(ErrorKind::unsupported, "a VM that is not in the file has no snapshots");
+    return {};
+}
+
 // For the start that is being made: its disks and its state are those of a snapshot.
 Result<void> Guest::begin_going_back(const std::string& name) {
+    TRY(has_snapshots());
     auto snapshots = TRY(Snapshots::load(snapshot_folder()));
     snapshots.remove_others();
     TRY(snapshots.go_back(name, writable(vm_.disks)));
@@ -133,9 +138,9 @@ Result<void> Guest::begin_going_back(const std::string& name) {
 Result<void> Guest::end_going_back() {
     if (!snapshots_)
         return {};
-    auto snapshots = *std::exchange(snapshots_, std::nullopt);
-    TRY(snapshots.store());
-    snapshots.remove_others(); // what the disks have got since, unless a snapshot has it
+    TRY(snapshots_->store());    // else the process ends, and forget_snapshot() follows
+    snapshots_->remove_others(); // what the disks have got since, unless a snapshot has it
+    snapshots_.reset();
     log::notice("host", "vm {} is back at its snapshot {}", vm_.name, snapshot_name_);
     return {};
 }
@@ -177,6 +182,8 @@ Result<ipc::VmDisk> Guest::open_disk(std::size_t index) {
 }
 
 Result<std::vector<Snapshots::Snapshot>> Guest::snapshots() const {
+    if (!has_snapshots())
+        return std::vector<Snapshots::Snapshot>{};
     auto loaded = Snapshots::load(snapshot_folder());
     if (!loaded)
         return std::unexpected(blame(std::move(loaded).error(), {}));
@@ -187,6 +194,7 @@ Result<void> Guest::remove_snapshot(const std::string& name) {
     auto remove = [&]() -> Result<void> {
         if (snapshots_)
             return fail(ErrorKind::busy, "a snapshot of it is being made or gone back to");
+        TRY(has_snapshots());
         auto snapshots = TRY(Snapshots::load(snapshot_folder()));
         TRY(snapshots.remove(name));
         TRY(snapshots.store());

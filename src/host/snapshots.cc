@@ -132,10 +132,24 @@ Result<void> Snapshots::store() const {
     auto path = path_of(record_name), fresh = path + ".new";
     TRY(write_stable(fresh, record.dump(2, ' ', false, json::error_handler_t::replace) + "\n"));
     // What the record names must be found after a power cut when the record is.
-    TRY(sync_folder(folder_));
+    Fd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder || ::fsync(folder.get()) != 0)
+        return fail_errno(errno, "folder {}", folder_);
+    // Who is told that it failed goes on with the record of before, so that must be there then.
+    const auto before = path + ".old";
+    (void)::unlink(before.c_str());
+    const bool had = ::link(path.c_str(), before.c_str()) == 0;
+    if (!had && errno != ENOENT)
+        return fail_errno(errno, "{}: link", before);
     if (::rename(fresh.c_str(), path.c_str()) != 0)
         return fail_errno(errno, "{}: rename", fresh);
-    return sync_folder(folder_);
+    if (::fsync(folder.get()) != 0) {
+        const int why = errno;
+        (void)(had ? ::rename(before.c_str(), path.c_str()) : ::unlink(path.c_str()));
+        return fail_errno(why, "folder {}", folder_);
+    }
+    (void)::unlink(before.c_str());
+    return {};
 }
 
 void Snapshots::remove_others() const {

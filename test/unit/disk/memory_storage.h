@@ -26,6 +26,7 @@ struct Disk {
     std::vector<Step> log;
     bool logging = false;
     std::uint64_t fail_after = UINT64_MAX; // writes until the disk is full
+    bool fail_sync = false; // the next one tells of a lost write, as the kernel: once
 
     void apply(const Step& step) {
         if (step.what == Step::What::write) {
@@ -79,6 +80,8 @@ private:
                 return fail_errno(ENOSPC, "image {}: write at {}", name_, step.offset);
             --disk_->fail_after;
         }
+        if (step.what == Disk::Step::What::sync && std::exchange(disk_->fail_sync, false))
+            return fail_errno(EIO, "image {}: sync", name_);
         disk_->apply(step);
         if (disk_->logging)
             disk_->log.push_back(std::move(step));

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "disk/disk.h"
+#include "memory_storage.h"
 #include "temporary.h"
 
 using namespace vmhost;
@@ -162,4 +163,17 @@ TEST_CASE("discard and zeroes give space back and read as zeros") {
     CHECK_FALSE(image->extent_at(MiB));
     CHECK_FALSE(image->discard(MiB - 1, 2));
     CHECK_FALSE(image->write_zeroes(1, UINT64_MAX, true));
+}
+
+TEST_CASE("a raw image whose write was lost once is never flushed again") {
+    auto disk = std::make_shared<test::Disk>();
+    disk->bytes.resize(1 * MiB);
+    auto image = disk::raw_image(std::make_unique<test::MemoryStorage>(disk), false, 1 * MiB);
+    CHECK(image->flush());
+    disk->fail_sync = true;
+    CHECK(image->flush().error().text() == "image test: sync: Input/output error");
+    auto later = image->flush();
+    REQUIRE_FALSE(later);
+    CHECK(later.error().kind() == ErrorKind::io);
+    CHECK(later.error().message().find("an earlier flush failed") != std::string::npos);
 }
