@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "host/files.h"
 #include "host/host.h"
 
 namespace vmhost::host {
@@ -18,14 +19,24 @@ struct Host::Order {
     std::vector<std::string> to_start; // guests that run, or are to run, when it is done
     std::optional<Error> failure;
 
-    bool changes(std::string_view kind, std::string_view name) const {
-        auto subject = fmt::format("{} {}", kind, name);
-        return std::ranges::find(plan.changes, subject, &Change::subject) != plan.changes.end();
-    }
     Effect effect_on_vm(std::string_view name) const {
         return plan.effect_on(fmt::format("vm {}", name));
     }
 };
+
+Result<config::Model> Host::load(const std::string& file) const {
+    const auto& path = file.empty() ? model_.file : file;
+    // Not a pipe: this process must not wait for what comes through one.
+    auto model =
+        config::parse(TRY(read_small_file(path, limits::max_config_bytes, "configuration")), path);
+    if (model)
+        return std::move(*model);
+    auto& complaints = model.error();
+    if (complaints.size() == 1)
+        return std::unexpected(std::move(complaints.front()));
+    return fail(ErrorKind::invalid, "{} (and {} more complaints)", complaints.front().message(),
+                complaints.size() - 1);
+}
 
 Plan Host::plan(const config::Model& file) const {
     std::vector<VmState> states;
@@ -260,10 +271,9 @@ void Host::renew_services(Done done) {
         ++*left;
         if (!one.wanted) {
             one.service->stop([one_ready] { one_ready({}); });
-        } else if (one.service) {
-            one.service->renew(one_ready);
         } else {
-            one.service = (this->*one.make)();
+            if (!one.service)
+                one.service = (this->*one.make)();
             one.service->renew(one_ready);
         }
     }

@@ -57,6 +57,9 @@ public:
     // By name, or by id when the text is a number.
     Result<Guest*> find(std::string_view name_or_id) const;
 
+    // A configuration as this process may read one: a regular file. Empty = the one it runs by. Of
+    // many complaints, the first.
+    Result<config::Model> load(const std::string& file) const;
     // What it would take to be what the file says.
     Plan plan(const config::Model& file) const;
     struct Apply {

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "control/control.h"
-#include "host/files.h"
 #include "host/host.h"
 #include "role/confine.h"
 #include "role/role.h"
@@ -80,7 +79,7 @@ public:
         return caller.uid == 0 || caller.uid == ::geteuid();
     }
     Result<control::PlanRows> plan(const std::string& file) override {
-        auto plan = host_.plan(TRY(load(file)));
+        auto plan = host_.plan(TRY(host_.load(file)));
         control::PlanRows rows;
         rows.digest = plan.digest();
         if (const auto* refused = plan.refused())
@@ -101,7 +100,7 @@ public:
         return rows;
     }
     void apply(control::ApplyOrder order) override {
-        auto file = load(order.file);
+        auto file = host_.load(order.file);
         if (!file)
             return order.done(std::unexpected(std::move(file).error()));
         if (!order.digest.empty() && host_.plan(*file).digest() != order.digest)
@@ -240,20 +239,6 @@ private:
     static bool is_in(const control::Caller& caller, std::optional<gid_t> group) {
         return group && (caller.gid == *group ||
                          std::ranges::find(caller.groups, *group) != caller.groups.end());
-    }
-    Result<config::Model> load(const std::string& file) const {
-        const auto& path = file.empty() ? host_.model().file : file;
-        // A regular file: this process must not wait for what comes through a pipe.
-        auto model = config::parse(
-            TRY(host::read_small_file(path, limits::max_config_bytes, "configuration")), path);
-        if (!model) {
-            auto& complaints = model.error();
-            if (complaints.size() == 1)
-                return std::unexpected(std::move(complaints.front()));
-            return fail(ErrorKind::invalid, "{} (and {} more complaints)",
-                        complaints.front().message(), complaints.size() - 1);
-        }
-        return std::move(*model);
     }
     control::VmRow row_of(const host::Guest& guest) {
         control::VmRow row;
