@@ -28,13 +28,18 @@ int main(int argc, char** argv) {
         if (!model)
             return 1;
         return role::run_parent(std::move(*model), {.keep_going = command.keep_going,
-                                                    .debug_exit = command.debug_exit});
+                                                    .debug_exit = command.debug_exit,
+                                                    .version = cli::version_text()});
     }
     case cli::Command::Verb::config_check:
     case cli::Command::Verb::config_show:
         return cli::run_config(command);
     case cli::Command::Verb::completion:
         return cli::run_completion(command);
+    case cli::Command::Verb::net:
+        return cli::run_net(command);
+    case cli::Command::Verb::upgrade:
+        return cli::run_upgrade(command);
     case cli::Command::Verb::import:
         return cli::run_import(command);
     case cli::Command::Verb::plan:
@@ -46,6 +51,14 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::image_info:
     case cli::Command::Verb::image_compress:
         return cli::run_image(command);
+    case cli::Command::Verb::leases:
+        return cli::run_leases(command);
+    case cli::Command::Verb::explain:
+    case cli::Command::Verb::forget:
+    case cli::Command::Verb::audit:
+        return cli::run_records(std::move(command));
+    case cli::Command::Verb::net_trace:
+        return cli::run_trace(std::move(command));
     default:
         return cli::run_vmctl(command);
     }

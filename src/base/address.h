@@ -1,4 +1,4 @@
-// Ethernet and IPv4 addresses as values. Numbers are kept in host byte order.
+// Ethernet, IPv4 and IPv6 addresses as values. Numbers are kept in host byte order.
 #pragma once
 
 #include <array>
@@ -43,5 +43,34 @@ struct Ipv4Prefix {
     std::string text() const;
 };
 Result<Ipv4Prefix> parse_ipv4_prefix(std::string_view text);
+
+// As two halves: most networks end between them (RFC 4291 §2.5.1).
+struct Ipv6 {
+    std::uint64_t high = 0, low = 0;
+    auto operator<=>(const Ipv6&) const = default;
+    bool is_zero() const { return high == 0 && low == 0; }
+    bool is_multicast() const { return high >> 56 == 0xff; }
+    bool is_link_local() const { return high >> 54 == 0xfe80 >> 6; }
+    std::array<std::uint8_t, 16> octets() const; // as on the wire
+    std::string text() const;                    // as RFC 5952 wants it: "2001:db8::1"
+    static Ipv6 from(Bytes sixteen_bytes);       // zero when fewer than sixteen are given
+    static Ipv6 link_local(const Mac& mac);      // fe80:: and the modified EUI-64 of RFC 4291
+};
+// RFC 4291 §2.2 in all its forms, without a zone.
+Result<Ipv6> parse_ipv6(std::string_view text);
+
+// An address on a network: "2001:db8::1/64".
+struct Ipv6Prefix {
+    Ipv6 address;
+    std::uint8_t length = 128;
+    auto operator<=>(const Ipv6Prefix&) const = default;
+    Ipv6 mask() const;
+    Ipv6 network() const { return {address.high & mask().high, address.low & mask().low}; }
+    bool contains(const Ipv6& other) const {
+        return Ipv6{other.high & mask().high, other.low & mask().low} == network();
+    }
+    std::string text() const;
+};
+Result<Ipv6Prefix> parse_ipv6_prefix(std::string_view text);
 
 } // namespace vmhost

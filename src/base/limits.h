@@ -82,6 +82,11 @@ inline constexpr std::size_t max_interfaces_per_switch = 64;
 inline constexpr std::size_t max_listen_addresses = 64;
 // One DHCP option has 255 bytes of addresses; BOOTP's file field has 128 with its end.
 inline constexpr std::size_t max_dhcp_addresses = 63;
+// An RDNSS option of 15 is 248 bytes long: with all others an advertisement fits into 576.
+inline constexpr std::size_t max_ra_addresses = 15;
+// Identity associations of one DHCPv6 message, and addresses in each: clients have one or two. An
+// answer to so many fits into IPv6's smallest packet.
+inline constexpr std::size_t max_dhcp6_associations = 8;
 inline constexpr std::size_t max_dhcp_filename_bytes = 127;
 inline constexpr std::size_t max_domain_bytes = 253;
 
@@ -135,18 +140,34 @@ inline constexpr std::size_t max_http_target_bytes = 4096;
 inline constexpr std::size_t max_http_fields = 100;
 inline constexpr std::size_t max_http_connections = 1024;
 inline constexpr std::size_t max_http_connections_per_address = 32;
-inline constexpr std::size_t max_http_requests_per_connection = 100;
+inline constexpr std::size_t max_http_requests_per_connection = 1000; // as nginx
 inline constexpr std::uint64_t http_head_timeout_ms = 60'000;
 inline constexpr std::uint64_t http_idle_timeout_ms = 30'000;
 inline constexpr std::uint64_t http_send_stall_timeout_ms = 60'000;
 // After the answer: time for the client to close, so that a reset does not eat it.
 inline constexpr std::uint64_t http_linger_timeout_ms = 2000;
+// For an answer that has to be asked for elsewhere.
+inline constexpr std::uint64_t http_answer_timeout_ms = 10'000;
+inline constexpr std::size_t max_http_locations = 64;
+inline constexpr unsigned max_http_stripped = 64;
+// A directory with more names is not listed: a list is made for each request.
+inline constexpr std::size_t max_http_listed_files = 16384;
+// Of an answer, in each http_send_stall_timeout_ms: 273 bytes a second.
+inline constexpr std::uint64_t min_http_sent_bytes = 16 << 10;
+// An access log is a file of this host that strangers write to.
+inline constexpr unsigned max_http_access_lines_per_second = 1000;
 // httpd(8)'s limit; nothing here reads bodies yet, a larger one is refused at once.
 inline constexpr std::uint64_t max_http_body_bytes = 1 << 20;
 // Answers to pipelined requests that wait to be sent; then no further request is read.
 inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
 // A guest that asks in a loop must not fill the host's journal.
 inline constexpr unsigned max_http_log_lines_per_second = 100;
+
+// Metrics are gathered at most this often, however many ask: every process is asked for them.
+inline constexpr std::uint64_t metrics_interval_ms = 1000;
+// One part of the text on its way to the HTTP role, and one of the JSON on its way to vmctl.
+inline constexpr std::size_t metrics_part_bytes = 1 << 20;
+inline constexpr std::size_t metrics_part_samples = 4096;
 
 // DHCP: an Ethernet frame's worth; more cannot arrive unfragmented.
 inline constexpr std::size_t max_dhcp_packet_bytes = 1472;
@@ -160,6 +181,50 @@ inline constexpr unsigned dhcp_log_burst = 20;
 inline constexpr std::uint64_t dhcp_log_refill_ms = 6000;
 // A client that asks for a shorter lease would only renew all the time.
 inline constexpr std::uint32_t min_dhcp_lease_s = 60;
+
+// TFTP: boot loaders and kernels, to machines that start. A block fits into one frame.
+inline constexpr std::size_t max_tftp_request_bytes = 1024;
+inline constexpr std::size_t max_tftp_name_bytes = 255;
+inline constexpr std::uint32_t max_tftp_block_bytes = 1468;
+// Blocks on their way to one client; boot ROMs have room for few.
+inline constexpr std::uint32_t max_tftp_window_blocks = 16;
+inline constexpr std::size_t max_tftp_transfers = 256;
+// A ROM has one, or two where it asked again from another port.
+inline constexpr std::size_t max_tftp_transfers_per_client = 4;
+inline constexpr std::uint64_t tftp_timeout_ms = 1000;
+inline constexpr std::uint32_t max_tftp_timeout_s = 10; // that a client may ask for
+inline constexpr unsigned max_tftp_tries = 6;           // of one window
+inline constexpr std::uint64_t max_tftp_transfer_ms = 600'000;
+// How long an address that was offered waits for its client, and one that somebody else was found
+// to use waits for a next one.
+inline constexpr std::uint64_t dhcp_offer_ms = 120'000;
+inline constexpr std::uint64_t dhcp_quarantine_ms = 3'600'000;
+// Clients that decline all that they are offered must not empty a range: on one network so many at
+// once, and no more in the time of a quarantine.
+inline constexpr unsigned dhcp_declines = 16;
+inline constexpr std::uint64_t dhcp_decline_refill_ms = dhcp_quarantine_ms / dhcp_declines;
+// Echo requests before an offer: how long one waits, how long its result holds, and how many may
+// be under way; beyond that an offer goes out unchecked.
+inline constexpr std::uint64_t dhcp_ping_ms = 1000;
+inline constexpr std::uint64_t dhcp_checked_ms = 60'000;
+inline constexpr std::size_t max_dhcp_pings = 256;
+// RFC 1542 §4.1.1: a relay that has been through more is in a loop.
+inline constexpr unsigned max_dhcp_hops = 16;
+// Addresses in the ranges of a switch: each that was given out costs some 400 bytes.
+inline constexpr std::uint64_t max_dhcp_range_addresses = 1 << 20;
+inline constexpr std::size_t max_dhcp_ranges = 64;
+inline constexpr std::size_t max_dhcp_relays = 256;
+inline constexpr std::size_t max_dhcp_classes = 64;
+// What one option may hold: 64 KB of them cannot be sent, 1 KB of one can.
+inline constexpr std::size_t max_dhcp_options = 128;
+inline constexpr std::size_t max_dhcp_option_bytes = 1024;
+// A lease that is over is remembered, so that the client that comes back gets its address again.
+inline constexpr std::int64_t dhcp_remembered_s = 90 * 86400;
+// Leases in one message of a listing, and in all of them.
+inline constexpr std::size_t max_listed_leases = 4 << 20;
+inline constexpr std::size_t dhcp_leases_part = 4096;
+// Leases that wait for the disk together; when it is slower than that, clients ask again.
+inline constexpr std::size_t max_dhcp_unwritten = 16384;
 
 // virtio: the largest queue of the specification is 32768; no device of ours offers more than this.
 inline constexpr std::uint16_t max_queue_size = 1024;
@@ -193,5 +258,19 @@ inline constexpr std::size_t max_spare_segments = 128;
 // One fw_cfg DMA transfer holds the device lock while it runs; items are tables and small option
 // ROMs. A guest takes more in pieces.
 inline constexpr std::uint32_t max_fw_cfg_transfer_bytes = 1 << 20;
+
+// A VM that is in the file no more gets its id and addresses back for so long: an operator who
+// takes one out for a season finds it unchanged, and a subnet does not fill up with the dead.
+inline constexpr std::int64_t remember_days = 90;
+// The audit trail: about 10 MiB, and more than a year of what people do; of that no more for each
+// user but root, so that nobody can wash away what others did.
+inline constexpr std::size_t max_audit_rows = 50'000;
+inline constexpr std::size_t max_audit_rows_of_user = 5'000;
+inline constexpr std::int64_t audit_keep_days = 400;
+inline constexpr std::size_t max_audit_text_bytes = 300; // of each column
+// Refused requests of one user that are logged and kept: a burst, and then one each so often.
+inline constexpr unsigned refusal_log_burst = 60;
+inline constexpr double refusal_log_refill_ms = 1000;
+inline constexpr std::size_t max_refused_users = 1024; // counted one by one
 
 } // namespace vmhost::limits

@@ -4,11 +4,20 @@
 #include <ctime>
 #include <map>
 #include <mutex>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace vmhost::log {
 
 namespace {
+
+// systemd names the stream by device and inode; standard error may have been put elsewhere since.
+bool stderr_is_journal() {
+    const char* named = std::getenv("JOURNAL_STREAM");
+    struct stat stream {};
+    return named != nullptr && ::fstat(STDERR_FILENO, &stream) == 0 &&
+           fmt::format("{}:{}", stream.st_dev, stream.st_ino) == named;
+}
 
 struct State {
     std::mutex mutex;
@@ -16,7 +25,7 @@ struct State {
     std::string specification;
     Level fallback = Level::info;
     std::map<std::string, Level, std::less<>> rooms;
-    bool journal = std::getenv("JOURNAL_STREAM") != nullptr;
+    bool journal = stderr_is_journal();
 };
 
 State& state() {
@@ -56,6 +65,11 @@ void set_level(std::string_view room, Level level) {
 
 Result<void> set_levels(std::string_view specification) {
     const std::string whole(specification);
+    { // whatever was set before is forgotten
+        std::lock_guard lock(state().mutex);
+        state().fallback = Level::info;
+        state().rooms.clear();
+    }
     while (!specification.empty()) {
         auto comma = specification.find(',');
         auto item = specification.substr(0, comma);

@@ -1,9 +1,9 @@
 // Log lines to standard error, one line each, with a level per room.
 //
 // On a terminal or a pipe: "TIME ROLE ROOM: text". Under systemd (JOURNAL_STREAM
-// set) the line begins with "<N>" so that the journal takes the level, and has no
-// time. Text from outside must go through printable() first; a line feed in a
-// line is escaped here as the last defence. Callable from any thread.
+// names our standard error) the line begins with "<N>" so that the journal takes the level, and has
+// no time. Text from outside must go through printable() first; a line feed in a line is escaped
+// here as the last defence. Callable from any thread.
 #pragma once
 
 #include <string>

@@ -13,6 +13,9 @@ namespace vmhost::cli {
 inline constexpr const char* default_config = "/etc/vmhost.toml";
 inline constexpr const char* default_socket = "/run/vmhost.sock";
 
+// Of this program: "0.1.0".
+const char* version_text();
+
 // What a command line asked for.
 struct Command {
     enum class Verb {
@@ -34,13 +37,25 @@ struct Command {
         wait,
         cdrom,
         memory,
+        metrics,
+        top,
+        events,
+        log,
+        reset,
         create,
         plan,
         apply,
+        upgrade,
         reload,
         image_check,
         image_info,
         image_compress,
+        explain,
+        forget,
+        audit,
+        leases,
+        net,
+        net_trace,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -48,6 +63,7 @@ struct Command {
     std::string socket = default_socket;
     std::string log_levels;
     std::string vm;
+    std::size_t newest = 50; // audit -n
     bool json = false;
     bool running_only = false; // status -r
     bool all = false;          // stop -a
@@ -62,6 +78,11 @@ struct Command {
     std::string iso;             // start -r; cdrom: the path, or "eject"
     bool read_only = false;      // console -r
     std::string port = "serial"; // console -p
+    bool follow = false;         // events -f, log -f
+    double interval_s = 2;       // top -d
+    unsigned count = 0;          // top -n; 0 = for ever
+    std::string release;         // leases: an address to take back
+    std::string reset = "all";   // reset: or "switches", "vms"
     bool yes = false;            // apply -y
     bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
@@ -76,7 +97,11 @@ struct Command {
     std::string image, target, base, source, size;
     bool repair = false;
     std::vector<std::string> macros; // import -D name=value
+    bool dhcpd = false;              // import --dhcpd
     int level = 3;
+    // Of a trace.
+    unsigned interface = 0;   // of the VM
+    std::uint64_t frames = 0; // at most; 0 = no limit
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
@@ -97,8 +122,22 @@ int run_import(const Command& command);
 // vmctl create, and vmhost image. Exit status.
 int run_image(const Command& command);
 
+// vmhost upgrade. Exit status.
+int run_upgrade(const Command& command);
 // vmhost plan and apply, vmctl reload and load. Exit status.
 int run_plan(const Command& command);
+
+// vmhost leases. Exit status.
+int run_leases(const Command& command);
+
+// vmhost net. Exit status.
+int run_net(const Command& command);
+
+// vmhost explain, forget and audit. Exit status.
+int run_records(Command command);
+
+// vmhost net trace. Exit status.
+int run_trace(Command command);
 
 // The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);

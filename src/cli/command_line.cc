@@ -3,7 +3,7 @@
 #include "cli/cli.h"
 
 #include <CLI/CLI.hpp>
-#include <array>
+#include <charconv>
 #include <cstdio>
 #include <string_view>
 #include <unistd.h>
@@ -16,9 +16,10 @@ namespace vmhost::cli {
 namespace {
 
 // vmctl(8): a command may be cut to any prefix that only one table entry has.
-constexpr std::array<std::string_view, 16> vmctl_commands{
-    "cdrom", "console", "create",   "load",  "memory", "pause", "receive", "reload",
-    "send",  "show",    "snapshot", "start", "status", "stop",  "unpause", "wait"};
+constexpr std::string_view vmctl_commands[] = {
+    "cdrom",    "console", "create",  "events", "load",  "log",     "memory",
+    "metrics",  "pause",   "receive", "reload", "reset", "send",    "show",
+    "snapshot", "start",   "status",  "stop",   "top",   "unpause", "wait"};
 
 bool is_vmctl(std::string_view path) {
     auto slash = path.rfind('/');
@@ -33,8 +34,9 @@ Command refuse(const std::string& text) {
 }
 
 // Parses and turns CLI11's ways to end into a Command.
+// After a complaint comes the usage, or else a hint.
 Command finish(CLI::App& app, std::vector<std::string> arguments, Command& command,
-               const char* program) {
+               const char* program, const std::string& usage = {}) {
     std::reverse(arguments.begin(), arguments.end()); // CLI11 takes them from the back
     try {
         app.parse(std::move(arguments));
@@ -51,7 +53,9 @@ Command finish(CLI::App& app, std::vector<std::string> arguments, Command& comma
     } catch (const CLI::CallForVersion&) {
         std::printf("vmhost %s\n", version);
     } catch (const CLI::ParseError& error) {
-        return refuse(fmt::format("{}: {}\nTry \"{} --help\".", program, error.what(), program));
+        return refuse(fmt::format("{}: {}\n{}", program, error.what(),
+                                  usage.empty() ? fmt::format("Try \"{} --help\".", program)
+                                                : "usage:" + usage));
     }
     Command ended;
     return ended;
@@ -59,6 +63,99 @@ Command finish(CLI::App& app, std::vector<std::string> arguments, Command& comma
 
 constexpr const char* vmhost_summary = "vmhost: a host for virtual machines from one TOML file";
 constexpr const char* vmctl_summary = "vmctl: control the virtual machines of this host";
+
+// "VM", or "VM:INDEX" of one of its interfaces. The reason why it is neither.
+std::string take_interface(Command& command, const std::string& text) {
+    const auto colon = text.find(':');
+    command.vm = text.substr(0, colon);
+    if (auto legal = check_name(command.vm); !legal)
+        return "invalid name: " + legal.error().text();
+    if (colon == std::string::npos)
+        return {};
+    const auto* end = text.data() + text.size();
+    auto [stopped, error] = std::from_chars(text.data() + colon + 1, end, command.interface);
+    return error == std::errc() && stopped == end && command.interface < limits::max_interfaces
+               ? ""
+               : "\"" + printable(text.substr(colon + 1), 20) + "\" is no interface's number";
+}
+
+// vmhost net: what is on the wires.
+template <class AddFile, class AddSocket>
+void add_net(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
+    auto* net = app.add_subcommand("net", "list switches, their ports and who is behind them");
+    net->require_subcommand(0, 1);
+    add_file(net);
+    add_socket(net);
+    net->add_flag("--json", command.json, "as JSON");
+    net->callback([&command, net] {
+        if (net->get_subcommands().empty())
+            command.verb = Command::Verb::net;
+    });
+    auto* trace = net->add_subcommand("trace", "write what passes an interface of a VM, as pcap");
+    add_file(trace);
+    add_socket(trace);
+    trace->add_option("-w,--write", command.target, "the file; - is standard output")
+        ->type_name("FILE");
+    trace->add_option("-c,--count", command.frames, "end after so many frames")
+        ->type_name("COUNT")
+        ->check(CLI::PositiveNumber);
+    trace
+        ->add_option_function<std::string>(
+            "vm", [](const std::string&) {}, "name of a VM, or VM:INDEX of another interface")
+        ->type_name("VM")
+        ->required()
+        ->check([&command](const std::string& text) { return take_interface(command, text); });
+    trace->callback([&command] { command.verb = Command::Verb::net_trace; });
+}
+
+// What is kept across restarts: explain, forget, audit.
+template <class AddFile, class AddSocket>
+void add_records(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
+    auto add = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = app.add_subcommand(name, help);
+        add_file(to);
+        add_socket(to);
+        to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    auto add_vm = [&](CLI::App* to) {
+        return to->add_option("vm", command.vm, "name of a VM")
+            ->type_name("VM")
+            ->check([](const std::string& text) {
+                auto legal = check_name(text);
+                return legal ? std::string() : "invalid name: " + legal.error().text();
+            });
+    };
+    auto* explain = add("explain", "say why a VM has its id, addresses, owner and the like",
+                        Command::Verb::explain);
+    explain->add_flag("--json", command.json, "as JSON");
+    add_vm(explain);
+    add_vm(add("forget", "free what is kept for a VM that is gone", Command::Verb::forget))
+        ->required();
+    auto* audit =
+        add("audit", "list who asked for what, and what came of it", Command::Verb::audit);
+    audit->add_option("-n,--count", command.newest, "of the newest, so many")
+        ->type_name("COUNT")
+        ->check(CLI::Range(std::size_t{1}, limits::max_audit_rows))
+        ->capture_default_str();
+    audit->add_flag("--json", command.json, "as JSON");
+    add_vm(audit);
+}
+
+template <class AddFile, class AddSocket>
+void add_leases(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
+    auto* leases = app.add_subcommand("leases", "list who has which address by DHCP");
+    add_file(leases);
+    add_socket(leases);
+    leases->add_flag("--json", command.json, "as JSON");
+    leases->add_option("--release", command.release, "take this address back")
+        ->type_name("ADDRESS")
+        ->check([](const std::string& text) {
+            auto address = parse_ipv4(text);
+            return address ? std::string() : address.error().text();
+        });
+    leases->callback([&command] { command.verb = Command::Verb::leases; });
+}
 
 void build_vmhost(CLI::App& app, Command& command) {
     app.set_version_flag("--version", version);
@@ -93,8 +190,9 @@ void build_vmhost(CLI::App& app, Command& command) {
     show->add_flag("--json", command.json, "as JSON");
     show->callback([&] { command.verb = Command::Verb::config_show; });
 
-    auto* importing = app.add_subcommand("import", "print a vm.conf(5) of OpenBSD as TOML");
+    auto* importing = app.add_subcommand("import", "print a vm.conf(5) or dhcpd.conf(5) as TOML");
     importing->add_option("vm.conf", command.source, "the file")->type_name("FILE")->required();
+    importing->add_flag("--dhcpd", command.dhcpd, "it is a dhcpd.conf(5), whatever its name");
     importing->add_option("-o,--output", command.target, "write to a new file")->type_name("FILE");
     importing->add_flag("-f,--force", command.force, "replace that file when it exists");
     importing->add_option("-D,--define", command.macros, "a macro, before those of the file")
@@ -112,9 +210,7 @@ void build_vmhost(CLI::App& app, Command& command) {
         ->check(CLI::IsMember({"bash", "zsh", "fish"}));
     completion->callback([&] { command.verb = Command::Verb::completion; });
 
-    auto add_plan = [&](const char* name, const char* help, Command::Verb verb) {
-        auto* to = app.add_subcommand(name, help);
-        add_file(to);
+    auto add_socket = [&](CLI::App* to) {
         to->add_option_function<std::string>(
               "-s,--socket",
               [&](const std::string& path) {
@@ -123,8 +219,19 @@ void build_vmhost(CLI::App& app, Command& command) {
               },
               "control socket (default: as the file says)")
             ->type_name("PATH");
-        to->add_flag("--json", command.json, "as JSON");
+    };
+    auto add_order = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = app.add_subcommand(name, help);
+        add_file(to);
+        add_socket(to);
         to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    add_order("upgrade", "replace the running daemon by the program that is now in its place",
+              Command::Verb::upgrade);
+    auto add_plan = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = add_order(name, help, verb);
+        to->add_flag("--json", command.json, "as JSON");
         return to;
     };
     add_plan("plan", "say what the file would change on the running host", Command::Verb::plan);
@@ -133,6 +240,10 @@ void build_vmhost(CLI::App& app, Command& command) {
     apply->add_flag("-y,--yes", command.yes, "do not ask");
     apply->add_flag("--keep-guests", command.keep_guests,
                     "restart no guest; what it needs changes at its next start");
+
+    add_records(app, command, add_file, add_socket);
+    add_leases(app, command, add_file, add_socket);
+    add_net(app, command, add_file, add_socket);
 
     auto* image = app.add_subcommand("image", "look at disk images; needs no daemon");
     image->require_subcommand(1);
@@ -194,11 +305,16 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\tvmctl cdrom [-f] id eject | path\n"
                                     "\tvmctl console [-r] [-p port] id\n"
                                     "\tvmctl create [-b base | -i disk] [-s size] disk\n"
+                                    "\tvmctl events [-f] [--json] [id]\n"
                                     "\tvmctl load filename\n"
+                                    "\tvmctl log [-f] [-p port] id\n"
+                                    "\tvmctl log brief | verbose\n"
                                     "\tvmctl memory id size\n"
+                                    "\tvmctl metrics [--json] [id]\n"
                                     "\tvmctl pause id\n"
                                     "\tvmctl receive name\n"
                                     "\tvmctl reload\n"
+                                    "\tvmctl reset [all | switches | vms]\n"
                                     "\tvmctl send id\n"
                                     "\tvmctl show [-r] [--json] [id]\n"
                                     "\tvmctl snapshot [-d] id [name]\n"
@@ -207,8 +323,25 @@ constexpr const char* vmctl_usage = "usage:\tvmctl [-s socket] command [arg ...]
                                     "\t    [-n switch] [-r path] [-S name] [-t name] id | name\n"
                                     "\tvmctl status [-r] [--json] [id]\n"
                                     "\tvmctl stop [-fw] [id | -a]\n"
+                                    "\tvmctl top [-d seconds] [-n count] [--json]\n"
                                     "\tvmctl unpause id\n"
                                     "\tvmctl wait id\n";
+
+// The lines of one command, without the last line feed.
+std::string usage_of(const std::string& command) {
+    std::string_view rest = vmctl_usage;
+    std::string out;
+    bool within = false;
+    while (!rest.empty()) {
+        auto line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(line.size() + 1);
+        if (!line.starts_with("\t    "))
+            within = line.starts_with("\tvmctl " + command + " ") || line == "\tvmctl " + command;
+        if (within)
+            out += (out.empty() ? "" : "\n") + std::string(line);
+    }
+    return out;
+}
 
 // Of start: what makes it one of a VM that is not in the file. Switches and local interfaces keep
 // the order in which they come.
@@ -333,6 +466,37 @@ void build_vmctl(CLI::App& app, Command& command) {
     load->add_option("filename", command.target, "the file")->required();
     load->callback([&] { command.verb = Command::Verb::reload; });
 
+    auto* top = app.add_subcommand("top", "show what VMs do, again and again");
+    top->add_option("-d", command.interval_s, "seconds between two looks")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.1, 3600.0));
+    top->add_option("-n", command.count, "end after this many")
+        ->type_name("COUNT")
+        ->check(CLI::Range(1U, ~0U));
+    top->add_flag("--json", command.json, "an object for each interval, one a line");
+    top->callback([&] { command.verb = Command::Verb::top; });
+
+    auto* events = app.add_subcommand("events", "list what has happened");
+    events->add_flag("-f", command.follow, "and what happens, until interrupted");
+    events->add_flag("--json", command.json, "an object for each event, one a line");
+    add_vm(events, false);
+    events->callback([&] { command.verb = Command::Verb::events; });
+
+    auto* log = app.add_subcommand("log", "print what a VM said on its console; or say how much "
+                                          "the daemon says: brief or verbose");
+    log->add_flag("-f", command.follow, "and what it says, until interrupted");
+    log->add_option("-p", command.port, "which of its consoles")
+        ->type_name("PORT")
+        ->check(CLI::IsMember({"serial", "virtio"}))
+        ->capture_default_str();
+    add_vm(log, true);
+    log->callback([&] { command.verb = Command::Verb::log; });
+
+    auto* reset = app.add_subcommand("reset", "forget VMs, switches or both, until a reload");
+    reset->add_option("what", command.reset, "what to forget")
+        ->transform(CLI::IsMember({"all", "switches", "vms"}, CLI::ignore_case));
+    reset->callback([&] { command.verb = Command::Verb::reset; });
+
     auto* wait = app.add_subcommand("wait", "wait until a VM has ended");
     add_vm(wait, true);
     wait->callback([&] { command.verb = Command::Verb::wait; });
@@ -344,6 +508,11 @@ void build_vmctl(CLI::App& app, Command& command) {
             "size", [&](const std::string& text) { command.bytes = size_of(text); })
         ->required();
     memory->callback([&] { command.verb = Command::Verb::memory; });
+
+    auto* metrics = app.add_subcommand("metrics", "print what the daemon and its VMs count");
+    metrics->add_flag("--json", command.json, "as JSON");
+    add_vm(metrics, false);
+    metrics->callback([&] { command.verb = Command::Verb::metrics; });
 
     auto* cdrom = app.add_subcommand("cdrom", "change what is in a VM's CD-ROM drive");
     cdrom->add_flag("-f", command.force, "although the guest has locked it");
@@ -370,6 +539,7 @@ Command parse_vmctl(std::vector<std::string> arguments) {
 
     // The command is the first word that is no option and no option's value.
     bool named = false;
+    std::string usage;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         if (arguments[i] == "-s" || arguments[i] == "--socket") {
             ++i;
@@ -382,13 +552,14 @@ Command parse_vmctl(std::vector<std::string> arguments) {
             if (!verb)
                 return refuse(fmt::format("vmctl: {}\n{}", verb.error().text(), vmctl_usage));
             arguments[i] = *verb;
+            usage = usage_of(*verb);
             named = true;
             break;
         }
     }
     if (!named)
         return refuse(vmctl_usage);
-    return finish(app, std::move(arguments), command, "vmctl");
+    return finish(app, std::move(arguments), command, "vmctl", usage);
 }
 
 // ---- for completion -----------------------------------------------------------
@@ -433,6 +604,10 @@ CommandTree tree_of(const CLI::App& app) {
 }
 
 } // namespace
+
+const char* version_text() {
+    return version;
+}
 
 CommandTree vmhost_tree() {
     Command command;

@@ -45,7 +45,7 @@ std::string kind_of(const Value& value) {
 }
 
 // In single quotes, for any of the three shells.
-std::string quoted(std::string_view text) {
+std::string shell_quoted(std::string_view text) {
     std::string out = "'";
     for (char c : text)
         out += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -66,16 +66,16 @@ std::string words_of(const CommandTree& command) {
 void print_tables() {
     std::string commands, words, values, arguments;
     each_command([&](const std::string& path, const CommandTree& command) {
-        commands += fmt::format("    {}) return 0 ;;\n", quoted(path));
-        words += fmt::format("    {}) echo {} ;;\n", quoted(path), quoted(words_of(command)));
+        commands += fmt::format("    {}) return 0 ;;\n", shell_quoted(path));
+        words += fmt::format("    {}) echo {} ;;\n", shell_quoted(path), shell_quoted(words_of(command)));
         for (const auto& option : command.options)
             for (const auto& name : option.names)
                 if (option.value.kind != Value::Kind::none)
-                    values += fmt::format("    {}) echo {} ;;\n", quoted(path + " " + name),
-                                          quoted(kind_of(option.value)));
+                    values += fmt::format("    {}) echo {} ;;\n", shell_quoted(path + " " + name),
+                                          shell_quoted(kind_of(option.value)));
         for (std::size_t i = 0; i < command.arguments.size(); ++i)
-            arguments += fmt::format("    {}) echo {} ;;\n", quoted(fmt::format("{} {}", path, i)),
-                                     quoted(kind_of(command.arguments[i])));
+            arguments += fmt::format("    {}) echo {} ;;\n", shell_quoted(fmt::format("{} {}", path, i)),
+                                     shell_quoted(kind_of(command.arguments[i])));
     });
     auto print = [](const char* name, const char* what, const std::string& cases,
                     const char* otherwise) {
@@ -202,17 +202,17 @@ void print_fish(const CommandTree& command, std::vector<std::string> path) {
     path.push_back(command.name);
     auto begin = "complete -c " + path.front();
     if (auto condition = fish_condition(path, command); !condition.empty())
-        begin += " -n " + quoted(condition);
+        begin += " -n " + shell_quoted(condition);
     for (const auto& inner : command.commands)
         std::printf("%s -f -a %s -d %s\n", begin.c_str(), inner.name.c_str(),
-                    quoted(inner.help).c_str());
+                    shell_quoted(inner.help).c_str());
     for (const auto& option : command.options) {
         auto line = begin;
         for (const auto& name : option.names)
             line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
         if (option.value.kind != Value::Kind::none)
             line += " -r" + fish_value(option.value);
-        std::printf("%s -d %s\n", line.c_str(), quoted(option.help).c_str());
+        std::printf("%s -d %s\n", line.c_str(), shell_quoted(option.help).c_str());
     }
     for (const auto& argument : command.arguments)
         std::printf("%s%s%s\n", begin.c_str(), argument.kind == Value::Kind::file ? "" : " -f",

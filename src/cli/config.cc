@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/cli.h"
+#include "host/host.h"
 #include "install/install.h"
 
 namespace vmhost::cli {
@@ -51,6 +52,17 @@ int run_config(const Command& command) {
         print_complaints(complaints, command.json);
         return 1;
     }
+    if (command.verb == Command::Verb::config_show)
+        // As the daemon has it, for who may read what it remembers.
+        if (auto memory = host::Memory::look(model->host))
+            if (auto remembered = memory->of_file()) {
+                auto recalled = config::recall(*model, *remembered);
+                if (!recalled) {
+                    print_complaints(recalled.error(), command.json);
+                    return 1;
+                }
+                *model = std::move(*recalled);
+            }
     if (command.verb == Command::Verb::config_show)
         std::fputs((command.json ? config::print_json(*model) : config::print(*model)).c_str(),
                    stdout);

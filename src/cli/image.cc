@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/asking.h"
 #include "disk/disk.h"
 
 namespace vmhost::cli {
@@ -15,11 +15,6 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* create_usage = "usage:\tvmctl create [-b base | -i disk] [-s size] disk\n";
-
-int complain(const char* program, const Error& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.message().c_str());
-    return 1;
-}
 
 // Per cent on a terminal, once a job takes longer than people notice.
 class ProgressLine {

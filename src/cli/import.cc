@@ -1,4 +1,4 @@
-// vmhost import: a vm.conf(5) as a vmhost.toml(5).
+// vmhost import: a vm.conf(5) or a dhcpd.conf(5) as a vmhost.toml(5).
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
@@ -55,7 +55,11 @@ int run_import(const Command& command) {
                                     equals == std::string::npos ? std::string()
                                                                 : definition.substr(equals + 1));
     }
-    auto imported = config::import_vmconf(command.source, options);
+    auto name = std::string_view(command.source);
+    name.remove_prefix(name.rfind('/') + 1);
+    auto imported = command.dhcpd || name.starts_with("dhcpd")
+                        ? config::import_dhcpdconf(command.source, options)
+                        : config::import_vmconf(command.source, options);
     if (!imported) {
         for (const auto& complaint : imported.error())
             std::fprintf(stderr, "%s\n", complaint.message().c_str());

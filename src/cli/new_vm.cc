@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
@@ -19,7 +20,7 @@ using nlohmann::json;
 
 namespace {
 
-Result<std::string> absolute(const std::string& path) {
+Result<std::string> real_path(const std::string& path) {
     char whole[PATH_MAX];
     if (!::realpath(path.c_str(), whole))
         return fail_errno(errno, "{}", printable(path));
@@ -54,7 +55,7 @@ disk::ImageName named(const std::string& text, bool& declared) {
 Result<json> add_disk(Request& request, const std::string& text, std::size_t index) {
     bool declared = false;
     auto image = named(text, declared);
-    image.path = TRY(absolute(image.path));
+    image.path = TRY(real_path(image.path));
     auto name = fmt::format("disk{}", index);
     TRY(request.add(name, image.path, image.format == disk::Format::zst ? O_RDONLY : O_RDWR));
     json object{{"path", image.path}};
@@ -83,6 +84,19 @@ Result<json> add_disk(Request& request, const std::string& text, std::size_t ind
     return object;
 }
 
+// What vmctl(8) warns of: it may be meant.
+void warn_of_what_is_missing(const Command& command) {
+    auto warn = [](const std::string& text) { std::fprintf(stderr, "vmctl: %s\n", text.c_str()); };
+    if (command.bytes % MiB != 0)
+        warn("memory size rounded to " + format_size(command.bytes / MiB * MiB));
+    if (!command.parent.empty() || !command.kernel.empty())
+        return;
+    if (command.disks.empty())
+        warn("starting without disks");
+    if (command.wires.empty() && command.interfaces_min == 0)
+        warn("starting without network interfaces");
+}
+
 } // namespace
 
 Result<Fd> open_for_daemon(const std::string& path, int mode) {
@@ -106,6 +120,7 @@ Result<control::Client::Answer> start_new_vm(control::Client& client, const Comm
         return fail(ErrorKind::invalid, "no kernel, disk or ISO image specified");
     if (!command.snapshot.empty())
         return fail(ErrorKind::invalid, "a new VM has no snapshots");
+    warn_of_what_is_missing(command);
     json described = json::object();
     if (!command.parent.empty())
         described["template"] = command.parent;

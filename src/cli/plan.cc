@@ -4,19 +4,13 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "cli/cli.h"
-#include "control/control.h"
+#include "cli/asking.h"
 
 namespace vmhost::cli {
 
 using nlohmann::json;
 
 namespace {
-
-int complain(const Error& error) {
-    std::fprintf(stderr, "vmhost: %s\n", error.message().c_str());
-    return 1;
-}
 
 const std::string& text(const json& row, const char* key) {
     return row.at(key).get_ref<const std::string&>();
@@ -48,6 +42,8 @@ void print_change(const json& row, bool colours) {
     bool down = effect == "restart" || effect == "stop" || effect == "new daemon";
     auto line = row.at("line").get<unsigned>();
     auto place = line > 0 ? fmt::format("  {}:{}", text(row, "file"), line) : std::string();
+    if (const auto& reason = text(row, "reason"); !reason.empty())
+        place = "  " + reason;
     auto effect_text = effect == "none" ? std::string() : fmt::format(" ({})", effect);
     if (colours && down)
         effect_text = "\033[31m" + effect_text + "\033[0m";
@@ -77,14 +73,10 @@ void print_plan(const json& plan) {
         std::printf("this plan cannot be applied: %s\n", refused.c_str());
 }
 
-std::string absolute(const std::string& path) {
+std::string absolute_path(const std::string& path) {
     std::error_code error;
     auto full = std::filesystem::absolute(path, error);
     return error ? path : full.string();
-}
-
-std::string compact(const json& object) {
-    return object.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 Result<bool> agreed() {
@@ -100,8 +92,8 @@ Result<bool> agreed() {
 }
 
 Result<void> apply(control::Client& client, const json& request, bool quiet) {
-    TRY(client.request(compact(request), [&](const std::string& reply) {
-        auto step = json::parse(reply, nullptr, false);
+    TRY(client.request(compact(request), [&](const control::Client::Answer& reply) {
+        auto step = json::parse(reply.json, nullptr, false);
         if (!quiet && step.is_object() && step.contains("text"))
             std::printf("%s\n", step["text"].get<std::string>().c_str());
     }));
@@ -121,22 +113,22 @@ int run_plan(const Command& command) {
             return 1;
         if (!command.socket_given)
             socket = model->control.socket;
-        request["file"] = absolute(command.config);
+        request["file"] = absolute_path(command.config);
     } else if (!command.target.empty()) {
-        request["file"] = absolute(command.target);
+        request["file"] = absolute_path(command.target);
     }
     auto client = control::Client::connect(socket);
     if (!client)
-        return complain(client.error());
+        return complain("vmhost", client.error());
     if (command.verb == Command::Verb::reload) {
         request["verb"] = "apply";
         request["restart"] = false;
         auto applied = apply(*client, request, true);
-        return applied ? 0 : complain(applied.error());
+        return applied ? 0 : complain("vmhost", applied.error());
     }
     auto answer = client->request(compact(request));
     if (!answer)
-        return complain(answer.error());
+        return complain("vmhost", answer.error());
     auto plan = json::parse(answer->json, nullptr, false);
     if (command.json)
         std::printf("%s\n", plan.dump(2, ' ', false, json::error_handler_t::replace).c_str());
@@ -149,7 +141,7 @@ int run_plan(const Command& command) {
     if (!command.yes) {
         auto yes = agreed();
         if (!yes)
-            return complain(yes.error());
+            return complain("vmhost", yes.error());
         if (!*yes) {
             std::puts("nothing was changed");
             return 1;
@@ -159,7 +151,7 @@ int run_plan(const Command& command) {
     request["digest"] = plan.at("digest");
     request["restart"] = !command.keep_guests;
     auto applied = apply(*client, request, command.json);
-    return applied ? 0 : complain(std::move(applied).error().in("apply"));
+    return applied ? 0 : complain("vmhost", std::move(applied).error().in("apply"));
 }
 
 } // namespace vmhost::cli

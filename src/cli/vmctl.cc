@@ -4,32 +4,18 @@
 #include <cstdio>
 #include <ctime>
 #include <fcntl.h>
-#include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/asking.h"
 #include "cli/console.h"
+#include "cli/metrics.h"
 #include "cli/new_vm.h"
-#include "control/control.h"
 
 namespace vmhost::cli {
 
 using nlohmann::json;
 
 namespace {
-
-int complain(const Error& error) {
-    std::fprintf(stderr, "vmctl: %s\n", error.message().c_str());
-    return 1;
-}
-
-std::string compact(const json& object) {
-    return object.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-Result<json> ask(control::Client& client, const json& request) {
-    return json::parse(TRY(client.request(compact(request))).json, nullptr, false);
-}
 
 // vmctl(8)'s table: widths 5 5 5 7 7 7 12 8, right-aligned, then the name.
 void print_row(const std::string& id, const std::string& pid, const std::string& vcpus,
@@ -68,7 +54,7 @@ int status(control::Client& client, const Command& command) {
                   running ? format_size(row["current_memory_bytes"].get<std::uint64_t>()) : "-",
                   "-", row["owner"].get<std::string>().substr(0, 15), row["state"], row["name"]);
     }
-    return 0;
+    return rows.empty() ? 1 : 0; // as vmctl(8): nothing is there to be listed
 }
 
 int console(control::Client& client, const Command& command) {
@@ -148,45 +134,6 @@ int start(control::Client& client, const Command& command) {
     return 0;
 }
 
-bool is_number(const std::string& vm) {
-    return vm.find_first_not_of("0123456789") == std::string::npos;
-}
-
-int stop_one(control::Client& client, const Command& command, const std::string& vm) {
-    std::fputs(is_number(vm) ? "stopping vm: " : fmt::format("stopping vm {}: ", vm).c_str(),
-               stderr);
-    auto answer = client.request(
-        compact({{"verb", "stop"}, {"vm", vm}, {"force", command.force}, {"wait", command.wait}}));
-    if (!answer) {
-        std::fprintf(stderr, "%s\n",
-                     answer.error().kind() == ErrorKind::not_found
-                         ? "vm not found"
-                         : ("failed: " + answer.error().message()).c_str());
-        return 1;
-    }
-    auto last = json::parse(answer->json, nullptr, false);
-    auto id = last["id"].get<unsigned>();
-    if (last["event"] == "terminated")
-        std::fprintf(stderr, "%s vm %u\n", command.force ? "forced to terminate" : "terminated",
-                     id);
-    else
-        std::fprintf(stderr, "requested to shutdown vm %u\n", id);
-    return 0;
-}
-
-int stop(control::Client& client, const Command& command) {
-    if (!command.all)
-        return stop_one(client, command, command.vm);
-    auto reply = ask(client, {{"verb", "status"}});
-    if (!reply)
-        return complain(reply.error());
-    int status = 0;
-    for (const auto& row : (*reply)["vms"])
-        if (runs(row))
-            status |= stop_one(client, command, row["name"]);
-    return status;
-}
-
 // pause and unpause.
 int hold(control::Client& client, const Command& command, const char* verb) {
     auto reply = ask(client, {{"verb", verb}, {"vm", command.vm}});
@@ -253,6 +200,11 @@ int snapshot(control::Client& client, const Command& command) {
     return 0;
 }
 
+int reset(control::Client& client, const Command& command) {
+    auto reply = ask(client, {{"verb", "reset"}, {"what", command.reset}});
+    return reply ? 0 : complain(std::move(reply).error().in("reset command failed"));
+}
+
 int wait(control::Client& client, const Command& command) {
     std::fputs(is_number(command.vm) ? "waiting for vm: "
                                      : fmt::format("waiting for vm {}: ", command.vm).c_str(),
@@ -278,7 +230,15 @@ int run_vmctl(const Command& command) {
     case Command::Verb::start:
         return start(*client, command);
     case Command::Verb::stop:
-        return stop(*client, command);
+        return run_stop(*client, command);
+    case Command::Verb::top:
+        return run_top(*client, command);
+    case Command::Verb::events:
+        return run_events(*client, command);
+    case Command::Verb::log:
+        return run_log(*client, command);
+    case Command::Verb::reset:
+        return reset(*client, command);
     case Command::Verb::pause:
         return hold(*client, command, "pause");
     case Command::Verb::unpause:
@@ -293,6 +253,10 @@ int run_vmctl(const Command& command) {
         return wait(*client, command);
     case Command::Verb::memory:
         return memory(*client, command);
+    case Command::Verb::metrics:
+        if (auto printed = print_metrics(*client, command); !printed)
+            return complain(std::move(printed).error().in("metrics command failed"));
+        return 0;
     case Command::Verb::cdrom:
         return cdrom(*client, command);
     case Command::Verb::console:

@@ -11,8 +11,14 @@
 #include <unordered_map>
 
 #include "config/assign.h"
+#include "config/dhcp_options.h"
+#include "config/rules.h"
 
 namespace vmhost::config {
+
+std::string switch_path(const Switch& sw, std::string_view key) {
+    return fmt::format("switch.{}.{}", printable(sw.name, 70), key);
+}
 
 namespace {
 
@@ -20,9 +26,6 @@ std::string line_of(const Place& place) {
     return fmt::format("line {}", place.line);
 }
 
-std::string switch_path(const Switch& sw, std::string_view key) {
-    return fmt::format("switch.{}.{}", printable(sw.name, 70), key);
-}
 std::string vm_path(const Vm& vm, std::string_view key) {
     return fmt::format("vm.{}.{}", printable(vm.name, 70), key);
 }
@@ -75,8 +78,12 @@ void check_devices(const Model& model, Findings& findings) {
         if (!sw.interface.empty())
             devices.take(sw.interface, {switch_path(sw, "interface"),
                                         findings.place_of(&sw.interface, sw.place)});
-        for (const std::string& port : sw.ports)
-            devices.take(port, {switch_path(sw, "ports"), findings.place_of(&port, sw.place)});
+        for (const SwitchPort& port : sw.ports)
+            if (!port.interface.empty())
+                devices.take(port.interface, {switch_path(sw, "ports"), port.place});
+        if (sw.vxlan && sw.vxlan->id != 0)
+            devices.take(sw.vxlan->device(),
+                         {switch_path(sw, "vxlan.id"), findings.place_of(&sw.vxlan->id, sw.place)});
     }
     check_taps(model, devices, findings);
 }
@@ -106,6 +113,65 @@ void check_subnet(const Switch& sw, Findings& findings) {
         complain("is not an address that a host can have");
 }
 
+void check_dhcp(const Switch& sw, Findings& findings) {
+    auto complain = [&](const Where& place, ErrorKind kind, std::string_view key,
+                        const std::string& text) {
+        findings.complain(place, kind, fmt::format("{}: {}", switch_path(sw, key), text));
+    };
+    if (!sw.ipv4)
+        return;
+    std::uint64_t addresses = 0;
+    for (const auto& range : sw.dhcp.ranges) {
+        if (range.first.is_zero())
+            continue; // complained about already
+        addresses += std::uint64_t{range.last.value} - range.first.value + 1;
+        auto holds = [&](const Ipv4Prefix& prefix) {
+            return prefix.contains(range.first) && prefix.contains(range.last);
+        };
+        if (!holds(*sw.ipv4) && std::ranges::none_of(sw.dhcp.relays, holds))
+            complain(range.place, ErrorKind::invalid, "dhcp.range",
+                     fmt::format("{}-{} is neither in {} nor in a subnet of \"relay\"",
+                                 range.first.text(), range.last.text(), sw.ipv4->text()));
+    }
+    if (addresses > limits::max_dhcp_range_addresses)
+        complain(sw.dhcp.ranges.front().place, ErrorKind::limit, "dhcp.range",
+                 fmt::format("there are {} addresses, and {} are the most", addresses,
+                             limits::max_dhcp_range_addresses));
+    for (const auto& relay : sw.dhcp.relays)
+        if (relay.length < 8 || relay.length > 30 || relay.address != relay.network())
+            complain(findings.place_of(&relay, sw.place), ErrorKind::invalid, "dhcp.relay",
+                     relay.text() + " is no subnet of clients");
+    for (const auto& one : sw.dhcp.classes)
+        if (!one.filename && !one.next_server && one.options.empty())
+            complain(one.place, ErrorKind::invalid, "dhcp.class." + one.name,
+                     "says nothing to its clients: give filename, next_server or options");
+}
+
+void check_dhcp_options(const Model& model, Findings& findings) {
+    auto bytes_of = [](const std::vector<DhcpOption>& options) {
+        std::size_t sum = 0;
+        for (const auto& option : options)
+            sum += option.data.size();
+        return sum;
+    };
+    std::map<std::string_view, std::size_t> of_vms; // by switch
+    for (const Vm& vm : model.vms)
+        if (vm.dhcp && !vm.dhcp->options.empty())
+            for (const auto& interface : vm.interfaces)
+                of_vms[interface.switch_name] += bytes_of(vm.dhcp->options);
+    for (const Switch& sw : model.switches) {
+        auto sum = bytes_of(sw.dhcp.options) + of_vms[sw.name];
+        for (const auto& one : sw.dhcp.classes)
+            sum += bytes_of(one.options);
+        if (sum > max_dhcp_options_bytes)
+            findings.complain(sw.place, ErrorKind::limit,
+                              fmt::format("{}: the options of the switch, its classes and its VMs "
+                                          "have {} bytes, and {} are the most",
+                                          switch_path(sw, "dhcp.options"), sum,
+                                          max_dhcp_options_bytes));
+    }
+}
+
 void check_subnets(const Model& model, Findings& findings) {
     // By network: subnets nest or are disjoint, so the last one that began is enough.
     std::map<std::pair<std::uint32_t, std::uint8_t>, const Switch*> sorted;
@@ -113,6 +179,7 @@ void check_subnets(const Model& model, Findings& findings) {
         if (sw.local)
             continue; // ours, of one guest
         check_subnet(sw, findings);
+        check_dhcp(sw, findings);
         if (!sw.ipv4)
             continue;
         auto [found, fresh] = sorted.try_emplace({sw.ipv4->network().value, sw.ipv4->length}, &sw);
@@ -182,6 +249,120 @@ void check_guest_ipv4(const Vm& vm, std::size_t index, const Switch& sw, Finding
         complain("is the broadcast address of " + where);
 }
 
+// The VLANs of a port or an interface, with the keys that say them.
+void check_vlans(const Switch* sw, const std::optional<unsigned>& vlan,
+                 const std::vector<unsigned>& trunk, const std::string& path, const Place& place,
+                 Findings& findings) {
+    auto complain = [&](const void* field, std::string_view key, std::string_view text) {
+        findings.complain(findings.place_of(field, place), ErrorKind::invalid,
+                          fmt::format("{}.{}: {}", path, key, text));
+    };
+    const bool knows = sw && (sw->vlan || findings.given(&sw->vlan));
+    const std::string why =
+        sw ? fmt::format("switch \"{}\" knows no VLANs: give it a vlan, that of "
+                         "this host and of who names none",
+                         printable(sw->name, 70))
+           : std::string("has no effect without a switch");
+    if (vlan && !knows)
+        complain(&vlan, "vlan", why);
+    if (!trunk.empty() && !knows)
+        complain(&trunk, "trunk", why);
+    if (vlan && std::ranges::find(trunk, *vlan) != trunk.end())
+        complain(
+            &trunk, "trunk",
+            fmt::format("VLAN {} cannot pass with its tag and without: it is \"vlan\" too", *vlan));
+}
+
+void check_ports(const Model& model, const Switch& sw, Register& vlans, Findings& findings) {
+    for (std::size_t i = 0; i < sw.ports.size(); ++i) {
+        const SwitchPort& port = sw.ports[i];
+        auto path = switch_path(sw, fmt::format("ports[{}]", i));
+        auto complain = [&](const void* field, std::string_view key, std::string text) {
+            findings.complain(findings.place_of(field, port.place), ErrorKind::invalid,
+                              fmt::format("{}.{}: {}", path, key, text));
+        };
+        if (port.parent.empty()) {
+            check_vlans(&sw, port.vlan, port.trunk, path, port.place, findings);
+            continue;
+        }
+        if (!port.vlan && !findings.given(&port.vlan))
+            complain(&port.parent, "parent", "which VLAN of it? \"vlan\" is missing");
+        if (port.parent == port.interface)
+            complain(&port.parent, "parent", "is the interface itself");
+        if (!port.trunk.empty())
+            complain(&port.trunk, "trunk", "a VLAN of a parent has one: leave one of them out");
+        if (sw.vlan)
+            complain(&port.parent, "parent",
+                     "a switch that knows VLANs sorts them itself: make the parent a port of it, "
+                     "with a trunk");
+        if (port.vlan)
+            vlans.take(fmt::format("VLAN {} of {}", *port.vlan, port.parent),
+                       {path + ".vlan", findings.place_of(&port.vlan, port.place)});
+        for (const Switch& other : model.switches)
+            if (port.parent == other.interface ||
+                std::ranges::find(other.ports, port.parent, &SwitchPort::interface) !=
+                    other.ports.end())
+                complain(&port.parent, "parent",
+                         fmt::format("\"{}\" is part of switch \"{}\" at {}, which would take its "
+                                     "frames",
+                                     printable(port.parent, 70), printable(other.name, 70),
+                                     line_of(other.place)));
+    }
+}
+
+void check_vxlan(const Switch& sw, Findings& findings) {
+    const Vxlan& vxlan = *sw.vxlan;
+    auto complain = [&](const void* field, std::string_view key, std::string text) {
+        findings.complain(findings.place_of(field, sw.place), ErrorKind::invalid,
+                          fmt::format("{}: {}", switch_path(sw, key), text));
+    };
+    auto unfit = [](Ipv4 address) {
+        const auto net = address.value >> 24;
+        return net == 0 || net == 127 || net >= 224;
+    };
+    if (!vxlan.local.is_zero() && unfit(vxlan.local)) // missing or unreadable was said already
+        complain(&vxlan.local, "vxlan.local",
+                 fmt::format("{} is not an address that a host can have", vxlan.local.text()));
+    for (const Ipv4& peer : vxlan.peers)
+        if (peer == vxlan.local || unfit(peer))
+            complain(&peer, "vxlan.peers",
+                     fmt::format("{} is {}", peer.text(),
+                                 peer == vxlan.local ? "this host itself"
+                                                     : "not an address that a host can have"));
+    if (sw.vlan)
+        complain(&vxlan.id, "vxlan",
+                 "a segment is one LAN, and the switch knows VLANs: make a switch for each of them "
+                 "that other hosts share");
+}
+
+void check_beneath(const Model& model, Findings& findings) {
+    Register vlans(findings);
+    for (const Switch& sw : model.switches) {
+        check_ports(model, sw, vlans, findings);
+        if (sw.vxlan)
+            check_vxlan(sw, findings);
+    }
+}
+
+// On a switch that exists, or on none.
+void check_port_of(const Vm& vm, std::size_t index, const Switch* sw, Findings& findings) {
+    const Interface& interface = vm.interfaces[index];
+    check_vlans(sw, interface.vlan, interface.trunk,
+                fmt::format("vm.{}.interface[{}]", printable(vm.name, 70), index), interface.place,
+                findings);
+    auto complain = [&](const void* field, std::string_view key, const std::string& text) {
+        findings.complain(findings.place_of(field, interface.place), ErrorKind::invalid,
+                          fmt::format("{}: {}", interface_path(vm, index, key), text));
+    };
+    if (!sw && interface.isolated.value_or(false))
+        complain(&interface.isolated, "isolated", "has no effect without a switch");
+    if (sw && !sw->local && interface.rdomain != 0 && interface.rdomain != sw->rdomain)
+        complain(&interface.rdomain, "rdomain",
+                 fmt::format("an interface is in the routing domain of its switch, {} of \"{}\" at "
+                             "{}: leave it out",
+                             sw->rdomain, printable(sw->name, 70), line_of(sw->place)));
+}
+
 // What only makes sense on a switch, or only off one.
 void check_wire(const Vm& vm, std::size_t index, Findings& findings) {
     const Interface& interface = vm.interfaces[index];
@@ -198,6 +379,17 @@ void check_wire(const Vm& vm, std::size_t index, Findings& findings) {
         complain(&interface.ipv4, "ipv4", "has no effect without a switch");
     if (interface.locked_lladdr.value_or(false))
         complain(&interface.locked_lladdr, "locked_lladdr", "has no effect without a switch");
+    if (interface.guard.value_or(false))
+        complain(&interface.guard, "guard", "has no effect without a switch");
+}
+
+// Frames that the kernel moves pass by what would make them wait.
+void check_vhost(const Vm& vm, std::size_t index, Findings& findings) {
+    const Interface& interface = vm.interfaces[index];
+    if (interface.limit && interface.vhost.value_or(false))
+        findings.complain(findings.place_of(&interface.vhost, interface.place), ErrorKind::invalid,
+                          fmt::format("{}: the kernel keeps no limit: leave it or \"limit\" out",
+                                      interface_path(vm, index, "vhost")));
 }
 
 // The addresses of local interfaces must not be anybody else's.
@@ -233,7 +425,13 @@ void check_interfaces(const Model& model, Findings& findings) {
                 ethernet.take(interface.lladdr.text(), {lladdr_path, lladdr_place});
 
             check_wire(vm, i, findings);
+            check_vhost(vm, i, findings);
             const bool plugged = check_reference(vm, i, switches, findings);
+            const bool loose =
+                interface.switch_name.empty() && !findings.given(&interface.switch_name);
+            if (plugged || interface.local || loose)
+                check_port_of(vm, i, plugged ? switches.at(interface.switch_name) : nullptr,
+                              findings);
             if (!interface.ipv4 || !(plugged || interface.local))
                 continue;
             if (plugged)
@@ -329,25 +527,92 @@ void check_vm(const Vm& vm, Findings& findings) {
         needs_boot(&vm.boot_flags, "boot_flags");
 }
 
-void check_listen(const Model& model, Findings& findings) {
+bool overlap(const ListenAddress& one, const ListenAddress& other) {
+    return one.port == other.port &&
+           (one.address == other.address || one.address.is_zero() || other.address.is_zero());
+}
+
+void check_listen(std::string_view key, const std::vector<ListenAddress>& all, Findings& findings) {
     // Equal ones were refused in reading; 0.0.0.0 has the port of all others.
-    const auto& all = model.install.listen;
     for (const ListenAddress& one : all)
         for (const ListenAddress& other : all)
             if (&one != &other && one.port == other.port && one.address.is_zero())
                 findings.complain(other.place, ErrorKind::exists,
-                                  fmt::format("install.listen: {} is taken: 0.0.0.0 at {} has port "
-                                              "{} of every address",
-                                              other.address.text(), line_of(one.place), one.port));
+                                  fmt::format("{}: {} is taken: 0.0.0.0 at {} has port {} of every "
+                                              "address",
+                                              key, other.address.text(), line_of(one.place),
+                                              one.port));
+}
+
+// Files that nobody could ask for.
+void check_locations(const Model& model, Findings& findings) {
+    const auto& install = model.install;
+    const bool has_files = !install.locations.empty() || !install.sets.empty();
+    const bool is_reached =
+        !install.listen.empty() || std::ranges::any_of(model.switches, [](const Switch& sw) {
+            return sw.enabled && sw.ipv4 && !sw.local;
+        });
+    if (!has_files || is_reached)
+        return;
+    Place place = findings.place_of(&install.sets, {});
+    if (!install.locations.empty())
+        place = install.locations.front().place;
+    findings.complain(
+        place, ErrorKind::invalid,
+        "install: files are served nowhere: give \"listen\", or a switch an \"ipv4\"");
+}
+
+void check_tftp(const Model& model, Findings& findings) {
+    const Tftp& tftp = model.tftp;
+    auto place = findings.place_of(&tftp.listen, tftp.place);
+    if (tftp.directory.empty() && !findings.given(&tftp.directory) && !tftp.listen.empty())
+        findings.complain(place, ErrorKind::invalid,
+                          "tftp.listen: has no effect without a directory");
+    // An answer from all addresses would not come from the one that was asked.
+    for (const Ipv4& address : tftp.listen)
+        if (address.is_zero())
+            findings.complain(place, ErrorKind::invalid,
+                              "tftp.listen: 0.0.0.0 is no address of this host: name those to "
+                              "serve at");
+}
+
+// Tenants reach the service for installers: metrics have ports of their own.
+void check_metrics(const Model& model, Findings& findings) {
+    const bool installs =
+        std::ranges::any_of(model.vms, [](const Vm& vm) { return vm.install.has_value(); });
+    auto tenants = model.install.listen;
+    if (tenants.empty() && installs)
+        for (const Switch& sw : model.switches)
+            if (sw.enabled && sw.ipv4)
+                tenants.push_back({sw.place, sw.ipv4->address, 80});
+    for (const ListenAddress& one : model.metrics.listen)
+        for (const ListenAddress& other : tenants)
+            if (overlap(one, other)) {
+                findings.complain(
+                    one.place, ErrorKind::exists,
+                    fmt::format("metrics.listen: {} is taken by the HTTP service for installers{}: "
+                                "give it another port",
+                                listen_text(one),
+                                other.place.line == 0 ? std::string()
+                                                      : " at " + line_of(other.place)));
+                break;
+            }
 }
 
 } // namespace
 
 void check_model(const Model& model, Findings& findings) {
-    check_listen(model, findings);
+    check_listen("install.listen", model.install.listen, findings);
+    check_listen("metrics.listen", model.metrics.listen, findings);
+    check_metrics(model, findings);
+    check_locations(model, findings);
+    check_tftp(model, findings);
     check_devices(model, findings);
+    check_beneath(model, findings);
     check_subnets(model, findings);
+    check_dhcp_options(model, findings);
     check_local(model, findings);
+    check_ipv6(model, findings);
     for (const Vm& vm : model.vms)
         check_vm(vm, findings);
     check_interfaces(model, findings);

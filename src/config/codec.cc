@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include "config/dhcp_options.h"
+
+#include <algorithm>
+
 namespace vmhost::config {
 
 std::optional<std::string> read_text(const Spot& spot, std::string_view expectation) {
@@ -31,6 +35,17 @@ void Flag::read(const Spot& spot, bool& out) {
         out = flag->get();
     else
         spot.expected("true or false");
+}
+
+void AutoFlag::read(const Spot& spot, std::optional<bool>& out) {
+    spot.note(&out);
+    const auto* word = spot.node.as_string();
+    if (const auto* flag = spot.node.as_boolean())
+        out = flag->get();
+    else if (word && word->get() == "auto")
+        out.reset();
+    else
+        spot.expected("\"auto\", true or false");
 }
 
 std::optional<std::uint64_t> read_size(const Spot& spot, std::uint64_t min, std::uint64_t max) {
@@ -178,6 +193,84 @@ void Answers::read(const Spot& spot, Pairs& out) {
             read_answer(answer, question, out);
         }
     }
+}
+
+namespace {
+
+Json json_of(const toml::node& node) {
+    if (const auto* text = node.as_string())
+        return text->get();
+    if (const auto* number = node.as_integer())
+        return number->get();
+    if (const auto* flag = node.as_boolean())
+        return flag->get();
+    return nullptr;
+}
+
+// A scalar, or an array of scalars; null for anything else.
+Json option_value(const toml::node& node) {
+    const auto* array = node.as_array();
+    if (!array)
+        return json_of(node);
+    Json out = Json::array();
+    for (const auto& element : *array)
+        out.push_back(json_of(element));
+    return out;
+}
+
+std::optional<DhcpOption> read_option(const Spot& spot, std::string_view name) {
+    auto kind = find_dhcp_option(name);
+    if (!kind) {
+        spot.findings.complain(spot.key_place(), kind.error().kind(),
+                               fmt::format("{}: {}", spot.path.text(), kind.error().text()));
+        return std::nullopt;
+    }
+    auto value = option_value(spot.node);
+    auto data = dhcp_option_data(kind->type, value);
+    if (!data) {
+        spot.complain(data.error().text(), data.error().kind());
+        return std::nullopt;
+    }
+    DhcpOption option;
+    option.place = spot.key_place();
+    option.name = name;
+    option.value = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    option.code = kind->code;
+    option.data = *std::move(data);
+    return option;
+}
+
+} // namespace
+
+void DhcpOptions::read(const Spot& spot, std::vector<DhcpOption>& out) {
+    out.clear();
+    auto* table = spot.node.as_table();
+    if (!table)
+        return spot.expected("a table such as { ntp-servers = [\"10.9.8.1\"] }");
+    for (const Member& member : in_file_order(*table)) {
+        Path path{&spot.path, member.key->str()};
+        Spot value{spot.findings, path, *member.node, member.key->source().begin};
+        spot.findings.note_key(path.text(), value.key_place());
+        if (out.size() == limits::max_dhcp_options)
+            return value.complain(
+                fmt::format("there may be at most {} options", limits::max_dhcp_options),
+                ErrorKind::limit);
+        auto option = read_option(value, member.key->str());
+        if (!option)
+            continue;
+        auto same = std::ranges::find(out, option->code, &DhcpOption::code);
+        if (same != out.end())
+            value.complain(fmt::format("is the same option as {}", same->name));
+        else
+            out.push_back(*std::move(option));
+    }
+}
+
+Json DhcpOptions::write(const std::vector<DhcpOption>& options) {
+    Json out = Json::object();
+    for (const auto& option : options)
+        out[option.name] = Json::parse(option.value, nullptr, false);
+    return out.empty() ? Json(nullptr) : out;
 }
 
 Json Answers::write(const Pairs& pairs) {

@@ -59,6 +59,13 @@ struct Flag {
     static Json write(bool value) { return value; }
 };
 
+// Nothing = this host decides.
+struct AutoFlag {
+    static std::string type() { return "\"auto\" | boolean"; }
+    static void read(const Spot& spot, std::optional<bool>& out);
+    static Json write(std::optional<bool> value) { return value ? Json(*value) : Json("auto"); }
+};
+
 template <unsigned min, unsigned max>
 struct Count {
     static std::string type() { return fmt::format("number, {} to {}", min, max); }
@@ -329,6 +336,13 @@ void read_vms(const Spot& spot, const Section& section, std::vector<Vm>& out);
 template <const Section& section>
 struct Vms : Named<section, limits::max_vms> {
     static void read(const Spot& spot, std::vector<Vm>& out) { read_vms(spot, section, out); }
+};
+
+// [switch.NAME.dhcp.options]: what each is, dhcp_options.h knows.
+struct DhcpOptions {
+    static std::string type() { return "table of DHCP options"; }
+    static void read(const Spot& spot, std::vector<DhcpOption>& out);
+    static Json write(const std::vector<DhcpOption>& options);
 };
 
 // A table whose keys are the operator's own.

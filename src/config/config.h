@@ -13,8 +13,32 @@ using Complaints = std::vector<Error>;
 // Parses text; file is only for the complaints. All complaints are collected, so an
 // operator mends a file in one go.
 std::expected<Model, Complaints> parse(std::string_view text, const std::string& file);
-// The same from a file (at most limits::max_config_bytes).
+// The same of what print() made of the model of a host. An order that was carried out in part
+// leaves it between two files: what does not fit together is how the host is, and no complaint.
+std::expected<Model, Complaints> parse_state(std::string_view text, const std::string& file);
+// parse() of a file (at most limits::max_config_bytes).
 std::expected<Model, Complaints> load(const std::string& path);
+
+// What interfaces had before, by the name of their VM (store/, through host/).
+struct Remembered {
+    struct Interface {
+        std::string vm;
+        std::size_t index = 0;
+        bool of_another = false; // VM of that name than the one in the model
+        std::optional<Mac> lladdr;
+        bool lladdr_given = false; // by the file: it has it from there or not at all
+        std::string switch_name;   // of ipv4 and ipv6
+        std::optional<Ipv4> ipv4;
+        bool ipv4_given = false;
+        std::optional<Ipv6> ipv6;
+        bool ipv6_given = false;
+        bool operator==(const Interface&) const = default;
+    };
+    std::vector<Interface> interfaces;
+};
+// A model as parse() made it, its derived addresses as they were. They are nobody else's while
+// they are remembered; a file that gives one to another of its VMs is refused.
+std::expected<Model, Complaints> recall(Model model, const Remembered& remembered);
 
 // The model as TOML with every default written out; parse(print(m)) gives m again.
 std::string print(const Model& model);
@@ -35,7 +59,7 @@ struct NewVm {
 };
 // The model with that VM behind the others, checked as a file is, and with the switches of its
 // local interfaces. Nobody else's addresses change. The error says which rule is in the way.
-Result<Model> add_vm(const Model& model, const NewVm& wish);
+Result<Model> add_vm(const Model& model, const NewVm& wish, const Remembered& remembered = {});
 // The model without it again.
 void remove_vm(Model& model, std::string_view name);
 
@@ -52,6 +76,10 @@ struct Imported {
 };
 std::expected<Imported, Complaints> import_vmconf(const std::string& path,
                                                   const ImportOptions& options);
+// The same of a dhcpd.conf(5): subnets become switches, hosts with an address VMs that are not
+// started.
+std::expected<Imported, Complaints> import_dhcpdconf(const std::string& path,
+                                                     const ImportOptions& options);
 // The whole text of a file of at most limits::max_config_bytes.
 Result<std::string> read_config_file(const std::string& path);
 

@@ -122,6 +122,7 @@ Vm as_instance(const Vm& parent) {
     for (Interface& interface : vm.interfaces) {
         interface.lladdr = {};
         interface.ipv4.reset();
+        interface.ipv6.reset();
         interface.tap.clear();
         if (interface.local)
             interface.switch_name.clear();
@@ -187,7 +188,7 @@ Result<void> check_limits(const Model& model, const Vm& vm) {
 
 } // namespace
 
-Result<Model> add_vm(const Model& model, const NewVm& wish) {
+Result<Model> add_vm(const Model& model, const NewVm& wish, const Remembered& remembered) {
     TRY(check_name(wish.name));
     if (model.find_vm(wish.name))
         return fail(ErrorKind::exists, "vm {} exists already", wish.name);
@@ -215,11 +216,12 @@ Result<Model> add_vm(const Model& model, const NewVm& wish) {
             // Theirs stay: as if the file had them.
             findings.note(&interface.lladdr, {});
             findings.note(&interface.ipv4, {});
+            findings.note(&interface.ipv6, {});
         }
     fill_vm(out, out.vms.back(), findings);
     check_model(out, findings);
     if (findings.count() == 0)
-        assign_addresses(out, findings);
+        assign_addresses(out, findings, remembered);
     if (auto complaints = findings.take(); !complaints.empty())
         return fail(complaints.front().kind(), "{}", complaints.front().text());
     return out;

@@ -26,5 +26,17 @@ inline constexpr std::size_t max_snapshots = 16;
 inline constexpr std::size_t max_instances_of_user = 32;
 // For VM processes to say what they have counted; a list must not hang on one that hangs.
 inline constexpr std::uint64_t count_timeout_ms = 500;
+// More than one service counts; what it says is kept.
+inline constexpr std::size_t max_service_counters = 256;
+// A service that ends unasked: tried less and less often, until it has stayed up for a while.
+inline constexpr std::uint64_t max_service_restart_delay_ms = 30'000;
+inline constexpr std::uint64_t good_service_run_ms = 60'000;
+// What vmctl events can look back at: some 200 KiB; and clients that follow, each of which gets
+// every event.
+inline constexpr std::size_t max_events = 1000;
+inline constexpr std::size_t max_event_text_bytes = 400;
+inline constexpr std::size_t max_event_followers = 64;
+// Broadcasts and multicasts of a guest in a second: more small frames than any host switches.
+inline constexpr unsigned max_storm_frames = 10'000'000;
 
 } // namespace vmhost::limits

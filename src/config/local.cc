@@ -42,7 +42,7 @@ public:
             return {};
         return Ipv4{guest.value - 1};
     }
-    void take(Ipv4 host) { taken_.insert(host.value); }
+    bool take(Ipv4 host) { return taken_.insert(host.value).second; }
     std::optional<Ipv4> choose(std::uint64_t hash) {
         if (taken_.size() >= count_)
             return {};
@@ -68,6 +68,7 @@ Switch switch_for(const Model& model, const Vm& vm, std::size_t index, Ipv4 host
     sw.dhcp.domain_name_servers = {host};
     sw.dhcp.domain_name = model.host.domain;
     sw.dhcp.next_server = host;
+    sw.rdomain = vm.interfaces[index].rdomain;
     sw.local = true;
     return sw;
 }
@@ -81,9 +82,30 @@ void each_local(Model& model, Use use) {
                 use(vm, i, vm.interfaces[i]);
 }
 
+// As in assign.cc: what interfaces had before, and what those that are absent had is nobody's.
+void keep_pairs(Model& model, Pairs& pairs, const Recall& recall, Findings& findings) {
+    each_local(model, [&](Vm& vm, std::size_t i, Interface& interface) {
+        const auto* before = recall.of(vm, i);
+        if (interface.ipv4 || before == nullptr || !before->ipv4 || before->ipv4_given ||
+            before->switch_name != switch_name(vm, i))
+            return;
+        auto host = pairs.host_of(*before->ipv4);
+        if (!host)
+            return; // host.local.ipv4 is another one now
+        if (pairs.take(*host))
+            interface.ipv4 = before->ipv4;
+        else
+            complain_about_claim(model, vm.name, i, before->ipv4->text(), findings);
+    });
+    for (const auto* absent : recall.of_absent())
+        if (absent->ipv4 && absent->switch_name.find(':') != std::string::npos)
+            if (auto host = pairs.host_of(*absent->ipv4))
+                pairs.take(*host);
+}
+
 } // namespace
 
-void assign_local(Model& model, Findings& findings) {
+void assign_local(Model& model, Findings& findings, const Recall& recall) {
     Pairs pairs(model.host.local_ipv4);
     std::unordered_set<std::string> made;
     for (const Switch& sw : model.switches)
@@ -101,6 +123,7 @@ void assign_local(Model& model, Findings& findings) {
                             printable(vm.name, 70), i, interface.ipv4->text(),
                             model.host.local_ipv4.text()));
     });
+    keep_pairs(model, pairs, recall, findings);
     each_local(model, [&](Vm& vm, std::size_t i, Interface& interface) {
         if (!interface.ipv4) {
             auto host = pairs.choose(stable_hash({"local", vm.name}, i));
@@ -111,8 +134,6 @@ void assign_local(Model& model, Findings& findings) {
                                 printable(vm.name, 70), i, model.host.local_ipv4.text()));
             interface.ipv4 = Ipv4{host->value + 1};
         }
-        if (!interface.locked_lladdr)
-            interface.locked_lladdr = true;
         interface.switch_name = switch_name(vm, i);
         if (made.insert(interface.switch_name).second)
             model.switches.push_back(switch_for(model, vm, i, Ipv4{interface.ipv4->value - 1}));

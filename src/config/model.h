@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "config/life_limits.h"
+#include "config/switch_limits.h"
 
 namespace vmhost::config {
 
@@ -37,18 +38,30 @@ struct Owner {
     bool operator==(const Owner&) const = default;
 };
 
+// Of start_delay: the next VMs are started when the last ones have answered.
+inline constexpr std::chrono::milliseconds until_answer{-1};
+
+// Whether local interfaces have IPv6, and where their addresses are taken from.
+struct LocalIpv6 {
+    bool enabled = false;
+    Ipv6Prefix prefix{{}, 64}; // default: an fd00::/8 network made of the host's name
+    bool operator==(const LocalIpv6&) const = default;
+};
+
 struct Host {
     std::string name;                         // default: the kernel's host name
     std::string domain;                       // default: empty
     std::string state = "/var/lib/vmhost";    // relative image paths start here
     unsigned start_parallel = 0;              // 0 = number of CPUs
-    std::chrono::milliseconds start_delay{0}; // between starts
+    std::chrono::milliseconds start_delay{0}; // between starts, or until_answer
     Ipv4Prefix local_ipv4{{0x64400000}, 10};  // local interfaces have their addresses from here
-    bool local_ipv6 = false;
+    LocalIpv6 local_ipv6;
+    bool local_nat = false; // they reach beyond this host, with its address
     Accel accel = Accel::automatic;
     std::string user = "_vmhost";     // of the unprivileged roles
     unsigned vm_uids = 2'113'929'216; // the VM with id N runs as this + N; of no other account
-    std::chrono::milliseconds stop_timeout{60'000}; // for all VMs, when the daemon ends
+    std::chrono::milliseconds stop_timeout{60'000};   // for all VMs, when the daemon ends
+    std::chrono::milliseconds answer_timeout{30'000}; // of a process of ours; 0 = may be silent
     bool operator==(const Host&) const = default;
 };
 
@@ -58,15 +71,97 @@ struct Control {
     bool operator==(const Control&) const = default;
 };
 
+// From first to last, both included.
+struct DhcpRange {
+    Where place;
+    Ipv4 first, last;
+    bool contains(Ipv4 address) const { return address >= first && address <= last; }
+    bool operator==(const DhcpRange&) const = default;
+};
+
+struct DhcpOption {
+    Where place;
+    std::string name;  // as written: "ntp-servers", "42"
+    std::string value; // as written, as JSON
+    std::uint8_t code = 0;
+    std::string data; // as the wire has it
+    bool operator==(const DhcpOption&) const = default;
+};
+
+// Clients that say what they are; everything that is given must hold.
+struct DhcpClass {
+    Where place;
+    std::string name;
+    std::string vendor_class;           // option 60 begins with it
+    std::string user_class;             // option 77
+    std::vector<unsigned> architecture; // option 93
+    std::optional<std::string> filename;
+    std::optional<Ipv4> next_server;
+    std::vector<DhcpOption> options;
+    bool operator==(const DhcpClass&) const = default;
+};
+
 struct Dhcp {
     bool enabled = true;
     std::vector<Ipv4> domain_name_servers;
     std::vector<Ipv4> routers; // default: the switch's own address
     std::string domain_name;   // default: [host] domain
     std::chrono::milliseconds lease_time = std::chrono::hours(12);
-    std::optional<Ipv4> next_server; // default: the switch's own address
+    std::optional<std::chrono::milliseconds> max_lease_time; // default: lease_time
+    std::optional<Ipv4> next_server;                         // default: the switch's own address
     std::string filename = "auto_install";
+    std::vector<DhcpRange> ranges;  // for clients that are no VMs
+    bool ping_check = true;         // before an address of a range is offered
+    std::vector<Ipv4Prefix> relays; // subnets whose relay agents are served
+    std::vector<DhcpOption> options;
+    std::vector<DhcpClass> classes; // in file order
     bool operator==(const Dhcp&) const = default;
+};
+
+// What routers tell guests of IPv6 (RFC 4861, 8106), on a switch with ipv6.
+struct Ra {
+    bool enabled = true;                         // default: the switch has ipv6
+    bool router = true;                          // this host is the guests' default router
+    bool autonomous = false;                     // guests make up addresses of their own
+    std::vector<Ipv6> domain_name_servers;       // DHCPv6 tells them, too
+    std::string domain_name;                     // default: that of DHCP
+    std::chrono::milliseconds interval{600'000}; // the most between two of them
+    std::chrono::milliseconds lifetime{1'800'000};
+    bool operator==(const Ra&) const = default;
+};
+
+struct Dhcp6 {
+    bool enabled = true; // default: the switch has ipv6
+    std::chrono::milliseconds lease_time = std::chrono::hours(12);
+    bool operator==(const Dhcp6&) const = default;
+};
+
+// An interface of this host on a switch.
+struct SwitchPort {
+    Where place;
+    std::string interface;
+    std::string parent;           // not empty: the interface is a VLAN of this one, and made
+    std::optional<unsigned> vlan; // of the parent; else as Interface has it
+    std::vector<unsigned> trunk;
+    bool operator==(const SwitchPort&) const = default;
+};
+
+// A segment that the switch shares with those of other hosts.
+struct Vxlan {
+    unsigned id = 0;
+    Ipv4 local; // of this host
+    std::vector<Ipv4> peers;
+    unsigned port = 4789;
+    std::string device() const { return fmt::format("vxlan{}", id); } // the interface
+    bool operator==(const Vxlan&) const = default;
+};
+
+// Broadcasts and multicasts that one guest may send.
+struct StormLimit {
+    bool enabled = true;
+    unsigned frames = 1000; // per second
+    unsigned burst = 2000;  // frames
+    bool operator==(const StormLimit&) const = default;
 };
 
 struct Switch {
@@ -75,13 +170,21 @@ struct Switch {
     bool enabled = true;   // else it is not made, and what is plugged in hangs loose
     std::string interface; // bridge device; default "br-NAME" cut to 15 bytes
     bool up = true;
-    std::vector<std::string> ports; // existing host interfaces to attach
+    std::vector<SwitchPort> ports;
     std::optional<Ipv4Prefix> ipv4; // host's address on the bridge
+    std::optional<Ipv6Prefix> ipv6; // the same
     unsigned mtu = 1500;
-    bool locked_lladdr = true; // of its interfaces that do not say
+    bool locked_lladdr = true;    // of its interfaces that do not say
+    bool guard = true;            // of its interfaces that do not say, and are locked
+    StormLimit storm;             // of each of its interfaces
+    bool isolated = false;        // of its interfaces that do not say
+    std::optional<unsigned> vlan; // it knows VLANs; who does not say is in this one, as this host
+    std::optional<Vxlan> vxlan;
     std::string group;
-    unsigned rdomain = 0;
+    unsigned rdomain = 0; // the table of its routes
     Dhcp dhcp;
+    Ra ra;
+    Dhcp6 dhcp6;
     // Made for one local interface: it has no table in the file, and a name that none can have.
     bool local = false;
     bool operator==(const Switch&) const = default;
@@ -94,12 +197,42 @@ struct ListenAddress {
     bool operator==(const ListenAddress&) const = default;
 };
 
+// Files that the service for installers has besides: a request belongs to the first whose patterns
+// match its host and path.
+struct HttpLocation {
+    Where place;
+    std::string path; // pattern
+    std::string host = "*";
+    std::string directory;
+    unsigned strip = 0; // components of the path
+    bool listing = false;
+    bool operator==(const HttpLocation&) const = default;
+};
+
 // [install]: the HTTP service for installers. No listen = every switch address, port 80.
 struct Install {
     std::vector<ListenAddress> listen;
     std::string release = "7.8";
     std::string mirror = "http://cdn.openbsd.org/pub/OpenBSD"; // sets come from here
+    std::string sets; // directory with releases; empty: they come from the mirror
+    std::vector<HttpLocation> locations;
+    std::string access_log; // empty: none
     bool operator==(const Install&) const = default;
+};
+
+// [tftp]: files for machines that boot from the network. No directory = no service; no listen =
+// every switch address.
+struct Tftp {
+    Where place;
+    std::string directory;
+    std::vector<Ipv4> listen;
+    bool operator==(const Tftp&) const = default;
+};
+
+// [metrics]: who may read them. No listen = nobody but by vmctl.
+struct Metrics {
+    std::vector<ListenAddress> listen;
+    bool operator==(const Metrics&) const = default;
 };
 
 // What a disk, or one direction of an interface, may do each second.
@@ -129,11 +262,18 @@ struct Interface {
     std::string tap;         // name of the host's side; empty = made of the VM's name and the index
     Mac lladdr;              // given, or derived from host, VM and index: always set
     std::optional<bool> locked_lladdr; // given, or as the switch has it: always set
+    std::optional<bool> isolated;      // the same: whether other isolated ones can be reached
+    std::optional<unsigned> vlan;      // of what has no tag; on a switch that knows VLANs
+    std::vector<unsigned> trunk;       // what has these tags passes
+    std::optional<bool> guard;         // given, or as the switch has it when locked: always set
     std::optional<Ipv4> ipv4; // given, or derived inside the switch's subnet when it has one
+    std::optional<Ipv6> ipv6; // the same
     bool up = true;           // the host's side
     std::string group;
     unsigned rdomain = 0;
     std::optional<Limit> limit;
+    // Whether the kernel's vhost-net moves the frames; none = where it can, and there is no limit.
+    std::optional<bool> vhost;
     bool operator==(const Interface&) const = default;
 };
 
@@ -150,6 +290,14 @@ struct VmInstall {
     std::vector<std::pair<std::string, std::string>> answers;
     std::string file; // a ready answer file instead of all this
     bool operator==(const VmInstall&) const = default;
+};
+
+// What DHCP tells this VM, on all of its interfaces.
+struct VmDhcp {
+    std::optional<std::string> filename;
+    std::optional<Ipv4> next_server;
+    std::vector<DhcpOption> options;
+    bool operator==(const VmDhcp&) const = default;
 };
 
 // The console in a file.
@@ -191,6 +339,7 @@ struct Vm {
     std::vector<std::string> boot_flags; // OpenBSD: "ask_name", "single_user", "config"
     BootDevice boot_device = BootDevice::automatic;
     VirtioFlavour virtio = VirtioFlavour::modern;
+    std::chrono::milliseconds start_timeout{60'000};     // to answer, with until_answer
     std::chrono::milliseconds stop_answer_timeout{3000}; // as vmd(8)
     std::chrono::milliseconds stop_timeout{120'000};
     Restart restart = Restart::never;
@@ -202,6 +351,7 @@ struct Vm {
     bool sev = false, sev_es = false;
     bool virtio_console = false;
     std::vector<Interface> interfaces;
+    std::optional<VmDhcp> dhcp;
     std::optional<VmInstall> install;
     bool operator==(const Vm&) const = default;
 };
@@ -218,6 +368,8 @@ struct Model {
     Host host;
     Control control;
     Install install;
+    Tftp tftp;
+    Metrics metrics;
     std::vector<Switch> switches; // in file order, then those of local interfaces
     std::vector<Vm> vms;          // in file order
 

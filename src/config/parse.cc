@@ -141,9 +141,8 @@ Result<toml::table> parse_toml(std::string_view text, const Findings& findings) 
     }
 }
 
-} // namespace
-
-std::expected<Model, Complaints> parse(std::string_view text, const std::string& file) {
+std::expected<Model, Complaints> read(std::string_view text, const std::string& file,
+                                      bool fits_together) {
     if (text.size() > limits::max_config_bytes)
         return std::unexpected(
             one(Error(ErrorKind::limit,
@@ -158,12 +157,23 @@ std::expected<Model, Complaints> parse(std::string_view text, const std::string&
     model.file = file;
     read_section(Spot{findings, Path{}, *tree, {1, 1}}, file_section, &model);
     fill_defaults(model, findings);
-    check_model(model, findings);
+    if (fits_together)
+        check_model(model, findings);
     assign_addresses(model, findings);
     if (auto complaints = findings.take(); !complaints.empty())
         return std::unexpected(std::move(complaints));
     model.places = findings.take_keys();
     return model;
+}
+
+} // namespace
+
+std::expected<Model, Complaints> parse(std::string_view text, const std::string& file) {
+    return read(text, file, true);
+}
+
+std::expected<Model, Complaints> parse_state(std::string_view text, const std::string& file) {
+    return read(text, file, false);
 }
 
 Result<std::string> read_config_file(const std::string& path) {

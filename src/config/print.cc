@@ -1,6 +1,8 @@
 // The model as text. The schema writes it as one tree of JSON values; TOML is that tree
 // with a header for each table inside it. The order is that of the schema and, for
 // switches and VMs, of the file, so equal models print equal texts.
+#include <algorithm>
+
 #include "config/schema.h"
 #include "config/toml_text.h"
 
@@ -31,7 +33,10 @@ std::string key_text(std::string_view key) {
 namespace {
 
 bool is_tables(const Json& value) {
-    return value.is_object() || (value.is_array() && !value.empty() && value.front().is_object());
+    // An array of texts and tables stands on one line.
+    return value.is_object() ||
+           (value.is_array() && !value.empty() &&
+            std::ranges::all_of(value, [](const Json& element) { return element.is_object(); }));
 }
 
 void print_table(const Json& table, const std::string& name, std::string_view header,

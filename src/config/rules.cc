@@ -30,6 +30,19 @@ Result<void> accept(std::string_view) {
     return {};
 }
 
+Result<void> check_path_pattern(std::string_view text) {
+    if (!text.starts_with('/') && !text.starts_with('*'))
+        return fail(ErrorKind::invalid, "a path begins with \"/\"");
+    return {};
+}
+
+Result<void> check_host_pattern(std::string_view text) {
+    // As of the Host field, which is compared in small letters and without its port.
+    if (std::ranges::any_of(text, [](char c) { return (c >= 'A' && c <= 'Z') || c <= ' '; }))
+        return fail(ErrorKind::invalid, "write it in small letters and without blanks");
+    return {};
+}
+
 Result<void> check_absolute_path(std::string_view text) {
     if (!text.starts_with('/'))
         return fail(ErrorKind::invalid, "\"{}\" does not begin with '/'", printable(text));
@@ -165,6 +178,25 @@ Result<void> check_dhcp_filename(std::string_view text) {
     return {};
 }
 
+Result<void> check_boot_file(std::string_view text) {
+    constexpr std::size_t max_bytes = 255; // of option 67
+    if (text.size() > max_bytes)
+        return fail(ErrorKind::limit, "a boot file has at most {} bytes, this one has {}",
+                    max_bytes, text.size());
+    if (!all_of(text, is_visible))
+        return fail(ErrorKind::invalid, "\"{}\": a boot file is ASCII without blanks",
+                    printable(text, 40));
+    return {};
+}
+
+Result<void> check_dhcp_class(std::string_view text) {
+    constexpr std::size_t max_bytes = 255; // of an option
+    if (text.size() > max_bytes)
+        return fail(ErrorKind::limit, "has at most {} bytes, this one has {}", max_bytes,
+                    text.size());
+    return {};
+}
+
 // The installer cuts blanks off both ends of a line: a password would silently change.
 Result<void> check_answer(std::string_view text) {
     if (text.starts_with(' ') || text.ends_with(' '))
@@ -210,6 +242,10 @@ const TextRule optional_path_rule{"path", "a path such as \"/var/lib/vmhost/bsd.
                                   true};
 const TextRule absolute_path_rule{"path", "a path such as \"/var/lib/vmhost\"",
                                   check_absolute_path};
+const TextRule path_pattern_rule{"pattern", "a pattern such as \"/pub/OpenBSD/*\"",
+                                 check_path_pattern};
+const TextRule host_pattern_rule{"pattern", "a pattern such as \"*.example.org\"",
+                                 check_host_pattern};
 const TextRule socket_path_rule{"path", "a path such as \"/run/vmhost.sock\"", check_socket_path};
 const TextRule domain_rule{"domain", "a domain name such as \"example.org\"", check_domain, true};
 const TextRule host_name_rule{"host name", "a host name such as \"puffy\"", check_host_name};
@@ -222,6 +258,9 @@ const TextRule mirror_rule{"URL", "a URL such as \"http://cdn.openbsd.org/pub/Op
 const TextRule serial_rule{"string", "a serial number such as \"a-0\"", check_serial};
 const TextRule dhcp_filename_rule{"string", "a boot file's name such as \"auto_install\"",
                                   check_dhcp_filename, true};
+const TextRule boot_file_rule{
+    "string", "a boot file or a URL such as \"http://10.9.8.1/boot.ipxe\"", check_boot_file, true};
+const TextRule dhcp_class_rule{"string", "a class such as \"PXEClient\"", check_dhcp_class, true};
 const TextRule answer_rule{"string", "a string", check_answer};
 const TextRule optional_answer_rule{"string", "a string", check_answer, true};
 const TextRule password_rule{"string", "a password, plain or bcrypt", check_answer};
@@ -253,6 +292,19 @@ Result<Ipv4Prefix> parse_local_prefix(std::string_view text) {
     return prefix;
 }
 
+Result<Ipv6Prefix> parse_local_ipv6(std::string_view text) {
+    auto prefix = TRY(parse_ipv6_prefix(text));
+    if (prefix.length < 16 || prefix.length > 64)
+        return fail(ErrorKind::limit, "{}: the prefix length is 16 to 64", prefix.text());
+    if (prefix.address != prefix.network())
+        return fail(ErrorKind::invalid, "{}: the address has bits beyond its prefix: write {}",
+                    prefix.text(), Ipv6Prefix{prefix.network(), prefix.length}.text());
+    if (prefix.address.high >> 48 == 0 || prefix.address.is_multicast() ||
+        prefix.address.is_link_local())
+        return fail(ErrorKind::invalid, "{}: no host has an address of it", prefix.text());
+    return prefix;
+}
+
 Result<Owner> parse_owner(std::string_view text) {
     auto colon = text.find(':');
     Owner owner;
@@ -273,6 +325,22 @@ Result<Owner> parse_owner(std::string_view text) {
 
 std::string owner_text(const Owner& owner) {
     return owner.group.empty() ? owner.user : fmt::format("{}:{}", owner.user, owner.group);
+}
+
+Result<DhcpRange> parse_dhcp_range(std::string_view text) {
+    auto dash = text.find('-');
+    DhcpRange range;
+    range.first = TRY(parse_ipv4(text.substr(0, dash)));
+    range.last =
+        dash == std::string_view::npos ? range.first : TRY(parse_ipv4(text.substr(dash + 1)));
+    if (range.last < range.first)
+        return fail(ErrorKind::invalid, "\"{}\" ends before it begins", printable(text, 40));
+    return range;
+}
+
+std::string dhcp_range_text(const DhcpRange& range) {
+    return range.first == range.last ? range.first.text()
+                                     : range.first.text() + "-" + range.last.text();
 }
 
 Result<ListenAddress> parse_listen(std::string_view text) {

@@ -20,6 +20,7 @@ extern const TextRule line_rule;          // any one line, or none
 extern const TextRule path_rule;          // relative ones start at host.state
 extern const TextRule optional_path_rule; // or none
 extern const TextRule absolute_path_rule;
+extern const TextRule path_pattern_rule, host_pattern_rule;
 extern const TextRule socket_path_rule;
 extern const TextRule domain_rule;
 extern const TextRule host_name_rule;
@@ -32,6 +33,8 @@ extern const TextRule release_rule;
 extern const TextRule mirror_rule;
 extern const TextRule serial_rule;
 extern const TextRule dhcp_filename_rule;
+extern const TextRule boot_file_rule; // a name or a URL
+extern const TextRule dhcp_class_rule;
 extern const TextRule answer_rule; // what an answer file can carry after its '='
 extern const TextRule optional_answer_rule;
 extern const TextRule password_rule;
@@ -48,8 +51,15 @@ Result<void> check_question(std::string_view text);
 // Where local interfaces have their addresses from: room for many, and no address of a host.
 Result<Ipv4Prefix> parse_local_prefix(std::string_view text);
 
+// The same for IPv6.
+Result<Ipv6Prefix> parse_local_ipv6(std::string_view text);
+
 Result<Owner> parse_owner(std::string_view text);
 std::string owner_text(const Owner& owner);
+
+// "10.9.8.100-10.9.8.200", or one address.
+Result<DhcpRange> parse_dhcp_range(std::string_view text);
+std::string dhcp_range_text(const DhcpRange& range);
 
 // "10.9.8.1:80" or "10.9.8.1" (port 80).
 Result<ListenAddress> parse_listen(std::string_view text);

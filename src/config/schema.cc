@@ -73,6 +73,10 @@ constexpr Word virtio_words[] = {{"modern", static_cast<int>(VirtioFlavour::mode
 
 constexpr TextRule address_rule{"IPv4 address", "an IPv4 address such as \"10.9.8.1\"", nullptr};
 constexpr TextRule prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10.9.8.1/24\"", nullptr};
+constexpr TextRule address6_rule{"IPv6 address", "an IPv6 address such as \"2001:db8::1\"",
+                                 nullptr};
+constexpr TextRule prefix6_rule{"IPv6 prefix", "an IPv6 prefix such as \"2001:db8::1/64\"",
+                                nullptr};
 constexpr TextRule mac_rule{"MAC", "an Ethernet address such as \"fe:e1:bb:d1:00:01\"", nullptr};
 constexpr TextRule owner_rule{"owner", "an owner such as \"alice\", \"alice:staff\" or \":staff\"",
                               nullptr};
@@ -84,6 +88,8 @@ std::string text_of(const Value& value) {
 }
 using Address = Parsed<parse_ipv4, text_of<Ipv4>, address_rule>;
 using Prefix = Parsed<parse_ipv4_prefix, text_of<Ipv4Prefix>, prefix_rule>;
+using Address6 = Parsed<parse_ipv6, text_of<Ipv6>, address6_rule>;
+using Prefix6 = Parsed<parse_ipv6_prefix, text_of<Ipv6Prefix>, prefix6_rule>;
 using Ethernet = Parsed<parse_mac, text_of<Mac>, mac_rule>;
 using OwnerName = Parsed<parse_owner, owner_text, owner_rule>;
 using Listen = Parsed<parse_listen, listen_text, listen_rule>;
@@ -92,21 +98,57 @@ constexpr TextRule local_prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10
 using LocalPrefix = Parsed<parse_local_prefix, text_of<Ipv4Prefix>, local_prefix_rule>;
 using Acceleration = Choice<accel_words>;
 using Addresses = List<Address, limits::max_dhcp_addresses>;
+using Addresses6 = List<Address6, limits::max_ra_addresses>;
 using DiskSize = Size<limits::min_disk_bytes, limits::max_disk_bytes>;
 
 // [host]
 
+// A pause, or "boot".
+struct StartDelay : Duration<0, 1> {
+    static std::string type() { return "duration or \"boot\""; }
+    static void read(const Spot& spot, std::chrono::milliseconds& out) {
+        if (spot.node.is_string() && *spot.node.value<std::string_view>() == "boot") {
+            spot.note(&out);
+            out = until_answer;
+        } else {
+            Duration::read(spot, out);
+        }
+    }
+    static Json write(std::chrono::milliseconds value) {
+        return value == until_answer ? Json("boot") : Duration::write(value);
+    }
+};
+
 constexpr Row start_rows[] = {
     row<&Host::start_parallel, Count<0, limits::max_vms>>(
         "parallel", "", "VMs that are started at once; 0 is the number of CPUs"),
-    row<&Host::start_delay, Duration<0, 1>>("delay", "", "pause between two such groups"),
+    row<&Host::start_delay, StartDelay>(
+        "delay", "", "pause between two such groups; \"boot\": until the last ones have answered"),
 };
 constexpr Section start_section = section<Host>("host.start", start_rows);
 
-constexpr const char* no_ipv6 = "local interfaces have no IPv6 yet: leave it out, or false";
+constexpr TextRule local_ipv6_rule{"IPv6 prefix", "an IPv6 prefix such as \"fd00:1:2:3::/64\"",
+                                   nullptr};
+// Whether, or from where.
+struct LocalIpv6Setting : Parsed<parse_local_ipv6, text_of<Ipv6Prefix>, local_ipv6_rule> {
+    static std::string type() { return "boolean or IPv6 prefix"; }
+    static void read(const Spot& spot, LocalIpv6& out) {
+        spot.note(&out);
+        if (spot.node.is_boolean())
+            return Flag::read(spot, out.enabled);
+        if (!spot.node.is_string())
+            return spot.expected("true, false or an IPv6 prefix");
+        out.enabled = true;
+        Parsed::read(spot, out.prefix);
+    }
+    static Json write(const LocalIpv6& value) {
+        return value.enabled ? Json(value.prefix.text()) : Json(false);
+    }
+};
 constexpr Row local_rows[] = {
     row<&Host::local_ipv4, LocalPrefix>("ipv4", "", "where their addresses are taken from"),
-    row<&Host::local_ipv6, NotYet<Flag, no_ipv6>>("ipv6", "", "give the host's side IPv6 too"),
+    row<&Host::local_ipv6, LocalIpv6Setting>("ipv6", "false", "whether they have IPv6, and whence"),
+    row<&Host::local_nat, Flag>("nat", "", "let them reach beyond this host, with its address"),
 };
 constexpr Section local_section = section<Host>("host.local", local_rows);
 
@@ -126,6 +168,8 @@ constexpr Row host_rows[] = {
                                                     "VM with id N runs as the uid this + N"),
     row<&Host::stop_timeout, Duration<0, 1>>("stop_timeout", "",
                                              "how long all VMs have to end when the daemon ends"),
+    row<&Host::answer_timeout, Duration<0, 1000>>(
+        "answer_timeout", "", "how long a process may not answer; 0s is for ever"),
 };
 constexpr Section host_section = section<Host>("host", host_rows);
 
@@ -139,6 +183,36 @@ constexpr Section control_section = section<Control>("control", control_rows);
 
 // [switch.NAME]
 
+constexpr TextRule range_rule{"range of IPv4 addresses",
+                              "a range such as \"10.9.8.100-10.9.8.200\"", nullptr};
+using Ranges =
+    OneOrMore<Parsed<parse_dhcp_range, dhcp_range_text, range_rule>, limits::max_dhcp_ranges>;
+constexpr TextRule relay_rule{"IPv4 prefix", "a subnet such as \"192.0.2.0/24\"", nullptr};
+using Relays =
+    List<Parsed<parse_ipv4_prefix, text_of<Ipv4Prefix>, relay_rule>, limits::max_dhcp_relays>;
+constexpr std::size_t max_architectures = 16;
+constexpr Row class_rows[] = {
+    row<&DhcpClass::vendor_class, OrNone<Text<dhcp_class_rule>>>(
+        "vendor_class", "any", "what the client's vendor class begins with"),
+    row<&DhcpClass::user_class, OrNone<Text<dhcp_class_rule>>>("user_class", "any",
+                                                               "the client's user class"),
+    row<&DhcpClass::architecture, List<Count<0, 0xffff>, max_architectures>>(
+        "architecture", "any", "numbers of client architectures"),
+    row<&DhcpClass::filename, Optional<Text<boot_file_rule>>>("filename", "none",
+                                                              "boot file, or URL"),
+    row<&DhcpClass::next_server, Optional<Address>>("next_server", "as the switch has it",
+                                                    "where the client fetches it"),
+    row<&DhcpClass::options, DhcpOptions>("options", "none", "further options"),
+};
+constexpr Section class_section = section<DhcpClass>("switch.NAME.dhcp.class.NAME", class_rows);
+
+// Without any it is not there.
+struct Classes : Named<class_section, limits::max_dhcp_classes> {
+    static Json write(const std::vector<DhcpClass>& classes) {
+        return classes.empty() ? Json(nullptr) : Named::write(classes);
+    }
+};
+
 constexpr Row dhcp_rows[] = {
     row<&Dhcp::enabled, Flag>("enable", "true when the switch has ipv4",
                               "answer DHCP requests on this switch"),
@@ -148,62 +222,217 @@ constexpr Row dhcp_rows[] = {
     row<&Dhcp::domain_name, Text<domain_rule>>("domain_name", "host.domain",
                                                "domain for the guests"),
     row<&Dhcp::lease_time, Duration<1000, 1000>>("lease_time", "", "how long a lease lasts"),
+    row<&Dhcp::max_lease_time, Optional<Duration<1000, 1000>>>(
+        "max_lease_time", "lease_time", "the longest that a client can ask for"),
     row<&Dhcp::next_server, Optional<Address>>("next_server", "the switch's address",
                                                "where installers fetch their files"),
     row<&Dhcp::filename, Text<dhcp_filename_rule>>("filename", "",
                                                    "boot file for VMs that are being installed"),
+    row<&Dhcp::ranges, Ranges>("range", "none", "addresses for clients that are no VMs"),
+    row<&Dhcp::ping_check, Flag>(
+        "ping_check", "", "ask whether an address of a range is in use before it is offered"),
+    row<&Dhcp::relays, Relays>("relay", "", "subnets whose relay agents are served"),
+    row<&Dhcp::options, DhcpOptions>("options", "none", "further options"),
+    row<&Dhcp::classes, Classes>("class", "none", "what clients get that say what they are"),
 };
 constexpr Section dhcp_section = section<Dhcp>("switch.NAME.dhcp", dhcp_rows);
 
 // dhcp = true, dhcp = false, or a table.
-struct DhcpSetting : Table<dhcp_section> {
+template <const Section& section>
+struct Switchable : Table<section> {
     static std::string type() { return "boolean or table"; }
-    static void read(const Spot& spot, Dhcp& out) {
+    template <class Value>
+    static void read(const Spot& spot, Value& out) {
         if (spot.node.is_boolean())
             Flag::read(spot, out.enabled);
         else if (spot.node.is_table())
-            read_section(spot, dhcp_section, &out);
+            read_section(spot, section, &out);
         else
             spot.expected("true, false or a table");
     }
 };
 
-// Names of device groups and routing domains are vm.conf(5)'s; see vmhost.toml(5).
-constexpr const char* no_group = "groups of interfaces cannot be set yet: leave it out";
-constexpr const char* no_rdomain = "routing domains cannot be set yet: leave it out, or 0";
-constexpr unsigned max_rdomain = 255; // as rdomain(4) of OpenBSD
-using Group = NotYet<Text<group_rule>, no_group>;
-using Rdomain = NotYet<Count<0, max_rdomain>, no_rdomain>;
+using DhcpSetting = Switchable<dhcp_section>;
 
-using Devices = List<Text<device_rule>, limits::max_interfaces_per_switch>;
+// RFC 4861 §6.2.1 has the bounds.
+constexpr Row ra_rows[] = {
+    row<&Ra::enabled, Flag>("enable", "true when the switch has ipv6",
+                            "tell guests of the network by router advertisements"),
+    row<&Ra::router, Flag>("router", "", "whether this host is their default router"),
+    row<&Ra::autonomous, Flag>("autonomous", "", "let guests make up addresses of their own"),
+    row<&Ra::domain_name_servers, Addresses6>("domain_name_servers", "",
+                                              "name servers for the guests"),
+    row<&Ra::domain_name, Text<domain_rule>>("domain_name", "dhcp.domain_name",
+                                             "domain for the guests"),
+    row<&Ra::interval, Duration<4000, 1000, 1'800'000>>("interval", "",
+                                                        "the most between two advertisements"),
+    row<&Ra::lifetime, Duration<4000, 1000, 9'000'000>>(
+        "lifetime", "", "how long guests believe the last advertisement"),
+};
+constexpr Section ra_section = section<Ra>("switch.NAME.ra", ra_rows);
+
+constexpr Row dhcp6_rows[] = {
+    row<&Dhcp6::enabled, Flag>("enable", "true when the switch has ipv6",
+                               "answer DHCPv6 requests on this switch"),
+    row<&Dhcp6::lease_time, Duration<60'000, 1000>>("lease_time", "", "how long a lease lasts"),
+};
+constexpr Section dhcp6_section = section<Dhcp6>("switch.NAME.dhcp6", dhcp6_rows);
+
+constexpr Row storm_rows[] = {
+    row<&StormLimit::enabled, Flag>("enable", "", "drop what is more"),
+    row<&StormLimit::frames, Count<1, limits::max_storm_frames>>(
+        "frames", "", "broadcasts and multicasts of a guest per second"),
+    row<&StormLimit::burst, Count<1, limits::max_storm_frames>>("burst", "",
+                                                                "how many may come at once"),
+};
+constexpr Section storm_section = section<StormLimit>("switch.NAME.storm", storm_rows);
+
+// Names of device groups and routing domains are vm.conf(5)'s; see vmhost.toml(5).
+constexpr unsigned max_rdomain = 255; // as rdomain(4) of OpenBSD
+using Group = Text<group_rule>;
+struct Rdomain : Count<0, max_rdomain> {
+    static void read(const Spot& spot, unsigned& out) {
+        constexpr unsigned first_of_linux = 253; // default, main and local
+        auto before = spot.findings.count();
+        Count<0, max_rdomain>::read(spot, out);
+        if (spot.findings.count() == before && out >= first_of_linux)
+            spot.complain("Linux has the tables 253 to 255 of routes for itself");
+    }
+};
+
+constexpr unsigned max_vlan = 4094; // IEEE 802.1Q: 0 and 4095 are none
+using Vlan = Count<1, max_vlan>;
+using Trunk = List<Vlan, limits::max_trunk_vlans>;
+
+constexpr Row port_rows[] = {
+    row<&SwitchPort::interface, Text<device_rule>>("interface", "required", "the interface"),
+    row<&SwitchPort::parent, OrNone<Text<device_rule>>>(
+        "parent", "none", "the interface is a VLAN of this one, and is made"),
+    row<&SwitchPort::vlan, Optional<Vlan>>("vlan", "as the switch has it",
+                                           "VLAN of the parent, or of frames without a tag"),
+    row<&SwitchPort::trunk, Trunk>("trunk", "", "VLANs whose frames pass with their tags"),
+};
+constexpr Section port_section = section<SwitchPort>("switch.NAME.ports", port_rows);
+
+// ["eth1", { interface = "eth2.5", parent = "eth2", vlan = 5 }]
+struct Ports {
+    static constexpr const Section* inner = &port_section;
+    static std::string type() { return "array of devices or tables"; }
+    static void read(const Spot& spot, std::vector<SwitchPort>& out) {
+        spot.note(&out);
+        auto* array = read_array(spot, "devices or tables", limits::max_interfaces_per_switch);
+        if (!array)
+            return;
+        out.clear();
+        out.resize(array->size()); // before any place is noted: see reader.h
+        for (std::size_t i = 0; i < array->size(); ++i) {
+            Path path{&spot.path, {}, i};
+            const auto& node = *array->get(i);
+            Spot element{spot.findings, path, node, node.source().begin};
+            out[i].place = element.place();
+            if (node.is_table())
+                read_section(element, port_section, &out[i]);
+            else
+                Text<device_rule>::read(element, out[i].interface);
+        }
+    }
+    static Json write(const std::vector<SwitchPort>& ports) {
+        Json out = Json::array();
+        for (const auto& port : ports)
+            out.push_back(port == SwitchPort{.interface = port.interface}
+                              ? Json(port.interface)
+                              : write_section(port_section, &port));
+        return out;
+    }
+};
+
+using VxlanId = Count<1, (1U << 24) - 1>;
+constexpr Row vxlan_rows[] = {
+    row<&Vxlan::id, VxlanId>("id", "required", "number of the segment"),
+    row<&Vxlan::local, Address>("local", "required", "address of this host that it is sent from"),
+    row<&Vxlan::peers, List<Address, limits::max_vxlan_peers>>("peers", "",
+                                                               "the other hosts that have it"),
+    row<&Vxlan::port, Count<1, 65535>>("port", "", "UDP port, of all of them"),
+};
+constexpr Section vxlan_section = section<Vxlan>("switch.NAME.vxlan", vxlan_rows);
+
 constexpr Row switch_rows[] = {
     row<&Switch::enabled, Flag>("enable", "", "make it; else interfaces on it hang loose"),
     row<&Switch::interface, Text<device_rule>>("interface", "br-NAME, cut to 15 bytes",
                                                "the bridge; it is made when it does not exist"),
-    row<&Switch::ports, Devices>("ports", "", "interfaces of this host to attach"),
+    row<&Switch::ports, Ports>("ports", "", "interfaces of this host to attach"),
     row<&Switch::ipv4, Optional<Prefix>>("ipv4", "none",
                                          "address of this host on the bridge, and its subnet"),
+    row<&Switch::ipv6, Optional<Prefix6>>("ipv6", "none",
+                                          "IPv6 address of this host there, and its network"),
     row<&Switch::mtu, Count<limits::min_mtu_bytes, limits::max_mtu_bytes>>(
-        "mtu", "", "largest packet, in bytes"),
+        "mtu", "1500, or 1450 with vxlan", "largest packet, in bytes"),
     row<&Switch::up, Flag>("up", "", "whether the bridge forwards"),
     row<&Switch::locked_lladdr, Flag>("locked_lladdr", "",
                                       "hold guests to their Ethernet addresses"),
+    row<&Switch::isolated, Flag>("isolated", "", "keep guests from each other"),
+    row<&Switch::vlan, Optional<Vlan>>("vlan", "none: it knows no VLANs",
+                                       "VLAN of this host, and of who names none"),
+    row<&Switch::vxlan, Table<vxlan_section>>("vxlan", "none", "join it with those of other hosts"),
+    row<&Switch::guard, Flag>("guard", "", "drop what guests say in the name of others"),
+    row<&Switch::storm, Switchable<storm_section>>("storm", "a limit that few reach",
+                                                   "limit of broadcasts and multicasts"),
     row<&Switch::group, Group>("group", "", "group of the interfaces on it"),
     row<&Switch::rdomain, Rdomain>("rdomain", "", "routing domain of the switch"),
     row<&Switch::dhcp, DhcpSetting>("dhcp", "true when the switch has ipv4",
                                     "the DHCP service on this switch"),
+    row<&Switch::ra, Switchable<ra_section>>("ra", "true when the switch has ipv6",
+                                             "router advertisements on this switch"),
+    row<&Switch::dhcp6, Switchable<dhcp6_section>>("dhcp6", "true when the switch has ipv6",
+                                                   "the DHCPv6 service on this switch"),
 };
 constexpr Section switch_section = section<Switch>("switch.NAME", switch_rows);
 
 // [install]
+
+constexpr Row location_rows[] = {
+    row<&HttpLocation::path, Text<path_pattern_rule>>("path", "required",
+                                                      "pattern of what is asked for"),
+    row<&HttpLocation::host, Text<host_pattern_rule>>("host", "", "pattern of the server's name"),
+    row<&HttpLocation::directory, Text<absolute_path_rule>>("directory", "required",
+                                                            "where the files are"),
+    row<&HttpLocation::strip, Count<0, limits::max_http_stripped>>(
+        "strip", "", "components of the path that the directory lacks"),
+    row<&HttpLocation::listing, Flag>("listing", "", "tell what is in a directory"),
+};
+constexpr Section location_section = section<HttpLocation>("install.location", location_rows);
 
 constexpr Row install_rows[] = {
     row<&Install::listen, List<Listen, limits::max_listen_addresses>>(
         "listen", "port 80 of every switch address", "where the HTTP service listens"),
     row<&Install::release, Text<release_rule>>("release", "", "release that is installed"),
     row<&Install::mirror, Text<mirror_rule>>("mirror", "", "where the sets come from"),
+    row<&Install::sets, OrNone<Text<absolute_path_rule>>>("sets", "none; they come from the mirror",
+                                                          "where the sets are on this host"),
+    row<&Install::locations, Tables<location_section, limits::max_http_locations>>(
+        "location", "none", "directories that are served besides"),
+    row<&Install::access_log, OrNone<Text<absolute_path_rule>>>("access_log", "none",
+                                                                "where requests are written down"),
 };
 constexpr Section install_section = section<Install>("install", install_rows);
+
+// [tftp]
+
+constexpr Row tftp_rows[] = {
+    row<&Tftp::directory, OrNone<Text<absolute_path_rule>>>(
+        "directory", "none; there is no service", "what is served"),
+    row<&Tftp::listen, List<Address, limits::max_listen_addresses>>(
+        "listen", "every switch address", "addresses of this host to serve at"),
+};
+constexpr Section tftp_section = section<Tftp>("tftp", tftp_rows);
+
+// [metrics]
+
+constexpr Row metrics_rows[] = {
+    row<&Metrics::listen, List<Listen, limits::max_listen_addresses>>(
+        "listen", "", "where /metrics is served; nowhere when there is none"),
+};
+constexpr Section metrics_section = section<Metrics>("metrics", metrics_rows);
 
 // [vm.NAME]
 
@@ -250,13 +479,23 @@ constexpr Row interface_rows[] = {
                                       "Ethernet address of the guest"),
     row<&Interface::locked_lladdr, Optional<Flag>>("locked_lladdr", "as the switch has it",
                                                    "hold the guest to this address"),
+    row<&Interface::isolated, Optional<Flag>>("isolated", "as the switch has it",
+                                              "keep it from other isolated ones"),
+    row<&Interface::vlan, Optional<Vlan>>("vlan", "as the switch has it",
+                                          "VLAN of frames without a tag"),
+    row<&Interface::trunk, Trunk>("trunk", "", "VLANs whose frames pass with their tags"),
+    row<&Interface::guard, Optional<Flag>>("guard", "as the switch has it when locked",
+                                           "drop what the guest says in the name of others"),
     row<&Interface::ipv4, Optional<Address>>("ipv4", "derived when the switch has ipv4",
                                              "address that the guest gets by DHCP"),
+    row<&Interface::ipv6, Optional<Address6>>("ipv6", "derived when the switch has ipv6",
+                                              "address that the guest gets by DHCPv6"),
     row<&Interface::up, Flag>("up", "", "whether the host's side is up"),
     row<&Interface::group, Group>("group", "", "group of the host's side"),
     row<&Interface::rdomain, Rdomain>("rdomain", "", "routing domain of the host's side"),
     row<&Interface::limit, Table<interface_limit_section>>("limit", "none",
                                                            "what passes in each direction"),
+    row<&Interface::vhost, AutoFlag>("vhost", "", "let the kernel move the frames"),
 };
 constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
 
@@ -277,6 +516,14 @@ constexpr Row vm_install_rows[] = {
         "file", "", "a ready answer file, which replaces all of the above"),
 };
 constexpr Section vm_install_section = section<VmInstall>("vm.NAME.install", vm_install_rows);
+
+constexpr Row vm_dhcp_rows[] = {
+    row<&VmDhcp::filename, Optional<Text<boot_file_rule>>>("filename", "none", "boot file, or URL"),
+    row<&VmDhcp::next_server, Optional<Address>>("next_server", "as the switch has it",
+                                                 "where the VM fetches it"),
+    row<&VmDhcp::options, DhcpOptions>("options", "none", "further options"),
+};
+constexpr Section vm_dhcp_section = section<VmDhcp>("vm.NAME.dhcp", vm_dhcp_rows);
 
 constexpr Row console_log_rows[] = {
     row<&ConsoleLog::enabled, Flag>("enable", "true in a table", "write the log"),
@@ -346,6 +593,8 @@ constexpr Row vm_rows[] = {
                                                      "the device that the firmware starts from"),
     row<&Vm::virtio, Choice<virtio_words>>("virtio", "",
                                            "generation of the devices that the guest sees"),
+    row<&Vm::start_timeout, Duration<0, 1>>(
+        "start_timeout", "", "how long the next ones wait for its answer, with delay = \"boot\""),
     row<&Vm::stop_answer_timeout, Duration<0, 1>>(
         "stop_answer_timeout", "", "how long the guest has to take note of a request to end"),
     row<&Vm::stop_timeout, Duration<0, 1>>("stop_timeout", "",
@@ -364,6 +613,7 @@ constexpr Row vm_rows[] = {
     row<&Vm::virtio_console, Flag>("virtio_console", "", "a second console, of the virtio kind"),
     row<&Vm::interfaces, Tables<interface_section, limits::max_interfaces>>(
         "interface", "none", "network interfaces, in order"),
+    row<&Vm::dhcp, Table<vm_dhcp_section>>("dhcp", "none", "what DHCP tells this VM"),
     row<&Vm::install, Table<vm_install_section>>("install", "none",
                                                  "what an unattended installation is told"),
 };
@@ -376,6 +626,10 @@ constexpr Row file_rows[] = {
     row<&Model::control, Table<control_section>>("control", "all defaults", "the control socket"),
     row<&Model::install, Table<install_section>>("install", "all defaults",
                                                  "the HTTP service for installers"),
+    row<&Model::tftp, Table<tftp_section>>("tftp", "all defaults",
+                                           "files for machines that boot from the network"),
+    row<&Model::metrics, Table<metrics_section>>("metrics", "all defaults",
+                                                 "what this host counts, by HTTP"),
     row<&Model::switches, Named<switch_section, limits::max_switches>>("switch", "none",
                                                                        "the switches"),
     row<&Model::vms, Vms<vm_section>>("vm", "none", "the virtual machines"),

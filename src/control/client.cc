@@ -88,12 +88,12 @@ Result<void> send_all(int socket, Bytes bytes, const std::vector<Fd>& fds) {
 
 } // namespace
 
-Result<Client::Answer> Client::request(const std::string& json,
-                                       const std::function<void(const std::string&)>& take,
+Result<Client::Answer> Client::request(const std::string& asked,
+                                       const std::function<void(Answer)>& take,
                                        std::vector<Fd> fds) {
     ipc::Frame request;
     request.type = request_type;
-    request.payload.assign(json.begin(), json.end());
+    request.payload.assign(asked.begin(), asked.end());
     request.fds = std::move(fds); // frame_bytes counts them
     auto bytes = ipc::frame_bytes(request);
     TRY(send_all(socket_.get(), bytes, request.fds));
@@ -107,14 +107,13 @@ Result<Client::Answer> Client::request(const std::string& json,
                 return fail(ErrorKind::corrupt, "the daemon's reply is no JSON object");
             if (!reply.value("ok", false))
                 return std::unexpected(refusal(reply));
-            if (frame.type == last_reply_type) {
-                Answer answer{std::move(text), std::nullopt};
-                if (!frame.fds.empty())
-                    answer.fd = std::move(frame.fds.front());
+            Answer answer{std::move(text), std::nullopt};
+            if (!frame.fds.empty())
+                answer.fd = std::move(frame.fds.front());
+            if (frame.type == last_reply_type)
                 return answer;
-            }
             if (take)
-                take(text);
+                take(std::move(answer));
         }
         auto received = TRY(receive(socket_.get()));
         ready_ = TRY(reader_.feed(received.first, std::move(received.second)));

@@ -17,6 +17,8 @@
 #include "control/protocol.h"
 #include "ipc/ipc.h"
 #include "loop/loop.h"
+#include "metrics/metrics.h"
+#include "store/store.h"
 
 namespace vmhost::control {
 
@@ -46,6 +48,7 @@ public:
     Server(Loop& loop, Fd listener, Events events);
     ~Server();
     void reply(ClientId client, std::string json, bool last, std::optional<Fd> fd);
+    std::size_t clients() const { return clients_.size(); }
 
 private:
     struct Client;
@@ -77,7 +80,10 @@ struct VmRow {
     std::string note;                    // why it stopped unasked
     std::vector<std::string> last_lines; // of its console, when it failed
     unsigned restarts = 0, reboots = 0;
-    std::vector<std::pair<std::string, std::uint64_t>> counters;
+    std::uint64_t cpu_us = 0; // used by the process
+    using Counters = std::vector<std::pair<std::string, std::uint64_t>>;
+    Counters counters;
+    std::vector<Counters> disks, interfaces; // of each, in the order of the file
     std::string lease;
     bool answer_served = false;
 };
@@ -125,6 +131,7 @@ struct NewVm {
 // One change that a file asks for; the fields are those of host::Change.
 struct PlanRow {
     std::string subject, key, kind, before, after, effect;
+    std::string reason; // when it is no line of the file
     Place place;
 };
 struct PlanRows {
@@ -140,10 +147,34 @@ struct ApplyOrder {
     std::function<void(Result<void>)> done;
 };
 
+struct EventRow {
+    std::uint64_t number = 0;
+    std::int64_t time_us = 0; // since 1970
+    std::string vm;           // empty: of the host itself
+    std::uint32_t id = 0;     // of that VM
+    std::string kind, text;   // printable
+};
+
+struct ConsoleFiles {
+    bool kept = false; // as a log; else a copy of what the console keeps
+    std::vector<Fd> files;
+};
+
 // What the verbs act on. VMs are named by name or number.
+// Who has or had an address by DHCP; texts are printable.
+struct LeaseRow {
+    std::string network, address, lladdr, vm, state, host_name, client_id;
+    std::int64_t since_s = 0, seen_s = 0; // since 1970; 0 = never
+    std::optional<std::int64_t> until_s;  // none: for ever
+    std::uint64_t messages = 0, dropped = 0;
+};
+
 class Operations {
 public:
     virtual ~Operations() = default;
+    // Those of VMs, and of clients that are none.
+    virtual void leases(std::function<void(Result<std::vector<LeaseRow>>)> done) = 0;
+    virtual void release_lease(Ipv4 address, std::function<void(Result<void>)> done) = 0;
     virtual std::vector<VmRow> list() = 0;
     // Renews the counters of the rows, then calls done; soon, whatever the VMs do.
     virtual void count(std::function<void()> done) = 0;
@@ -152,7 +183,11 @@ public:
     // Whether the caller may change the host itself.
     virtual bool may_change_host(const Caller& caller) = 0;
     virtual Result<PlanRows> plan(const std::string& file) = 0;
+    // A JSON array of the switches.
+    virtual Result<std::string> net() = 0;
     virtual void apply(ApplyOrder order) = 0;
+    // done is called before the parent goes on as another program; or with why it does not.
+    virtual void upgrade(std::function<void(Result<void>)> done) = 0;
     virtual void start(std::string_view vm, StartOnce once,
                        std::function<void(Result<void>)> done) = 0;
     // Whoever the caller is: the template says what it may. done gets the number of the VM,
@@ -178,6 +213,26 @@ public:
     virtual Result<std::vector<SnapshotRow>> snapshots(std::string_view vm) = 0;
     virtual Result<void> remove_snapshot(std::string_view vm, const std::string& name) = 0;
     virtual Result<void> wait(std::string_view vm, std::function<void()> ended) = 0;
+    // What this host counts, all of it; soon, whatever the VMs do.
+    using Samples = std::shared_ptr<const metrics::Samples>;
+    virtual void metrics(std::function<void(Samples)> done) = 0;
+    // The files of its console log, oldest first; of the serial console or the virtio one.
+    virtual Result<ConsoleFiles> console_log(std::string_view vm, bool virtio) = 0;
+    // A packet socket on the tap of its interface, and the name of that.
+    struct Traced {
+        std::string tap;
+        Fd socket;
+    };
+    virtual Result<Traced> trace(std::string_view vm, std::size_t interface) = 0;
+    // Those that are kept, oldest first.
+    virtual std::vector<EventRow> events() = 0;
+    // take is called for each that comes until it returns false; active says whether it would.
+    virtual Result<void> follow_events(std::function<bool(const EventRow&)> take,
+                                       std::function<bool()> active) = 0;
+    // Whether all processes say more, or as much as they were started with.
+    virtual void log_verbosely(bool verbose) = 0;
+    // Forgets switches, and VMs, which end by force.
+    virtual void reset(bool switches, bool vms, std::function<void(Result<void>)> done) = 0;
     virtual Result<Fd> console(std::string_view vm, bool want_writer, bool virtio) = 0;
 };
 
@@ -187,13 +242,41 @@ struct Reply {
     std::optional<Fd> fd;
 };
 
+// What the parent keeps and knows for the verbs; without it nothing is kept, and they work.
+class Records {
+public:
+    virtual ~Records() = default;
+    virtual std::string user_name(std::uint32_t uid) = 0;
+    // As store::HostStore; what fails there is told by it, once.
+    virtual std::int64_t audit_began(const store::AuditRow& row) = 0; // 0: it is not kept
+    virtual void audit_ended(std::int64_t number, std::string_view outcome) = 0;
+    // A JSON array that says why a VM has what it has.
+    virtual Result<std::string> explain(std::string_view vm) = 0;
+    virtual Result<void> forget(const std::string& vm) = 0;
+};
+
+// Requests that were denied since the daemon began.
+struct Refusals {
+    std::uint64_t total = 0;
+    std::uint64_t unlogged = 0; // of them: neither in the log nor in the audit trail
+    std::map<std::string, std::uint64_t> by_verb;
+    std::map<std::uint32_t, std::uint64_t> by_uid; // of the first limits::max_refused_users
+};
+
+class Trail; // trail.h
+
 class Verbs {
 public:
-    explicit Verbs(Operations& operations) : operations_(operations) {}
+    explicit Verbs(Operations& operations);
+    ~Verbs();
+    // From here on requests are kept, and what is kept can be asked for.
+    void use(Records& records);
+    const Refusals& refusals() const;
     // The object outlives replies that come later. json and fds are the client's, unchecked. reply
-    // is called once or more, the last time with last.
+    // is called once or more, the last time with last. active says whether anybody waits for more
+    // replies; null: somebody does.
     void handle(const Caller& caller, std::string_view json, std::vector<Fd> fds,
-                std::function<void(Reply)> reply);
+                std::function<void(Reply)> reply, std::function<bool()> active = nullptr);
 
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
@@ -201,8 +284,30 @@ private:
                   const std::function<void(Reply)>& reply);
     void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);
     void plan(const std::string& file, const std::function<void(Reply)>& reply);
+    // metrics.cc: of one VM, or of what the caller may control
+    void metrics(const Caller& caller, const std::string& vm,
+                 const std::function<void(Reply)>& reply);
+
+    // verbs_records.cc: false: it is none of its verbs.
+    bool handle_records(const Caller& caller, const std::string& verb, const std::string& vm,
+                        const std::function<void(Reply)>& reply);
+    // verbs_leases.cc: false: it is none of its verbs.
+    bool handle_leases(const Caller& caller, const std::string& verb, const std::string& what,
+                       const std::function<void(Reply)>& reply);
+    // verbs_host.cc
+    void events(const Caller& caller, const std::string& vm, bool follow,
+                const std::function<void(Reply)>& reply, const std::function<bool()>& active);
+    void stop_all(const Caller& caller, bool force, bool wait,
+                  const std::function<void(Reply)>& reply);
+    void trace(const Caller& caller, const VmRow& row, std::size_t interface,
+               const std::function<void(Reply)>& reply);
+    void console_log(const VmRow& row, bool virtio, const std::function<void(Reply)>& reply);
+    void change_host(const Caller& caller, const std::string& verb, const std::string& what,
+                     const std::function<void(Reply)>& reply);
 
     Operations& operations_;
+    Records* records_ = nullptr;
+    std::unique_ptr<Trail> trail_;
 };
 
 // ---- vmctl ----------------------------------------------------------------
@@ -217,8 +322,7 @@ public:
         std::string json;
         std::optional<Fd> fd;
     };
-    Result<Answer> request(const std::string& json,
-                           const std::function<void(const std::string&)>& take = {},
+    Result<Answer> request(const std::string& json, const std::function<void(Answer)>& take = {},
                            std::vector<Fd> fds = {});
 
 private:

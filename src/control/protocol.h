@@ -19,6 +19,15 @@
 //             snapshot to go back to in snapshot | id                                   |
 // | start   | vm, new: what it is made of, see below; boot_device, descriptors        | id |
 // | stop    | vm, force, wait           | event requested, id; with wait: terminated |
+// | stop    | all, force, wait          | for each VM: event requested, terminated or failed (with
+// an
+//             error), id, name; at the end event done, failed: how many |
+// | events  | vm (optional), follow     | events: [ {number, time_us, vm, id, kind, text} … ], with
+//             follow first those that are kept, then each that comes |
+// | console_log | vm, port              | event file, with a descriptor, of each file; id, files,
+//             kept: whether these are a log's, not a copy of what the console keeps |
+// | log     | what: brief or verbose    | nothing                                   |
+// | reset   | what: all, switches, vms  | nothing, when it is done                  |
 // | pause   | vm                        | id                                        |
 // | unpause | vm                        | id                                        |
 // | send    | vm, descriptors           | id, when the VM is saved and has ended    |
@@ -29,7 +38,19 @@
 // | cdrom   | vm, force; a "cdrom", or none to eject | id                           |
 // | plan    | file (a path; optional)   | changes, digest, refused                  |
 // | apply   | file, digest, restart     | event step, text, …; event applied        |
+// | explain | vm                        | id, facts: [ {what, value, source, file, line, since_s,
+//             text} … ]                                                                      |
+// | forget  | vm                        | nothing, when what was remembered of it is gone |
+// | trace   | vm, interface: its number | id, tap, and a packet socket on the host's side of it; for root |
+// | refusals | nothing                  | refusals: {total, unlogged, by_verb, by_uid} |
+// | leases  | nothing                   | event leases, leases: [ {switch, address, lladdr, vm,
+// state,
+//             since_s, seen_s, until_s, host_name, client_id, messages, dropped} … ], as often as
+//             it takes; event end                                                              |
+// | release | what: an address          | nothing, when nobody has it by DHCP any more |
 // | memory  | vm, bytes                 | id                                        |
+// | metrics | vm (optional)             | event metrics, metrics: [ {name, type, help, samples:
+//             [ {labels: {…}, value} … ]} … ], as often as it takes; event end |
 // | console | vm, read_only (optional), port: serial (default) or virtio | id, and a socket
 // (machine/console/frames.h) |
 //

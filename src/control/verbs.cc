@@ -5,10 +5,11 @@
 #include "control/control.h"
 
 #include "control/new_vm.h"
+#include "control/replies.h"
+#include "control/trail.h"
 
 #include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 namespace vmhost::control {
 
@@ -16,13 +17,11 @@ using nlohmann::json;
 
 namespace {
 
-std::string text_of(const json& object) {
-    return object.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-std::string refusal(const Error& error) {
-    return text_of(
-        {{"ok", false}, {"kind", std::string(name_of(error.kind()))}, {"error", error.message()}});
+json counters_of(const VmRow::Counters& counters) {
+    auto object = json::object();
+    for (const auto& [name, value] : counters)
+        object[name] = value;
+    return object;
 }
 
 json row_of(const VmRow& row) {
@@ -32,6 +31,7 @@ json row_of(const VmRow& row) {
                 {"vcpus", row.vcpus},
                 {"max_memory_bytes", row.max_memory_bytes},
                 {"current_memory_bytes", row.current_memory_bytes},
+                {"cpu_us", row.cpu_us},
                 {"owner", row.owner},
                 {"note", row.note},
                 {"reason", row.note},
@@ -40,9 +40,13 @@ json row_of(const VmRow& row) {
                 {"reboots", row.reboots},
                 {"lease", row.lease},
                 {"answer_served", row.answer_served}};
-    object["counters"] = json::object();
-    for (const auto& [name, value] : row.counters)
-        object["counters"][name] = value;
+    object["counters"] = counters_of(row.counters);
+    object["disks"] = json::array();
+    for (const auto& disk : row.disks)
+        object["disks"].push_back(counters_of(disk));
+    object["interfaces"] = json::array();
+    for (const auto& interface : row.interfaces)
+        object["interfaces"].push_back(counters_of(interface));
     object["pid"] = row.pid ? json(*row.pid) : json();
     return object;
 }
@@ -54,9 +58,10 @@ struct Request {
     std::string boot_device, kernel_name, port, snapshot;
     std::vector<std::string> descriptors;
     std::uint64_t bytes = 0;
+    std::size_t interface = 0;
     std::optional<json> new_vm;
-    std::string file, digest;
-    bool restart = true;
+    std::string file, digest, what;
+    bool restart = true, follow = false, all = false;
 };
 
 Result<std::vector<std::string>> texts_of(const json& array) {
@@ -95,6 +100,12 @@ Result<Request> parse(std::string_view text) {
             request.file = value;
         else if (key == "digest" && value.is_string())
             request.digest = value;
+        else if (key == "follow" && value.is_boolean())
+            request.follow = value;
+        else if (key == "all" && value.is_boolean())
+            request.all = value;
+        else if (key == "what" && value.is_string())
+            request.what = value;
         else if (key == "restart" && value.is_boolean())
             request.restart = value;
         else if (key == "port" && value.is_string())
@@ -105,6 +116,8 @@ Result<Request> parse(std::string_view text) {
             request.remove = value;
         else if (key == "bytes" && value.is_number_unsigned())
             request.bytes = value;
+        else if (key == "interface" && value.is_number_unsigned())
+            request.interface = value;
         else if (key == "new" && value.is_object())
             request.new_vm = value;
         else if (key == "descriptors" && value.is_array())
@@ -162,6 +175,42 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
     return {};
 }
 
+// Verbs that change something, or give somebody the keyboard of a VM.
+constexpr std::string_view kept_verbs[] = {
+    "start",  "stop",  "pause",  "unpause", "send", "receive", "snapshot", "console", "cdrom",
+    "memory", "apply", "forget", "reset",   "log",  "upgrade", "trace",    "release"};
+
+Asked asked_of(const Request& request) {
+    Asked asked{.verb = printable(request.verb, 40), .vm = printable(request.vm, 64)};
+    asked.kept = std::ranges::find(kept_verbs, request.verb) != std::end(kept_verbs) &&
+                 !(request.verb == "snapshot" && request.snapshot.empty()) &&
+                 !(request.verb == "console" && request.read_only);
+    auto add = [&](bool there, std::string_view name, const std::string& value = {}) {
+        if (there)
+            asked.arguments += fmt::format("{}{}{}{}", asked.arguments.empty() ? "" : " ", name,
+                                           value.empty() ? "" : "=", printable(value));
+    };
+    add(request.verb == "release", "address", request.what);
+    add(request.force, "force");
+    add(request.remove, "remove");
+    add(!request.boot_device.empty(), "device", request.boot_device);
+    add(!request.kernel_name.empty(), "kernel", request.kernel_name);
+    add(!request.snapshot.empty(), "snapshot", request.snapshot);
+    add(!request.port.empty(), "port", request.port);
+    add(request.bytes > 0, "bytes", std::to_string(request.bytes));
+    add(!request.file.empty(), "file", request.file);
+    add(!request.digest.empty(), "plan", request.digest);
+    add(!request.restart, "keep-guests");
+    if (request.new_vm) {
+        auto parent = request.new_vm->find("template");
+        bool named = parent != request.new_vm->end() && parent->is_string();
+        add(true, "new", named ? parent->get<std::string>() : std::string());
+    }
+    if (request.verb == "cdrom")
+        add(request.descriptors.empty(), "eject");
+    return asked;
+}
+
 } // namespace
 
 void Verbs::status(const std::string& vm, const std::function<void(Reply)>& reply) {
@@ -200,15 +249,11 @@ void Verbs::snapshot(const VmRow& row, const std::string& name, bool remove,
 }
 
 void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply) {
-    auto name = wish.name;
-    operations_.start_new(
-        caller, std::move(wish), [reply, caller, name](Result<std::uint32_t> started) {
-            if (!started && started.error().kind() == ErrorKind::denied)
-                log::notice("control", "uid {} may not make vm {}", caller.uid, printable(name));
-            reply({started ? text_of({{"ok", true}, {"id", *started}}) : refusal(started.error()),
-                   true,
-                   {}});
-        });
+    operations_.start_new(caller, std::move(wish), [reply](Result<std::uint32_t> started) {
+        reply({started ? text_of({{"ok", true}, {"id", *started}}) : refusal(started.error()),
+               true,
+               {}});
+    });
 }
 
 void Verbs::plan(const std::string& file, const std::function<void(Reply)>& reply) {
@@ -223,6 +268,7 @@ void Verbs::plan(const std::string& file, const std::function<void(Reply)>& repl
                            {"before", row.before},
                            {"after", row.after},
                            {"effect", row.effect},
+                           {"reason", row.reason},
                            {"file", row.place.file},
                            {"line", row.place.line}});
     reply({text_of({{"ok", true},
@@ -234,17 +280,18 @@ void Verbs::plan(const std::string& file, const std::function<void(Reply)>& repl
 }
 
 void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> fds,
-                   std::function<void(Reply)> reply) {
-    auto refuse = [reply](const Error& error) { reply({refusal(error), true, {}}); };
+                   std::function<void(Reply)> reply, std::function<bool()> active) {
     auto request = parse(text);
-    if (!request) {
-        refuse(request.error());
+    if (request)
+        if (auto good = check_descriptors(*request, fds); !good)
+            request = std::unexpected(std::move(good).error());
+    if (!request)
+        return reply({refusal(request.error()), true, {}});
+    reply = trail_->watch(caller, asked_of(*request), std::move(reply));
+    auto refuse = [reply](const Error& error) { reply({refusal(error), true, {}}); };
+    if (handle_records(caller, request->verb, request->vm, reply) ||
+        handle_leases(caller, request->verb, request->what, reply))
         return;
-    }
-    if (auto good = check_descriptors(*request, fds); !good) {
-        refuse(good.error());
-        return;
-    }
     if (request->verb == "status") {
         if (request->counters)
             operations_.count([this, vm = request->vm, reply] { status(vm, reply); });
@@ -252,11 +299,31 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
             status(request->vm, reply);
         return;
     }
-    if (request->verb == "plan" || request->verb == "apply") {
-        if (!operations_.may_change_host(caller)) {
-            log::notice("control", "uid {} may not {}", caller.uid, request->verb);
+    if (request->verb == "metrics")
+        return metrics(caller, request->vm, reply);
+    if (request->verb == "events")
+        return events(caller, request->vm, request->follow, reply, active);
+    if (request->verb == "stop" && request->all)
+        return stop_all(caller, request->force, request->wait, reply);
+    if (request->verb == "log" || request->verb == "reset")
+        return change_host(caller, request->verb, request->what, reply);
+    if (request->verb == "plan" || request->verb == "apply" || request->verb == "upgrade" ||
+        request->verb == "net") {
+        if (!operations_.may_change_host(caller))
             return refuse(Error(ErrorKind::denied, request->verb + " is for root"));
+        if (request->verb == "net") {
+            auto switches = operations_.net();
+            if (!switches)
+                return refuse(switches.error());
+            return reply({text_of({{"ok", true}, {"switches", json::parse(*switches)}}), true, {}});
         }
+        if (request->verb == "upgrade")
+            return operations_.upgrade([reply, refuse](Result<void> result) {
+                if (!result)
+                    refuse(result.error());
+                else
+                    reply({text_of({{"ok", true}, {"event", "upgrading"}}), true, {}});
+            });
         if (request->verb == "plan")
             return plan(request->file, reply);
         return operations_.apply(
@@ -275,9 +342,9 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
                          reply({text_of({{"ok", true}, {"event", "applied"}}), true, {}});
                  }});
     }
-    static constexpr std::string_view orders[] = {"start", "stop",    "pause",   "unpause",
-                                                  "send",  "receive", "wait",    "console",
-                                                  "cdrom", "memory",  "snapshot"};
+    static constexpr std::string_view orders[] = {
+        "start",   "stop",  "pause",  "unpause",  "send",        "receive", "wait",
+        "console", "cdrom", "memory", "snapshot", "console_log", "trace"};
     if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
@@ -298,7 +365,6 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         return;
     }
     if (!operations_.may_control(caller, row->name)) {
-        log::notice("control", "uid {} may not {} vm {}", caller.uid, request->verb, row->name);
         refuse(Error(ErrorKind::denied, fmt::format("vm {}: {} is for its owner {} and root",
                                                     row->name, request->verb, row->owner)));
         return;
@@ -323,6 +389,10 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         operations_.start(row->name, std::move(once), done);
     } else if (request->verb == "snapshot") {
         snapshot(*row, request->snapshot, request->remove, reply);
+    } else if (request->verb == "console_log") {
+        console_log(*row, request->port == "virtio", reply);
+    } else if (request->verb == "trace") {
+        trace(caller, *row, request->interface, reply);
     } else if (request->verb == "memory") {
         operations_.set_memory(row->name, request->bytes, done);
     } else if (request->verb == "cdrom") {

@@ -38,8 +38,21 @@ std::string_view name_of(Drop drop) {
         return "off-link";
     case Drop::unexpected_type:
         return "unexpected-type";
+    case Drop::no_free_address:
+        return "no-free-address";
+    case Drop::declines:
+        return "declines";
+    case Drop::not_stored:
+        return "not-stored";
     }
     return "none";
+}
+
+std::string_view name_of(EventKind kind) {
+    constexpr std::string_view names[event_kinds] = {"offered",  "acknowledged", "refused",
+                                                     "informed", "booted",       "released",
+                                                     "declined", "dropped"};
+    return names[static_cast<std::size_t>(kind)];
 }
 
 namespace {
@@ -69,9 +82,9 @@ std::string_view verb(EventKind kind) {
 } // namespace
 
 std::string text(const Event& event) {
-    auto line = fmt::format("{}: {} ({}): {}", event.network,
-                            event.vm.empty() ? "unknown sender" : event.vm, event.mac.text(),
-                            verb(event.kind));
+    auto line =
+        fmt::format("{}: {} ({}): {}", event.network, event.vm.empty() ? event.client : event.vm,
+                    event.mac.text(), verb(event.kind));
     if (event.kind == EventKind::dropped)
         line += fmt::format(", {}", name_of(event.drop));
     else if (!event.address.is_zero())

@@ -173,6 +173,11 @@ bool ReplyWriter::add(std::uint8_t code, Bytes data) {
     return true;
 }
 
+void ReplyWriter::append(std::uint8_t code, Bytes data) {
+    max_bytes_ += wire_bytes(data.size());
+    add(code, data);
+}
+
 std::vector<std::uint8_t> ReplyWriter::finish() {
     if (with_cookie_)
         buffer_.push_back(option::end);

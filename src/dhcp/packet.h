@@ -19,14 +19,18 @@
 
 namespace vmhost::dhcp {
 
+inline constexpr std::uint16_t bootps_port = 67, bootpc_port = 68; // UDP
+
 namespace option {
 inline constexpr std::uint8_t pad = 0, subnet_mask = 1, routers = 3, domain_name_servers = 6,
                               host_name = 12, domain_name = 15, interface_mtu = 26,
                               broadcast_address = 28, requested_address = 50, lease_time = 51,
                               overload = 52, message_type = 53, server_identifier = 54,
                               parameter_request_list = 55, message = 56, max_message_size = 57,
-                              renewal_time = 58, rebinding_time = 59, client_identifier = 61,
-                              tftp_server_name = 66, bootfile_name = 67, end = 255;
+                              renewal_time = 58, rebinding_time = 59, vendor_class = 60,
+                              client_identifier = 61, tftp_server_name = 66, bootfile_name = 67,
+                              user_class = 77, relay_agent = 82, architecture = 93,
+                              classless_routes = 121, end = 255;
 } // namespace option
 
 enum class MessageType : std::uint8_t {
@@ -104,6 +108,8 @@ public:
     std::size_t room_bytes() const;
     // False and nothing written when it does not fit or is empty.
     bool add(std::uint8_t code, Bytes data);
+    // Beyond the limit, for what is taken off again on the way: at most 255 bytes.
+    void append(std::uint8_t code, Bytes data);
     std::vector<std::uint8_t> finish();
 
 private:

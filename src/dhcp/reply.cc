@@ -34,35 +34,88 @@ Data addresses(const std::vector<Ipv4>& list) {
     return writer.take();
 }
 
-const std::string& filename(const Network& network, const Guest& guest) {
-    return guest.filename ? *guest.filename : network.filename;
-}
-Ipv4 next_server(const Network& network) {
-    return network.next_server.is_zero() ? network.server.address : network.next_server;
-}
+// What goes into one reply, from where: a guest's own, then the classes that the client is of, in
+// their order, then the network's.
+struct Sources {
+    const Network& network;
+    const Message& request;
+    const ReplyForm& form;
+    std::vector<const Class*> classes;
 
-// What the model has for an option; empty when nothing.
-Data value(std::uint8_t code, const Network& network, const Guest& guest) {
+    Sources(const Network& its_network, const Message& its_request, const ReplyForm& its_form)
+        : network(its_network), request(its_request), form(its_form) {
+        for (const auto& one : network.classes)
+            if (fits(one, request))
+                classes.push_back(&one);
+    }
+
+    std::string_view filename() const {
+        if (form.guest && form.guest->filename && !form.guest->filename->empty())
+            return *form.guest->filename;
+        for (const auto* one : classes)
+            if (one->filename)
+                return *one->filename;
+        if (form.guest)
+            return form.guest->filename ? *form.guest->filename : network.filename;
+        return ""; // the network's is for guests that are being installed
+    }
+    Ipv4 next_server() const {
+        if (form.guest && form.guest->next_server)
+            return *form.guest->next_server;
+        for (const auto* one : classes)
+            if (one->next_server)
+                return *one->next_server;
+        return network.next_server.is_zero() ? network.server.address : network.next_server;
+    }
+    // Calls visit(option) for all that are configured, the stronger ones first.
+    template <class Visit>
+    void each_option(Visit visit) const {
+        if (form.guest)
+            std::ranges::for_each(form.guest->options, visit);
+        for (const auto* one : classes)
+            std::ranges::for_each(one->options, visit);
+        std::ranges::for_each(network.options, visit);
+    }
+    Data configured(std::uint8_t code) const {
+        const Option* found = nullptr;
+        each_option([&](const Option& one) {
+            if (one.code == code && !found)
+                found = &one;
+        });
+        return found ? found->data : Data{};
+    }
+    Data routers() const {
+        // A relay agent is the way out of its subnet.
+        return form.foreign ? number(request.header.giaddr.value) : addresses(network.routers);
+    }
+    // What the model has for an option; empty when nothing.
+    Data value(std::uint8_t code) const;
+};
+
+Data Sources::value(std::uint8_t code) const {
+    if (auto data = configured(code); !data.empty())
+        return data;
     switch (code) {
     case option::subnet_mask:
-        return number(network.server.mask());
+        return number(form.prefix.mask());
     case option::routers:
-        return addresses(network.routers);
+        return routers();
     case option::domain_name_servers:
         return addresses(network.domain_name_servers);
     case option::host_name:
-        return legal_host_name(guest.host_name) ? text(guest.host_name) : Data{};
+        return form.guest && legal_host_name(form.guest->host_name) ? text(form.guest->host_name)
+                                                                    : Data{};
     case option::domain_name:
         return text(network.domain_name);
     case option::interface_mtu:
         return {static_cast<std::uint8_t>(network.mtu >> 8),
                 static_cast<std::uint8_t>(network.mtu)};
     case option::broadcast_address: // a /31 has none
-        return network.server.length < 31 ? number(network.server.broadcast().value) : Data{};
+        return form.prefix.length < 31 ? number(form.prefix.broadcast().value) : Data{};
     case option::tftp_server_name:
-        return text(next_server(network).text());
+        return text(next_server().text());
     case option::bootfile_name:
-        return text(filename(network, guest));
+        return text(filename());
     default:
         return {};
     }
@@ -81,8 +134,9 @@ public:
         if (!data.empty() && !present)
             items_.push_back({code, std::move(data), essential});
     }
-    // In order; what is essential has its place before the rest gets any.
-    void write(ReplyWriter& writer) const {
+    // In order; what is essential has its place before the rest gets any. What had none.
+    std::vector<std::uint8_t> write(ReplyWriter& writer) const {
+        std::vector<std::uint8_t> left_out;
         std::size_t reserved = 0;
         for (const auto& item : items_)
             reserved += item.essential ? ReplyWriter::wire_bytes(item.data.size()) : 0;
@@ -90,36 +144,39 @@ public:
             auto size = ReplyWriter::wire_bytes(item.data.size());
             if (item.essential)
                 reserved -= size;
-            else if (size + reserved > writer.room_bytes())
-                continue;
-            writer.add(item.code, item.data);
+            bool fits = item.essential || size + reserved <= writer.room_bytes();
+            if (!fits || !writer.add(item.code, item.data))
+                left_out.push_back(item.code);
         }
+        return left_out;
     }
 
 private:
     std::vector<Item> items_;
 };
 
-Header header_of(const Network& network, const Guest& guest, const Message& request,
-                 const ReplyForm& form) {
+Header header_of(const Sources& from) {
+    const auto& asked = from.request.header;
     Header header;
     header.op = boot_reply;
-    header.htype = request.header.htype;
-    header.hlen = request.header.hlen;
-    header.xid = request.header.xid;
-    header.flags = request.header.flags & broadcast_flag;
-    header.chaddr = request.header.chaddr;
-    if (form.type == MessageType::nak) {
+    header.htype = asked.htype;
+    header.hlen = asked.hlen;
+    header.xid = asked.xid;
+    header.flags = asked.flags & broadcast_flag;
+    header.giaddr = asked.giaddr;
+    header.chaddr = asked.chaddr;
+    if (from.form.type == MessageType::nak) {
         header.flags |= broadcast_flag;
-        header.siaddr = network.server.address;
+        header.siaddr = from.network.server.address;
         return header;
     }
-    if (form.type != MessageType::offer)
-        header.ciaddr = request.header.ciaddr;
-    header.yiaddr = form.yiaddr;
-    header.siaddr = next_server(network);
-    header.sname = next_server(network).text();
-    header.file = filename(network, guest);
+    if (from.form.type != MessageType::offer)
+        header.ciaddr = asked.ciaddr;
+    header.yiaddr = from.form.yiaddr;
+    header.siaddr = from.next_server();
+    header.sname = from.next_server().text();
+    if (auto file = from.filename(); file.size() <= limits::max_dhcp_filename_bytes)
+        header.file = file;
     return header;
 }
 
@@ -141,20 +198,93 @@ void add_times(OptionList& options, std::uint32_t lease_s) {
     options.add(option::rebinding_time, number(part(7)), true);
 }
 
+// What clients want that read the vendor class and the boot file of the reply: PXE ROMs read the
+// header or 66 and 67, UEFI's HTTP boot takes no offer without 60, and a URL may not fit into the
+// header.
+void add_boot_options(OptionList& options, const Sources& from) {
+    auto file = from.filename();
+    if (file.empty())
+        return;
+    constexpr std::string_view http_client = "HTTPClient";
+    auto vendor = from.request.find(option::vendor_class);
+    bool http = vendor && as_text(*vendor).starts_with(http_client);
+    if (http)
+        options.add(option::vendor_class, text(http_client), true);
+    if (http || file.size() > limits::max_dhcp_filename_bytes)
+        options.add(option::bootfile_name, text(file), true);
+}
+
+// In the order in which the client asks, then those of the basic set, then what is configured.
+void add_settings(OptionList& options, const Sources& from, bool bootp) {
+    constexpr std::array basic{option::subnet_mask,         option::routers,
+                               option::domain_name_servers, option::host_name,
+                               option::domain_name,         option::broadcast_address};
+    auto add = [&](std::uint8_t code) {
+        // Our own business, whatever the client asks.
+        constexpr std::array ours{
+            option::requested_address, option::lease_time,        option::overload,
+            option::message_type,      option::server_identifier, option::message,
+            option::max_message_size,  option::client_identifier, option::relay_agent};
+        if (std::ranges::find(ours, code) == ours.end())
+            options.add(code, from.value(code),
+                        code == option::subnet_mask || code == option::routers);
+    };
+    auto asked = bootp ? std::nullopt : from.request.find(option::parameter_request_list);
+    // RFC 3442: a client that asks for 121 leaves routers aside once it has it.
+    if (asked && std::ranges::find(*asked, option::classless_routes) != asked->end())
+        add(option::classless_routes);
+    if (asked)
+        std::ranges::for_each(*asked, add);
+    std::ranges::for_each(basic, add);
+    from.each_option([&](const Option& one) { add(one.code); });
+}
+
 } // namespace
+
+// RFC 3004 has parts with their lengths; iPXE and others send the bare text.
+bool fits(const Class& one, const Message& request) {
+    if (!one.vendor.empty()) {
+        auto vendor = request.find(option::vendor_class);
+        if (!vendor || !as_text(*vendor).starts_with(one.vendor))
+            return false;
+    }
+    if (!one.user.empty()) {
+        auto user = request.find(option::user_class);
+        if (!user)
+            return false;
+        auto bare = as_text(*user);
+        bool found = bare.substr(0, bare.find('\0')) == one.user;
+        for (auto rest = *user; !found && !rest.empty() && rest[0] < rest.size();
+             rest = rest.subspan(1 + std::size_t{rest[0]}))
+            found = as_text(rest.subspan(1, rest[0])) == one.user;
+        if (!found)
+            return false;
+    }
+    if (!one.architectures.empty()) {
+        auto codes = request.find(option::architecture).value_or(Bytes{});
+        bool found = false;
+        for (; codes.size() >= 2 && !found; codes = codes.subspan(2))
+            found = std::ranges::find(one.architectures, load_be<std::uint16_t>(codes)) !=
+                    one.architectures.end();
+        if (!found)
+            return false;
+    }
+    return true;
+}
 
 std::uint32_t lease_time_s(const Network& network, const Message& request) {
     auto asked = request.number<std::uint32_t>(option::lease_time).value_or(0);
     if (asked == 0)
         return network.lease_time_s;
-    return std::min(network.lease_time_s, std::max(asked, limits::min_dhcp_lease_s));
+    auto most = std::max(network.lease_time_s, network.max_lease_time_s);
+    return std::min(most, std::max(asked, limits::min_dhcp_lease_s));
 }
 
-std::vector<std::uint8_t> build_reply(const Network& network, const Guest& guest,
-                                      const Message& request, const ReplyForm& form) {
+BuiltReply build_reply(const Network& network, const Message& request, const ReplyForm& form) {
+    const Sources from(network, request, form);
     bool bootp = form.type == MessageType::bootp;
     // A BOOTP client without the cookie does not know options.
-    ReplyWriter writer(header_of(network, guest, request, form), !bootp || request.has_cookie,
+    ReplyWriter writer(header_of(from), !bootp || request.has_cookie,
                        max_reply_bytes(network, request, form));
     OptionList options;
     if (!bootp) {
@@ -169,20 +299,18 @@ std::vector<std::uint8_t> build_reply(const Network& network, const Guest& guest
             options.add(option::client_identifier, {id->begin(), id->end()}, true);
     }
     if (form.type != MessageType::nak) {
-        constexpr std::array basic{option::subnet_mask,         option::routers,
-                                   option::domain_name_servers, option::host_name,
-                                   option::domain_name,         option::broadcast_address};
-        auto add = [&](std::uint8_t code) {
-            options.add(code, value(code, network, guest),
-                        code == option::subnet_mask || code == option::routers);
-        };
-        auto asked = bootp ? std::nullopt : request.find(option::parameter_request_list);
-        if (asked)
-            std::ranges::for_each(*asked, add);
-        std::ranges::for_each(basic, add);
+        if (!bootp)
+            add_boot_options(options, from);
+        add_settings(options, from, bootp);
     }
-    options.write(writer);
-    return writer.finish();
+    auto left_out = options.write(writer);
+    if (bootp && !request.has_cookie)
+        left_out.clear(); // it knows of none
+    // RFC 3046 §2.2: unchanged and last; the relay agent takes it off.
+    if (auto agent = request.find(option::relay_agent);
+        agent && agent->size() <= 255 && !request.header.giaddr.is_zero())
+        writer.append(option::relay_agent, *agent);
+    return {writer.finish(), std::move(left_out)};
 }
 
 } // namespace vmhost::dhcp

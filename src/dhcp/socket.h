@@ -11,16 +11,22 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/base.h"
+#include "dhcp/ledger.h"
+#include "dhcp/ping.h"
 #include "dhcp/server.h"
 #include "loop/loop.h"
+
+struct msghdr;
 
 namespace vmhost::dhcp {
 
 struct Sockets {
     Fd packet;
     Fd udp;
+    Fd icmp; // none: addresses are offered unchecked
     Mac mac; // of the bridge: the source of our frames
 };
 
@@ -30,8 +36,9 @@ Result<Sockets> open_sockets(const std::string& bridge, unsigned ifindex, Ipv4 a
 class Listener {
 public:
     // Serves from now on. network is its name in the server's configuration; told
-    // gets every event (log_event() is the plain thing to do with it).
-    Listener(Loop& loop, Sockets sockets, std::string network, Server& server,
+    // gets every event (log_event() is the plain thing to do with it), that of a lease once the
+    // ledger has it.
+    Listener(Loop& loop, Sockets sockets, std::string network, Server& server, Ledger& ledger,
              std::function<void(const Event&)> told);
     ~Listener();
     Listener(const Listener&) = delete;
@@ -41,18 +48,29 @@ public:
     std::uint64_t unsent() const { return unsent_; }
 
 private:
+    struct Buffers; // for as many frames as one call takes
     void receive();
-    bool receive_one(MutableBytes buffer);
+    bool receive_some();
+    void take(Bytes frame, std::size_t size_bytes, msghdr& header);
     void serve(Bytes frame, const Mac& source, bool checksum_trusted, bool tagged);
+    void deliver(Answer answer);
+    void check_first(Answer answer);
     void send(const Reply& reply);
+    void flush();
 
     Loop& loop_;
     Sockets sockets_;
     std::string network_;
     Server& server_;
+    Ledger& ledger_;
     std::function<void(const Event&)> told_;
     std::uint64_t unsent_ = 0;
-    bool failed_ = false; // the socket is of no more use
+    bool failed_ = false;             // the socket is of no more use
+    std::shared_ptr<Listener*> self_; // of what comes later; null in it: we are gone
+    std::unique_ptr<Buffers> buffers_;
+    std::vector<std::vector<std::uint8_t>> outgoing_; // frames, sent at the end of the turn
+    std::unique_ptr<Pinger> pinger_;
+    TurnEnd turn_end_;
     Watch watch_;
 };
 

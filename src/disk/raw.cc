@@ -15,8 +15,6 @@ namespace vmhost::disk {
 
 namespace {
 
-constexpr std::uint64_t sector_bytes = 512;
-
 class RawImage final : public Image {
 public:
     RawImage(std::unique_ptr<Storage> file, bool read_only, std::uint64_t size_bytes)

@@ -14,6 +14,8 @@
 
 namespace vmhost::disk {
 
+inline constexpr std::uint64_t sector_bytes = 512;
+
 class Storage {
 public:
     virtual ~Storage() = default;

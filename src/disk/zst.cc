@@ -38,7 +38,7 @@ namespace vmhost::disk {
 namespace {
 
 constexpr std::uint32_t skippable_magic = 0x184d2a5e, footer_magic = 0x8f92eab1;
-constexpr std::uint64_t sector_bytes = 512, footer_bytes = 9, skippable_bytes = 8;
+constexpr std::uint64_t footer_bytes = 9, skippable_bytes = 8;
 constexpr std::uint8_t has_checksums = 0x80, reserved_bits = 0x7c;
 
 struct Frame {

@@ -19,32 +19,42 @@ struct Host::Order {
     std::vector<std::string> to_start; // guests that run, or are to run, when it is done
     std::optional<Error> failure;
 
+    bool is_foreign(std::string_view subject) const {
+        return std::ranges::any_of(plan.changes, [&](const Change& change) {
+            return change.foreign && change.subject == subject;
+        });
+    }
     Effect effect_on_vm(std::string_view name) const {
         return plan.effect_on(fmt::format("vm {}", name));
     }
 };
 
-Result<config::Model> Host::load(const std::string& file) const {
+Result<config::Model> Host::load(const std::string& file) {
     const auto& path = file.empty() ? model_.file : file;
     // Not a pipe: this process must not wait for what comes through one.
-    auto model =
-        config::parse(TRY(read_small_file(path, limits::max_config_bytes, "configuration")), path);
-    if (model)
-        return std::move(*model);
-    auto& complaints = model.error();
-    if (complaints.size() == 1)
-        return std::unexpected(std::move(complaints.front()));
-    return fail(ErrorKind::invalid, "{} (and {} more complaints)", complaints.front().message(),
-                complaints.size() - 1);
+    auto text = TRY(read_small_file(path, limits::max_config_bytes, "configuration"));
+    auto model = TRY(first_complaint(config::parse(text, path)));
+    return first_complaint(config::recall(std::move(model), TRY(memory_->of_file())));
 }
 
 Plan Host::plan(const config::Model& file) const {
+    auto wanted = file;
+    (void)keep_new(wanted); // what is in the way is told by apply()
+    return plan_for(wanted);
+}
+
+Plan Host::plan_for(const config::Model& wanted) const {
+    auto plan = make_plan(model_, wanted, guest_states());
+    for (auto& change : foreign_changes(wanted))
+        plan.changes.push_back(std::move(change));
+    return plan;
+}
+
+std::vector<VmState> Host::guest_states() const {
     std::vector<VmState> states;
     for (const auto& guest : guests_)
         states.push_back({guest->config().name, guest->pid().has_value()});
-    auto wanted = file;
-    (void)keep_new(wanted); // what is in the way is told by apply()
-    return make_plan(model_, wanted, states);
+    return states;
 }
 
 void Host::apply(Apply apply) {
@@ -55,9 +65,10 @@ void Host::apply(Apply apply) {
         return refuse(ErrorKind::busy, "vmhost is still starting: try again when it is up");
     if (order_)
         return refuse(ErrorKind::busy, "another change is being applied");
-    if (auto kept = keep_new(apply.file); !kept)
-        return apply.done(std::move(kept));
-    auto wanted = plan(apply.file);
+    if (!apply.new_ones_too)
+        if (auto kept = keep_new(apply.file); !kept)
+            return apply.done(std::move(kept));
+    auto wanted = plan_for(apply.file);
     if (const auto* refused = wanted.refused()) {
         auto error = Error(ErrorKind::unsupported,
                            fmt::format("{} cannot change while vmhost runs: start it anew",
@@ -74,6 +85,7 @@ void Host::apply(Apply apply) {
     order_->steps.emplace_back([this](Done done) { stop_guests(std::move(done)); });
     order_->steps.emplace_back(at_once(&Host::change_switches));
     order_->steps.emplace_back(at_once(&Host::change_vms));
+    order_->steps.emplace_back(at_once(&Host::renew_guards));
     order_->steps.emplace_back([this](const Done& done) {
         change_settings();
         done({});
@@ -92,6 +104,11 @@ void Host::next_step() {
         // Equal by now, but for the places and the order of the file.
         if (!order->failure)
             model_ = std::move(order->apply.file);
+        keep_model();
+        if (order->failure)
+            events_.tell("change failed", order->failure->message());
+        else if (!order->plan.empty())
+            events_.tell("changed", fmt::format("{} changes", order->plan.changes.size()));
         order->apply.done(order->failure ? Result<void>(std::unexpected(std::move(*order->failure)))
                                          : Result<void>());
         return;
@@ -101,6 +118,7 @@ void Host::next_step() {
     step([this](Result<void> done) {
         if (!done)
             fail_order(std::move(done).error());
+        keep_model();
         step_.start(std::chrono::milliseconds(0));
     });
 }
@@ -126,10 +144,13 @@ void Host::stop_guests(Done done) {
         const bool gone = order_->apply.file.find_vm(name) == nullptr; // also one in line
         if (!restart && effect != Effect::stop && !gone)
             continue;
-        if (restart)
+        // One that is being stopped is to stay down.
+        if (restart && guest->state() != GuestState::stopping)
             order_->to_start.push_back(name);
         ++*left;
-        (void)guest->stop(Guest::Stop::orderly, nullptr); // asked already: it ends all the same
+        // Asked already: it ends all the same.
+        (void)guest->stop(order_->apply.by_force ? Guest::Stop::force : Guest::Stop::orderly,
+                          nullptr);
         guest->when_gone([this, name, one_gone] {
             order_->apply.told(fmt::format("vm {}: ended", name));
             one_gone();
@@ -160,7 +181,8 @@ Result<void> Host::change_switches() {
     for (auto& one : file.switches) {
         auto have = std::ranges::find(model_.switches, one.name, &config::Switch::name);
         bool there = have != model_.switches.end();
-        if (there && *have == one)
+        const bool foreign = order_->is_foreign("switch " + one.name);
+        if (there && *have == one && !foreign)
             continue;
         if (there && stays(one.name)) {
             log::warning("host", "switch {} is not changed: its guests would go down with it",
@@ -168,14 +190,37 @@ Result<void> Host::change_switches() {
             one = *have; // and the next plan has it again
             continue;
         }
-        TRY(make_switch(one));
+        TRY(change_switch(there ? &*have : nullptr, one));
         if (there)
             *have = one;
         else
             model_.switches.push_back(one);
         order_->apply.told(fmt::format("switch {}: {}", one.name, there ? "changed" : "made"));
     }
+    return restore_taps();
+}
+
+// Interfaces of guests that somebody else has changed, behind their switches.
+Result<void> Host::restore_taps() {
+    for (const auto& guest : guests_) {
+        const auto& name = guest->config().name;
+        if (!guest->pid() || !order_->is_foreign("vm " + name) ||
+            order_->effect_on_vm(name) == Effect::restart)
+            continue;
+        for (const auto& tap : guest->taps())
+            TRY(network_->restore_tap(tap));
+        order_->apply.told(fmt::format("vm {}: interfaces put right", name));
+    }
     return {};
+}
+
+// What could be changed of it only in part is made again as the model says, which must stay true.
+Result<void> Host::change_switch(const config::Switch* before, const config::Switch& after) {
+    auto changed = make_switch(after);
+    if (!changed && before != nullptr)
+        if (auto back = make_switch(*before); !back)
+            log::warning("host", "{}", back.error().message());
+    return changed;
 }
 
 // A switch that only changes when its guests may go down, and they may not.
@@ -191,14 +236,18 @@ Result<void> Host::give_up_links() {
         if (wanted == nullptr || stays(have.name))
             continue;
         auto less = have;
-        std::erase_if(less.ports, [&](const std::string& port) {
+        std::erase_if(less.ports, [&](const config::SwitchPort& port) {
             return std::ranges::find(wanted->ports, port) == wanted->ports.end();
         });
+        if (less.vxlan != wanted->vxlan)
+            less.vxlan.reset();
         if (less.ipv4 != wanted->ipv4)
             less.ipv4.reset();
+        if (less.ipv6 != wanted->ipv6)
+            less.ipv6.reset();
         if (less == have)
             continue;
-        TRY(make_switch(less));
+        TRY(change_switch(&have, less));
         have = std::move(less);
     }
     return {};
@@ -206,22 +255,27 @@ Result<void> Host::give_up_links() {
 
 Result<void> Host::change_vms() {
     const auto& file = order_->apply.file;
+    auto ids = TRY(note(file));
     std::erase_if(guests_, [&](const std::unique_ptr<Guest>& guest) {
         auto name = guest->config().name;
         if (file.find_vm(name) != nullptr)
             return false;
         std::erase_if(model_.vms, [&](const config::Vm& vm) { return vm.name == name; });
+        if (running_)
+            running_->remove(name); // it may have been stopped by hand
+        makers_.erase(name);        // the next one of that name may be the file's
         order_->apply.told(fmt::format("vm {}: removed", name));
         return true;
     });
-    for (const auto& vm : file.vms) {
+    for (std::size_t i = 0; i < file.vms.size(); ++i) {
+        const auto& vm = file.vms[i];
         auto have = std::ranges::find(model_.vms, vm.name, &config::Vm::name);
         if (have == model_.vms.end()) {
-            TRY(add_guest(vm));
+            TRY(add_guest(vm, ids[i]));
             model_.vms.push_back(vm);
             if (vm.enabled)
                 order_->to_start.push_back(vm.name);
-            order_->apply.told(fmt::format("vm {}: added, id {}", vm.name, last_id_));
+            order_->apply.told(fmt::format("vm {}: added, id {}", vm.name, ids[i]));
         } else if (*have != vm) {
             auto owner = resolve(users_, vm.owner);
             if (!owner)
@@ -239,6 +293,8 @@ void Host::change_settings() {
     const auto& file = order_->apply.file;
     model_.host = file.host; // a plan with a change that needs a new daemon was refused
     model_.install = file.install;
+    model_.tftp = file.tftp;
+    model_.metrics = file.metrics;
 }
 
 void Host::renew_services(Done done) {
@@ -259,13 +315,16 @@ void Host::renew_services(Done done) {
         if (--*left == 0)
             done({});
     };
+    end_routing();
     struct Wanted {
         std::unique_ptr<Service>& service;
         bool wanted;
         std::unique_ptr<Service> (Host::*make)();
     };
     for (auto& one : {Wanted{dhcp_, wants_dhcp(model_), &Host::make_dhcp},
-                      Wanted{http_, wants_http(model_), &Host::make_http}}) {
+                      Wanted{ipv6_, wants_ipv6(model_), &Host::make_ipv6},
+                      Wanted{http_, wants_http(model_), &Host::make_http},
+                      Wanted{tftp_, wants_tftp(model_), &Host::make_tftp}}) {
         if (!one.wanted && !one.service)
             continue;
         ++*left;
@@ -280,11 +339,23 @@ void Host::renew_services(Done done) {
     one_ready({});
 }
 
+// Guests would go on sending to a router that is none, or from addresses that they may have no
+// more, until what was said has run out.
+void Host::end_routing() {
+    ipc::Ipv6Farewell farewell{to_withdraw(advertised_, advertised_by(model_))};
+    if (ipv6_ && !farewell.networks.empty())
+        ipv6_->send(ipc::encode(std::move(farewell)));
+}
+
 Result<void> Host::drop_services() {
     if (!wants_dhcp(model_))
         dhcp_.reset();
     if (!wants_http(model_))
         http_.reset();
+    if (!wants_ipv6(model_))
+        ipv6_.reset();
+    if (!wants_tftp(model_))
+        tftp_.reset();
     return {};
 }
 

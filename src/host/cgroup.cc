@@ -137,6 +137,18 @@ Result<Cgroup> Cgroup::make(const CgroupMounts& mounts, const std::string& folde
     return made;
 }
 
+Cgroup Cgroup::adopt(const CgroupMounts& mounts, const std::string& folder,
+                     const std::string& name) {
+    Cgroup adopted;
+    for (const auto& mount : {mounts.v2, mounts.v1_cpu, mounts.v1_memory}) {
+        auto path = fmt::format("{}/{}/{}", mount, folder, name);
+        if (!mount.empty() && ::access(path.c_str(), F_OK) == 0 &&
+            std::ranges::find(adopted.folders_, path) == adopted.folders_.end())
+            adopted.folders_.push_back(path);
+    }
+    return adopted;
+}
+
 Result<void> Cgroup::add(pid_t process) const {
     for (const auto& path : folders_)
         TRY(put(path + "/cgroup.procs", std::to_string(process)));

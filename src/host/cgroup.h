@@ -41,6 +41,9 @@ public:
     static Result<Cgroup> make(const CgroupMounts& mounts, const std::string& folder,
                                const std::string& name, const CgroupLimits& limits,
                                std::vector<std::string>& missing);
+    // Those of a process that an earlier parent started; none when it had none.
+    static Cgroup adopt(const CgroupMounts& mounts, const std::string& folder,
+                        const std::string& name);
     Cgroup() = default;
     Cgroup(Cgroup&& other) noexcept : folders_(std::exchange(other.folders_, {})) {}
     Cgroup& operator=(Cgroup&& other) noexcept {

@@ -1,5 +1,5 @@
-// A role process of ours: the same binary, executed again, with one socket to the
-// parent as descriptor 3.
+// A role process of ours, as the parent has to do with it: frames in both directions, and its end.
+// The real one is the same binary, executed again, with one socket to the parent as descriptor 3.
 //
 // Loop thread of the parent.
 #pragma once
@@ -28,30 +28,25 @@ public:
         // The process has ended; how in words: "exit status 1", "signal 11". Last call.
         std::function<void(std::string)> ended;
     };
-    static Result<std::unique_ptr<RoleChild>> start(Loop& loop, const Launch& launch,
-                                                    Events events);
-    ~RoleChild();
+    virtual ~RoleChild() = default; // does not end the process
 
     template <class Message>
     void send(Message message) {
-        if (channel_)
-            channel_->send(ipc::encode(std::move(message)));
+        send_frame(ipc::encode(std::move(message)));
     }
-    void send_frame(ipc::Frame frame) {
-        if (channel_)
-            channel_->send(std::move(frame));
-    }
-    pid_t pid() const { return process_->pid(); }
+    // No callback runs inside these.
+    virtual void send_frame(ipc::Frame frame) = 0;
+    virtual pid_t pid() const = 0;
     // Closes the channel: a role without its parent ends by itself.
-    void close();
+    virtual void close() = 0;
     // For one that does not.
-    void kill();
-
-private:
-    RoleChild(Events events) : events_(std::move(events)) {}
-    Events events_;
-    std::unique_ptr<ipc::Channel> channel_;
-    std::unique_ptr<Child> process_;
+    virtual void kill() = 0;
 };
+
+Result<std::unique_ptr<RoleChild>> start_role_process(Loop& loop, const Launch& launch,
+                                                      RoleChild::Events events);
+// One that an earlier parent started, by its pidfd, and a connection to it, if there is one.
+std::unique_ptr<RoleChild> adopt_role_process(Loop& loop, pid_t pid, Fd process, Fd connection,
+                                              RoleChild::Events events);
 
 } // namespace vmhost::host

@@ -24,7 +24,7 @@ Result<std::unique_ptr<ConsoleLog>> ConsoleLog::open(Loop& loop, const ipc::Shar
     Fd folder(::open(folder_path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!folder)
         return fail_errno(errno, "{}: folder {}", what, printable(folder_path));
-    Fd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    auto bell = plan.bell ? std::move(plan.bell) : Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!bell)
         return fail_errno(errno, "{}: eventfd", what);
     auto name = slash == std::string::npos ? plan.path : plan.path.substr(slash + 1);
@@ -32,6 +32,7 @@ Result<std::unique_ptr<ConsoleLog>> ConsoleLog::open(Loop& loop, const ipc::Shar
                                                     std::move(folder), std::move(name)));
     if (auto opened = made->open_file(); !opened)
         return std::unexpected(std::move(opened).error().in(what));
+    made->position_ = ring.kept_position();
     return made;
 }
 
@@ -79,6 +80,7 @@ void ConsoleLog::copy() {
         lost_bytes_ += ring_.read(position_, std::min<std::uint64_t>(left, piece_bytes), buffer_);
         if (buffer_.empty())
             return;
+        ring_.keep_position(position_);
         if (lost_bytes_ != 0) {
             auto text = fmt::format("\r\n[vmhost: {} bytes of output were dropped]\r\n",
                                     std::exchange(lost_bytes_, 0));

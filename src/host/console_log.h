@@ -26,8 +26,9 @@ public:
         std::uint64_t file_bytes = 0;
         unsigned files = 1; // with the one that is written to
         std::uint64_t bytes_per_s = 0;
+        Fd bell; // of a process that has one already
     };
-    // ring outlives the log.
+    // ring outlives the log, which goes on where the last one of the ring was.
     static Result<std::unique_ptr<ConsoleLog>> open(Loop& loop, const ipc::SharedRingReader& ring,
                                                     Plan plan);
     // For the VM process, to ring.

@@ -36,8 +36,8 @@ std::string seen_from(const std::string& image, const std::string& base) {
     return relative.empty() || *relative.begin() == ".." ? base : relative.string();
 }
 
-Result<void> create_disk(const config::Disk& disk, uid_t owner, const std::string& path,
-                         const std::string& directory) {
+Result<void> create_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                         const std::string& path, const std::string& directory) {
     auto format = declared_format(disk);
     if (!format)
         format = disk::format_of_name(path).value_or(disk::Format::raw);
@@ -48,23 +48,24 @@ Result<void> create_disk(const config::Disk& disk, uid_t owner, const std::strin
         TRY(open_file_of(owner, below, O_RDONLY, "base"));
         base = {seen_from(path, below), disk::format_of_name(below).value_or(disk::Format::qcow2)};
     }
-    auto file = TRY(create_file_of(owner, path, "disk"));
-    auto filled = disk::fill_image(file, printable(path), *format, *disk.size_bytes, base);
-    if (!filled)
-        ::unlink(path.c_str());
-    return filled;
+    ground.changing("create a disk");
+    auto file = TRY(NewFileOf::create(owner, path, "disk"));
+    ground.changing("fill a disk");
+    TRY(disk::fill_image(file.file(), printable(path), *format, *disk.size_bytes, base));
+    ground.changing("give a disk its name");
+    return file.keep();
 }
 
 } // namespace
 
-Result<ipc::VmDisk> open_disk(const config::Disk& disk, uid_t owner, const std::string& directory,
-                              bool& created) {
+Result<ipc::VmDisk> open_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                              const std::string& directory, bool& created) {
     auto path = absolute(disk.path, directory);
     const int mode = disk.read_only ? O_RDONLY : O_RDWR;
     auto image = open_file_of(owner, path, mode, "disk");
     created = !image && image.error().kind() == ErrorKind::not_found && disk.size_bytes;
     if (created) {
-        TRY(create_disk(disk, owner, path, directory));
+        TRY(create_disk(ground, disk, owner, path, directory));
         image = open_file_of(owner, path, mode, "disk");
     }
     ipc::VmDisk out;

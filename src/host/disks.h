@@ -7,14 +7,15 @@
 #include <sys/types.h>
 
 #include "config/config.h"
+#include "host/ground.h"
 #include "ipc/messages.h"
 
 namespace vmhost::host {
 
 // Relative paths start at directory, which is absolute. See open_file_of() about the owner.
 // created: the image was missing and has been made.
-Result<ipc::VmDisk> open_disk(const config::Disk& disk, uid_t owner, const std::string& directory,
-                              bool& created);
+Result<ipc::VmDisk> open_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                              const std::string& directory, bool& created);
 
 // A disk whose files a client opened, with what it may do to them.
 Result<ipc::VmDisk> open_given_disk(const config::Disk& disk, const Fd& image,

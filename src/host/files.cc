@@ -1,5 +1,6 @@
 #include "host/files.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -79,12 +80,52 @@ Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what
     return open_for(owner, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, what, ": create");
 }
 
+Result<NewFileOf> NewFileOf::create(uid_t owner, const std::string& path, const char* what) {
+    const auto slash = path.rfind('/');
+    const auto way = slash == std::string::npos ? std::string(".") : path.substr(0, slash + 1);
+    auto name = slash == std::string::npos ? path : path.substr(slash + 1);
+    auto folder = TRY(open_for(owner, way, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, what, ": create"));
+    struct stat about {};
+    if (::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0)
+        return fail_errno(EEXIST, "{} {}: create", what, printable(path));
+    Fd file(::openat(folder.get(), ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
+    const bool named = !file;
+    // EISDIR: a kernel or filesystem that knows no such files takes the flag for O_DIRECTORY.
+    if (named && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+        file =
+            Fd(::openat(folder.get(), name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file)
+        return fail_errno(errno, "{} {}: create", what, printable(path));
+    return NewFileOf(std::move(folder), std::move(name), named, std::move(file));
+}
+
+NewFileOf::~NewFileOf() {
+    if (named_)
+        ::unlinkat(folder_.get(), name_.c_str(), 0);
+}
+
+Result<void> NewFileOf::keep() {
+    if (std::exchange(named_, false))
+        return {};
+    const auto open_file = fmt::format("/proc/self/fd/{}", file_.get());
+    if (::linkat(AT_FDCWD, open_file.c_str(), folder_.get(), name_.c_str(), AT_SYMLINK_FOLLOW) == 0)
+        return {};
+    // Without /proc; wants CAP_DAC_READ_SEARCH.
+    if (errno == ENOENT &&
+        ::linkat(file_.get(), "", folder_.get(), name_.c_str(), AT_EMPTY_PATH) == 0)
+        return {};
+    return fail_errno(errno, "{}: create", printable(name_));
+}
+
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,
                                     const char* what) {
     auto file = TRY(open_file_of(0, path, O_RDONLY, what));
-    std::string text(max_bytes + 1, '\0');
+    // Small as a rule, however much is allowed.
+    constexpr std::size_t piece_bytes = 16 << 10;
+    std::string text;
     std::size_t have = 0;
-    while (have < text.size()) {
+    while (have <= max_bytes) {
+        text.resize(std::min(have + piece_bytes, max_bytes + 1));
         auto count = ::read(file.get(), text.data() + have, text.size() - have);
         if (count < 0 && errno == EINTR)
             continue;

@@ -22,6 +22,31 @@ Result<Fd> open_again(const Fd& file, int mode, const char* what);
 // A new file, O_RDWR, mode 0600, on a way as above. exists when there is something of that name.
 Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what);
 
+// The same, but it has its name only once it is whole and kept: whatever ends us before leaves
+// nothing. Where the filesystem cannot make files without a name it has one from the start, and is
+// removed when it was not kept.
+class NewFileOf {
+public:
+    static Result<NewFileOf> create(uid_t owner, const std::string& path, const char* what);
+    NewFileOf(NewFileOf&& other) noexcept
+        : folder_(std::move(other.folder_)), name_(std::move(other.name_)),
+          named_(std::exchange(other.named_, false)), file_(std::move(other.file_)) {}
+    NewFileOf& operator=(NewFileOf&&) = delete;
+    ~NewFileOf();
+    const Fd& file() const { return file_; }
+    // exists when somebody took the name meanwhile.
+    Result<void> keep();
+
+private:
+    NewFileOf(Fd folder, std::string name, bool named, Fd file)
+        : folder_(std::move(folder)), name_(std::move(name)), named_(named),
+          file_(std::move(file)) {}
+    Fd folder_;
+    std::string name_; // in the folder
+    bool named_;       // and to be removed
+    Fd file_;
+};
+
 // The whole of a small regular file.
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,
                                     const char* what);

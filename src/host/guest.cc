@@ -10,6 +10,8 @@
 #include "disk/disk.h"
 #include "host/disks.h"
 #include "host/files.h"
+#include "host/links.h"
+#include "host/usage.h"
 #include "ipc/messages.h"
 #include "machine/machine.h"
 
@@ -39,21 +41,6 @@ ipc::VmLimit limit_of(const std::optional<config::Limit>& limit) {
 unsigned queue_pairs(const config::Vm& vm) {
     auto share = limits::max_tap_queues / std::max<std::size_t>(vm.interfaces.size(), 1);
     return std::min({vm.vcpus, limits::max_queue_pairs, static_cast<unsigned>(share)});
-}
-
-Result<Fd> open_kvm() {
-    Fd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
-    if (kvm)
-        return kvm;
-    switch (errno) {
-    case ENOENT:
-    case ENODEV:
-    case ENXIO:
-        return fail(ErrorKind::unsupported, "/dev/kvm is missing: this host has no hardware "
-                                            "virtualization, or its kvm module is not loaded");
-    default:
-        return fail_errno(errno, "open /dev/kvm");
-    }
 }
 
 } // namespace
@@ -96,7 +83,21 @@ Guest::Guest(const GuestContext& context, config::Vm vm, const config::Model& mo
                              },
                              {});
                      }),
-      count_timer_(*context.loop, [this] { end_counting(); }) {}
+      count_timer_(*context.loop, [this] { end_counting(); }),
+      adopt_timer_(*context.loop,
+                   [this] {
+                       if (note_.empty())
+                           note_ = "its process does not answer";
+                       log::error("host", "vm {}: {}", vm_.name, note_);
+                       end_adopting({});
+                   }),
+      heartbeat_(
+          *context.loop,
+          [this] {
+              if (process_)
+                  process_->send(ipc::Ping{});
+          },
+          [this](bool answers) { answering(answers); }) {}
 
 Guest::~Guest() = default;
 
@@ -197,7 +198,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         return std::unexpected(
             blame(Error(ErrorKind::unsupported, "accel = \"soft\": this build has no software CPU"),
                   vm_.place));
-    setup.kvm = TRY(blamed(open_kvm(), vm_.place));
+    setup.kvm = TRY(blamed(context_.ground->open_kvm(), vm_.place));
     TRY(blamed(open_boot_files(setup), vm_.boot_place));
 
     if (!once.snapshot.empty())
@@ -212,20 +213,12 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     setup.boot_from = from(vm_.boot_device);
     if (once.anything())
         TRY(blamed(boot_once(setup, std::move(once)), vm_.place));
+    lladdrs_.clear();
     for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
         const auto& interface = vm_.interfaces[i];
-        const auto* wanted = model_.find_switch(interface.switch_name);
-        net::TapSpec tap;
-        tap.name = interface.tap.empty() ? net::tap_name(vm_.name, static_cast<unsigned>(i))
-                                         : interface.tap;
-        tap.description = fmt::format("vm{}-if{}-{}", id_, i, vm_.name);
-        if (wanted && wanted->enabled) {
-            tap.bridge = wanted->interface;
-            tap.mtu = wanted->mtu;
-            if (interface.locked_lladdr.value_or(false))
-                tap.locked_to = interface.lladdr;
-        }
-        tap.up = interface.up;
+        auto tap = tap_of(model_, vm_, id_, i);
+        lladdrs_.push_back(interface.lladdr);
+        tap.guard = guard_of(i);
         tap.several_queues = queue_pairs(vm_) > 1;
         auto& nic = setup.nics.emplace_back();
         nic.taps.push_back(TRY(blamed(context_.network->make_tap(tap), interface.place)));
@@ -239,7 +232,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 10; // KVM, two boot images, initrd, CD-ROM, consoles, state
+    std::size_t files = 11; // KVM, two boot images, initrd, CD-ROM, consoles, state, listener
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)
@@ -250,10 +243,12 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
                         fmt::format("{} files and interfaces: at most {} can be handed to a VM",
                                     files, limits::max_frame_fds)),
                   vm_.place));
+    TRY(open_vhosts(setup, files));
     return setup;
 }
 
 void Guest::remove_taps() {
+    lladdrs_.clear();
     for (const auto& tap : std::exchange(taps_, {}))
         if (auto removed = context_.network->remove_tap(tap); !removed)
             log::debug("host", "tap {}: {}", tap, removed.error().message());
@@ -261,6 +256,10 @@ void Guest::remove_taps() {
 
 void Guest::took_frame(ipc::Frame&& frame) {
     switch (frame.type) {
+    case ipc::VmHello::type:
+        if (auto hello = ipc::decode<ipc::VmHello>(std::move(frame)))
+            took_hello(std::move(*hello));
+        return;
     case ipc::Ready::type:
         if (state_ != GuestState::starting)
             return;
@@ -281,6 +280,9 @@ void Guest::took_frame(ipc::Frame&& frame) {
             start_error_ = blame(Error(kind, note_), vm_.boot.empty() ? vm_.place : vm_.boot_place);
         }
         return;
+    case ipc::Pong::type:
+        heartbeat_.answered();
+        return;
     case ipc::VmAnswer::type:
         if (auto answer = ipc::decode<ipc::VmAnswer>(std::move(frame)); answer && !asked_.empty()) {
             auto done = std::move(asked_.front());
@@ -299,6 +301,7 @@ void Guest::took_frame(ipc::Frame&& frame) {
         if (auto done = std::exchange(pausing_, nullptr)) { // and not asked to stop meanwhile
             state_ = GuestState::paused;
             log::notice("host", "vm {} paused", vm_.name);
+            tell("paused");
             done({});
         }
         return;
@@ -306,11 +309,16 @@ void Guest::took_frame(ipc::Frame&& frame) {
         if (auto reset = ipc::decode<ipc::VmReset>(std::move(frame))) {
             ++reboots_;
             log::info("host", "vm {} rebooted, by {}", vm_.name, printable(reset->by, 40));
+            tell("rebooted", "by " + printable(reset->by, 40));
         }
         return;
     case ipc::VmCounted::type:
-        if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame)))
-            counted_ = *counted;
+        if (auto counted = ipc::decode<ipc::VmCounted>(std::move(frame))) {
+            counted_ = *std::move(counted);
+            // The process may say what it likes, but not how much we keep of it.
+            counted_.disks.resize(std::min(counted_.disks.size(), limits::max_disks));
+            counted_.nics.resize(std::min(counted_.nics.size(), limits::max_interfaces));
+        }
         end_counting();
         return;
     case ipc::VmEnded::type:
@@ -368,10 +376,23 @@ std::optional<pid_t> Guest::pid() const {
 std::uint64_t Guest::resident_bytes() const {
     if (!process_)
         return 0;
-    std::ifstream statm(fmt::format("/proc/{}/statm", process_->pid()));
-    std::uint64_t total_pages = 0, resident_pages = 0;
-    statm >> total_pages >> resident_pages;
-    return resident_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    return resident_bytes_of(process_->pid());
+}
+
+std::uint64_t Guest::cpu_time_us() const {
+    if (!process_)
+        return 0;
+    // proc(5): the second field is the name in parentheses, the 14th and 15th are clock ticks.
+    std::ifstream stat(fmt::format("/proc/{}/stat", process_->pid()));
+    stat.ignore(64, ')'); // a name has at most 15 bytes
+    std::string skipped;
+    for (int field = 3; field < 14; ++field)
+        stat >> skipped;
+    std::uint64_t user_ticks = 0, system_ticks = 0;
+    stat >> user_ticks >> system_ticks;
+    constexpr std::uint64_t us_per_s = 1'000'000;
+    return (user_ticks + system_ticks) * us_per_s /
+           static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
 }
 
 } // namespace vmhost::host

@@ -19,7 +19,11 @@
 #include "host/cgroup.h"
 #include "host/child.h"
 #include "host/console_log.h"
+#include "host/events.h"
+#include "host/ground.h"
+#include "host/heartbeat.h"
 #include "host/restarts.h"
+#include "host/running.h"
 #include "host/snapshots.h"
 #include "net/net.h"
 
@@ -31,13 +35,16 @@ std::string_view name_of(GuestState state); // vmctl's words: "waiting" covers s
 // What a guest needs of its host.
 struct GuestContext {
     Loop* loop = nullptr;
+    Ground* ground = nullptr;
     net::Network* network = nullptr; // null: no VM has interfaces
+    Events* events = nullptr;        // null: nobody keeps them
     std::string state_directory;     // relative image paths start here
     std::string config_file;
     config::Accel accel = config::Accel::automatic;
     CgroupMounts cgroups;
     std::string cgroup_folder;
     bool debug_exit = false;
+    const RunningGuests* running = nullptr; // null: guests end with this parent
 };
 
 // What a start has for once, until the guest's first reset. The files are a client's.
@@ -73,17 +80,34 @@ public:
     void make_temporary(GivenFiles files, std::function<void()> stopped);
     bool temporary() const { return stopped_ != nullptr; }
 
+    // Takes over the process that an earlier parent started for this guest, instead of starting
+    // one. The guest runs from here on; done is called when its process has said how it is, has
+    // ended, or lets us wait for too long, which is in note() then (guest_adopt.cc).
+    void adopt(const RunningGuest& record, Fd process, Done done);
+    // Should this parent end without its guests, the next one finds it running, or stopped, as now.
+    void keep_record();
+
     // Opens what the guest needs and starts its process; done is called once the guest runs, or
     // with the reason why it does not (nothing is left behind then).
     void start(Done done, StartOnce once = {});
     // Another medium (a client's file) into the CD-ROM drive of the running guest, or none.
     void change_medium(std::optional<Fd> medium, bool force, Done done);
+    // The files of its console log that are there, opened for reading, oldest first; of a running
+    // VM without such a log, a copy of what the console keeps.
+    struct ConsoleFiles {
+        bool kept = false; // as a log
+        std::vector<Fd> files;
+    };
+    Result<ConsoleFiles> console_log(bool virtio) const;
     // How much of its memory the running guest is to keep.
     void set_memory_target(std::uint64_t bytes, Done done);
     // orderly asks the guest, and ends it when it does not end in time; busy (EALREADY) when it
     // has been asked already. force ends it now. ended is called when its process is gone.
     enum class Stop : std::uint8_t { orderly, force };
     Result<void> stop(Stop how, std::function<void()> ended);
+    // The same for somebody who wants it to stay down: the next parent does not start it either,
+    // also not one that comes before it has stopped. A refusal leaves that as it was.
+    Result<void> stop_to_stay(Stop how, std::function<void()> ended);
     // Calls ended when the process is gone, now when there is none. For the host itself: not
     // counted against the clients that wait.
     void when_gone(std::function<void()> ended);
@@ -122,13 +146,20 @@ public:
         owner_ = owner;
     }
     void use_network(net::Network* network) { context_.network = network; }
+    // While it runs: what the model says now of what it may send (guest_guard.cc).
+    void renew_guards();
+    const std::vector<std::string>& taps() const { return taps_; } // of its interfaces
 
     const config::Vm& config() const { return vm_; }
     std::uint32_t id() const { return id_; }
     const OwnerIds& owner() const { return owner_; }
+    const std::optional<User>& user() const { return user_; } // of its process; none = ours
     GuestState state() const { return state_; }
     std::optional<pid_t> pid() const;
     std::uint64_t resident_bytes() const; // of the process; 0 when it does not run
+    // False when its process has been silent for [host] answer_timeout.
+    bool answers() const { return heartbeat_.answers(); }
+    std::uint64_t cpu_time_us() const; // used by it, in steps of a clock tick; the same
     // Why it is not running, when that was not asked for; and progress worth showing.
     const std::string& note() const { return note_; }
     // The last lines of its console when it failed, printable; else nothing.
@@ -136,6 +167,19 @@ public:
     unsigned restarts() const { return restarts_.total(); } // by its policy
     unsigned reboots() const { return reboots_; }           // in place, since its start
     const ipc::VmCounted& counted() const { return counted_; }
+    void send_to_process(ipc::Frame frame) {
+        if (process_)
+            process_->send_frame(std::move(frame));
+    }
+    // An event of this VM.
+    void tell(std::string_view kind, std::string_view text = {}) const {
+        if (context_.events)
+            context_.events->tell(vm_.name, id_, kind, text);
+    }
+    // Its kernel is up: a driver listens for requests to end. As far as count() has been told.
+    bool listens() const { return counted_.listens; }
+    // Since it runs; 0 when it does not.
+    std::uint64_t up_ms() const { return process_ ? context_.loop->now_ms() - started_ms_ : 0; }
     std::optional<Ipv4> lease;
     bool answer_served = false;
 
@@ -146,6 +190,8 @@ private:
     void ask_process(ipc::Frame request, Done done);
     Result<ipc::VmDisk> open_disk(std::size_t index);
     Result<void> open_boot_files(ipc::VmSetup& setup);
+    Result<void> open_vhosts(ipc::VmSetup& setup, std::size_t files);
+    Result<void> open_vhosts_of(ipc::VmNic& nic) const;
     void tell_stopped() const {
         if (stopped_ && state_ == GuestState::stopped)
             stopped_();
@@ -161,9 +207,11 @@ private:
     Result<void> add_waiter(std::function<void()> ended);
     void remove_taps();
     void took_frame(ipc::Frame&& frame);
+    void answering(bool answers);
     void took_saved(const ipc::VmSaved& saved);
     void took_snapshot(const ipc::VmSaved& saved);
     std::string snapshot_folder() const;
+    Result<Snapshots> load_snapshots() const;
     std::vector<std::string> writable(const std::vector<config::Disk>& disks) const;
     Result<Fd> new_overlay(Snapshots& snapshots, const config::Disk& disk, std::string& path);
     Result<ipc::VmSnapshot> begin_snapshot(Snapshots& snapshots, const std::string& name);
@@ -171,6 +219,7 @@ private:
     Result<void> begin_going_back(const std::string& name);
     Result<void> end_going_back();
     void forget_snapshot();
+    net::PortGuard guard_of(std::size_t index) const;
     void process_ended(std::string how);
     void finish_start(Result<void> result);
     Error blame(Error error, const Place& place) const;
@@ -200,6 +249,7 @@ private:
     std::vector<std::function<void()>> waiting_;
     std::deque<Done> asked_; // of the process, in order
     std::vector<std::string> taps_;
+    std::vector<Mac> lladdrs_; // of the guest that runs, as taps_
     std::unique_ptr<RoleChild> process_;
     Timer kill_timer_; // for a process that does not end when told to
 
@@ -215,6 +265,14 @@ private:
         }
     };
     Result<ipc::VmConsole> open_console(ConsoleOutput& console, const std::string& log_path);
+    Result<void> adopt_console(ConsoleOutput& console, ipc::VmConsole from,
+                               const std::string& log_path);
+    Result<void> open_log(ConsoleOutput& console, const std::string& log_path, Fd bell);
+    std::string console_log_path() const;
+    std::chrono::milliseconds stop_limit() const;
+    void took_hello(ipc::VmHello hello);
+    void end_adopting(Result<void> result);
+    void settle_snapshot(bool overlaid);
     ConsoleOutput console_, virtio_console_;
     std::vector<std::string> last_lines_;
     unsigned reboots_ = 0;
@@ -225,6 +283,14 @@ private:
     ipc::VmCounted counted_;
     std::vector<std::function<void()>> counting_;
     Timer count_timer_;
+    Done adopting_;
+    Timer adopt_timer_;
+    bool keep_stopped_ = false;
+    Heartbeat heartbeat_;
 };
+
+// What a guest with this Ethernet address may send by the interface.
+net::PortGuard guard_of(const config::Model& model, const config::Interface& interface,
+                        const Mac& lladdr);
 
 } // namespace vmhost::host

@@ -2,7 +2,10 @@
 // again. What is opened for it is in guest.cc.
 #include <algorithm>
 #include <cerrno>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "host/guest.h"
 
@@ -37,11 +40,17 @@ std::vector<std::string> last_lines_of(Bytes text, std::size_t most) {
 
 } // namespace
 
+std::string Guest::console_log_path() const {
+    const auto& wanted = vm_.console_log.path;
+    return path_of(wanted.empty() ? "console/" + vm_.name + ".log" : wanted);
+}
+
 Result<void> Guest::open_consoles(ipc::VmSetup& setup) {
-    const auto& wanted = vm_.console_log;
-    auto path = path_of(wanted.path.empty() ? "console/" + vm_.name + ".log" : wanted.path);
-    if (wanted.enabled && wanted.path.empty())
+    auto path = console_log_path();
+    if (vm_.console_log.enabled && vm_.console_log.path.empty()) {
+        context_.ground->changing("make the folder of consoles");
         (void)::mkdir(path_of("console").c_str(), 0750);
+    }
     setup.console = TRY(open_console(console_, path));
     if (vm_.virtio_console)
         setup.virtio_console = TRY(open_console(virtio_console_, path + ".virtio"));
@@ -53,16 +62,51 @@ Result<ipc::VmConsole> Guest::open_console(ConsoleOutput& console, const std::st
     console.ring = TRY(ipc::SharedRingReader::create(limits::console_ring_bytes));
     ipc::VmConsole handed;
     handed.ring = TRY(console.ring->memory().duplicate());
-    const auto& wanted = vm_.console_log;
-    if (!wanted.enabled)
+    if (!vm_.console_log.enabled)
         return handed;
+    TRY(open_log(console, log_path, {}));
+    handed.bell = TRY(console.log->bell().duplicate());
+    return handed;
+}
+
+Result<void> Guest::open_log(ConsoleOutput& console, const std::string& log_path, Fd bell) {
+    const auto& wanted = vm_.console_log;
     console.log = TRY(ConsoleLog::open(*context_.loop, *console.ring,
                                        {.path = log_path,
                                         .file_bytes = wanted.size_bytes,
                                         .files = wanted.count,
-                                        .bytes_per_s = wanted.bytes_per_s}));
-    handed.bell = TRY(console.log->bell().duplicate());
-    return handed;
+                                        .bytes_per_s = wanted.bytes_per_s,
+                                        .bell = std::move(bell)}));
+    return {};
+}
+
+Result<Guest::ConsoleFiles> Guest::console_log(bool virtio) const {
+    const auto& wanted = vm_.console_log;
+    const auto& console = virtio ? virtio_console_ : console_;
+    ConsoleFiles found{.kept = wanted.enabled};
+    if (!wanted.enabled) {
+        if (!console.ring)
+            return fail(ErrorKind::not_found, "vm {}: no console log is kept of it{}", vm_.name,
+                        process_ ? "" : ", and it is not running");
+        auto text = console.ring->tail(limits::console_ring_bytes);
+        Fd copy(::memfd_create("console", MFD_CLOEXEC));
+        if (!copy ||
+            ::pwrite(copy.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+            return fail_errno(errno, "vm {}: copy its console", vm_.name);
+        found.files.push_back(std::move(copy));
+        return found;
+    }
+    auto path = console_log_path();
+    if (virtio)
+        path += ".virtio";
+    for (unsigned number = wanted.count; number-- > 0;) {
+        auto numbered = number == 0 ? path : fmt::format("{}.{}", path, number);
+        Fd file(::open(numbered.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        struct stat about {};
+        if (file && ::fstat(file.get(), &about) == 0 && S_ISREG(about.st_mode))
+            found.files.push_back(std::move(file));
+    }
+    return found;
 }
 
 Result<void> Guest::make_cgroup() {
@@ -109,7 +153,15 @@ void Guest::launch(Done done, StartOnce once) {
         finish_start(std::unexpected(std::move(setup).error()));
         return;
     }
-    auto process = RoleChild::start(
+    keep_stopped_ = false;
+    if (context_.running != nullptr) {
+        if (auto listener = context_.running->listen(vm_.name))
+            setup->listener = std::move(*listener);
+        else
+            log::warning("host", "vm {} will end with this vmhost: {}", vm_.name,
+                         listener.error().message());
+    }
+    auto process = context_.ground->start_role(
         *context_.loop, {.role = "vm", .title = fmt::format("vm/{}", vm_.name), .user = user_},
         {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
          .ended = [this](std::string how) { process_ended(std::move(how)); }});
@@ -124,6 +176,8 @@ void Guest::launch(Done done, StartOnce once) {
         process_->kill();
         return;
     }
+    if (setup->listener)
+        keep_record();
     process_->send(std::move(*setup));
 }
 
@@ -132,16 +186,21 @@ void Guest::finish_start(Result<void> result) {
     if (!started) {
         state_ = GuestState::stopped;
         note_ = result.error().text();
+        tell(stop_requested_ ? "stopped" : "failed", note_);
         if (snapshots_)
             forget_snapshot();
         remove_taps();
         console_.close();
         virtio_console_.close();
         cgroup_ = {};
+        if (context_.running != nullptr)
+            context_.running->remove(vm_.name);
     } else {
         state_ = GuestState::running;
         started_ms_ = context_.loop->now_ms();
+        heartbeat_.start(model_.host.answer_timeout);
         log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
+        tell("started", fmt::format("id {}, pid {}", id_, process_->pid()));
     }
     if (auto done = std::exchange(starting_, nullptr))
         done(std::move(result));
@@ -167,6 +226,7 @@ Result<void> Guest::unpause() {
     process_->send(ipc::VmUnpause{});
     state_ = GuestState::running;
     log::notice("host", "vm {} unpaused", vm_.name);
+    tell("unpaused");
     return {};
 }
 
@@ -175,6 +235,8 @@ Result<void> Guest::stop(Stop how, std::function<void()> ended) {
         restart_timer_.stop();
         stop_requested_ = true;
         state_ = GuestState::stopped;
+        if (keep_stopped_ && !temporary())
+            keep_record();
         if (ended)
             ended();
         tell_stopped();
@@ -188,29 +250,41 @@ Result<void> Guest::stop(Stop how, std::function<void()> ended) {
         TRY(add_waiter(std::move(ended)));
     stop_requested_ = true;
     auto before = std::exchange(state_, GuestState::stopping);
+    tell("stopping", how == Stop::force ? "by force" : "");
     if (auto done = std::exchange(pausing_, nullptr))
         done(fail(ErrorKind::busy, "vm {} is being stopped", vm_.name));
     if (before == GuestState::starting) {
         process_->kill(); // busy with the image, and nothing of a guest runs yet
+    } else if (how == Stop::force && !answers()) {
+        process_->kill(); // it would not hear of it
     } else if (how == Stop::force) {
         process_->send(ipc::VmTerminate{});
         kill_timer_.start(kill_delay);
     } else {
         process_->send(ipc::VmShutdown{static_cast<std::uint64_t>(vm_.stop_answer_timeout.count()),
                                        static_cast<std::uint64_t>(vm_.stop_timeout.count())});
-        // vmmci may be followed by the button: two times for an answer.
-        kill_timer_.start(2 * vm_.stop_answer_timeout + vm_.stop_timeout + kill_delay);
+        kill_timer_.start(stop_limit());
     }
     return {};
 }
 
+// vmmci may be followed by the button: two times for an answer.
+std::chrono::milliseconds Guest::stop_limit() const {
+    return 2 * vm_.stop_answer_timeout + vm_.stop_timeout + kill_delay;
+}
+
 void Guest::process_ended(std::string how) {
     kill_timer_.stop();
+    heartbeat_.stop();
     if (cgroup_.ran_out_of_memory())
         how += ", as it needed more than its memory_limit";
     auto process = std::move(process_); // lives until this call returns
     auto before = state_;
     state_ = GuestState::stopped;
+    if (context_.running != nullptr)
+        context_.running->remove(vm_.name);
+    if (keep_stopped_ && !temporary())
+        keep_record();
     remove_taps();
     for (auto* console : {&console_, &virtio_console_})
         if (console->log)
@@ -227,6 +301,8 @@ void Guest::process_ended(std::string how) {
         note_ = "its process ended: " + how;
         log::error("host", "vm {}: {}", vm_.name, note_);
     }
+    if (before != GuestState::starting)
+        tell(failed_ ? "crashed" : "stopped", note_);
     if (failed_)
         keep_last_lines();
     console_.close();
@@ -245,6 +321,7 @@ void Guest::process_ended(std::string how) {
     for (auto& done : std::exchange(asked_, {}))
         done(fail(ErrorKind::busy, "vm {} ended meanwhile", vm_.name));
     end_counting();
+    end_adopting(fail(ErrorKind::not_found, "vm {} ended without a parent", vm_.name));
     for (auto& ended : std::exchange(waiting_, {}))
         ended();
     tell_stopped();
@@ -269,16 +346,30 @@ void Guest::restart_if_wanted(bool failed) {
         note_ += fmt::format("; it was started again {} times in a row, and no more",
                              limits::max_restarts_in_a_row);
         log::error("host", "vm {}: {}", vm_.name, note_);
+        tell("given up", note_);
     }
     if (!delay)
         return;
     state_ = GuestState::waiting;
     log::notice("host", "vm {} is started again in {}", vm_.name, format_duration(*delay));
+    tell("restarting", "in " + format_duration(*delay));
     restart_timer_.start(*delay);
 }
 
+// Told, and left to whoever knows the guest: it may be slow and not lost.
+void Guest::answering(bool answers) {
+    if (answers) {
+        log::notice("host", "vm {}: its process answers again", vm_.name);
+        return tell("answers");
+    }
+    auto time = format_duration(model_.host.answer_timeout);
+    log::error("host", "vm {}: its process has not answered for {}; vmctl stop -f {} ends it",
+               vm_.name, time, vm_.name);
+    tell("silent", "its process has not answered for " + time);
+}
+
 void Guest::count(std::function<void()> done) {
-    if (!process_ || state_ == GuestState::starting)
+    if (!process_ || state_ == GuestState::starting || !answers())
         return done();
     counting_.push_back(std::move(done));
     if (counting_.size() > 1)

@@ -11,7 +11,6 @@
 // Gone back to: the guest's process makes fresh overlays on the files of the snapshot and goes on
 // from its state; the parent stores the record when it says that it does. A state that is refused
 // leaves the disks as they were.
-#include <ctime>
 #include <fcntl.h>
 
 #include "disk/disk.h"
@@ -25,6 +24,12 @@ std::string Guest::snapshot_folder() const {
     return context_.state_directory + "/snapshots/" + vm_.name;
 }
 
+Result<Snapshots> Guest::load_snapshots() const {
+    return Snapshots::load(snapshot_folder(), [ground = context_.ground](std::string_view what) {
+        ground->changing(what);
+    });
+}
+
 std::vector<std::string> Guest::writable(const std::vector<config::Disk>& disks) const {
     std::vector<std::string> paths;
     for (const auto& disk : disks)
@@ -36,15 +41,17 @@ std::vector<std::string> Guest::writable(const std::vector<config::Disk>& disks)
 // The empty file of a new overlay, locked for its writer.
 Result<Fd> Guest::new_overlay(Snapshots& snapshots, const config::Disk& disk, std::string& path) {
     path = TRY(snapshots.put_overlay(path_of(disk.path), disk.base.size()));
+    context_.ground->changing("create an overlay");
     auto file = TRY(create_file_of(0, path, "overlay"));
     TRY(disk::lock_image(file, false, path));
     return file;
 }
 
 Result<ipc::VmSnapshot> Guest::begin_snapshot(Snapshots& snapshots, const std::string& name) {
-    TRY(snapshots.add(name, writable(disks_), std::time(nullptr)));
+    TRY(snapshots.add(name, writable(disks_), context_.ground->time_s()));
     TRY(snapshots.make_folder());
     ipc::VmSnapshot request;
+    context_.ground->changing("create a state");
     request.out = TRY(create_file_of(0, snapshots.state_path(name), "state"));
     for (std::size_t i = 0; i < disks_.size(); ++i) {
         if (disks_[i].read_only)
@@ -64,7 +71,7 @@ void Guest::snapshot(const std::string& name, Done done) {
         return done(fail(ErrorKind::busy, "vm {} is being saved or paused already", vm_.name));
     if (state_ != GuestState::running && state_ != GuestState::paused)
         return done(fail(ErrorKind::invalid, "vm {} is not running", vm_.name));
-    auto loaded = Snapshots::load(snapshot_folder());
+    auto loaded = load_snapshots();
     if (!loaded)
         return done(std::unexpected(blame(std::move(loaded).error(), {})));
     loaded->remove_others(); // of an attempt that was cut off
@@ -75,6 +82,7 @@ void Guest::snapshot(const std::string& name, Done done) {
     }
     snapshots_ = std::move(*loaded);
     snapshot_name_ = name;
+    keep_record();
     before_saving_ = std::exchange(state_, GuestState::paused);
     saving_ = std::move(done);
     process_->send(std::move(*request));
@@ -93,11 +101,15 @@ void Guest::took_snapshot(const ipc::VmSaved& saved) {
         auto kind = std::min(saved.kind, static_cast<std::uint8_t>(ErrorKind::internal));
         result = fail(static_cast<ErrorKind>(kind), "{}", printable(saved.text, 400));
     }
-    if (result)
+    if (result) {
         log::notice("host", "vm {}: snapshot {}, {} of state", vm_.name, snapshot_name_,
                     format_size(saved.bytes));
-    else
+        tell("snapshot", snapshot_name_);
+    } else {
         forget_snapshot();
+    }
+    snapshots_.reset();
+    keep_record();
     std::exchange(saving_, nullptr)(result ? Result<void>()
                                            : std::unexpected(blame(std::move(result).error(), {})));
 }
@@ -105,7 +117,7 @@ void Guest::took_snapshot(const ipc::VmSaved& saved) {
 // What was made for a snapshot, or for going back to one, and has not become part of the record.
 void Guest::forget_snapshot() {
     snapshots_.reset();
-    if (auto stored = Snapshots::load(snapshot_folder()))
+    if (auto stored = load_snapshots())
         stored->remove_others();
 }
 
@@ -120,7 +132,7 @@ Result<void> Guest::has_snapshots() const {
 // For the start that is being made: its disks and its state are those of a snapshot.
 Result<void> Guest::begin_going_back(const std::string& name) {
     TRY(has_snapshots());
-    auto snapshots = TRY(Snapshots::load(snapshot_folder()));
+    auto snapshots = TRY(load_snapshots());
     snapshots.remove_others();
     TRY(snapshots.go_back(name, writable(vm_.disks)));
     auto state = TRY(open_file_of(0, snapshots.state_path(name), O_RDONLY, "state"));
@@ -142,6 +154,7 @@ Result<void> Guest::end_going_back() {
     snapshots_->remove_others(); // what the disks have got since, unless a snapshot has it
     snapshots_.reset();
     log::notice("host", "vm {} is back at its snapshot {}", vm_.name, snapshot_name_);
+    tell("went back", "to snapshot " + snapshot_name_);
     return {};
 }
 
@@ -150,7 +163,7 @@ Result<ipc::VmDisk> Guest::open_disk(std::size_t index) {
     const auto& disk = vm_.disks[index];
     if (index < given_.disks.size()) // of a VM that is in no file, and has no snapshots
         return open_given_disk(disk, given_.disks[index].image, given_.disks[index].bases);
-    const auto snapshots = snapshots_ ? *snapshots_ : TRY(Snapshots::load(snapshot_folder()));
+    const auto snapshots = snapshots_ ? *snapshots_ : TRY(load_snapshots());
     const auto overlays = snapshots.overlays_of(path_of(disk.path));
     auto below = disk;
     if (!overlays.empty()) {
@@ -158,7 +171,8 @@ Result<ipc::VmDisk> Guest::open_disk(std::size_t index) {
         below.size_bytes.reset(); // one that is missing must not be made
     }
     bool created = false;
-    auto opened = TRY(host::open_disk(below, owner_.uid, context_.state_directory, created));
+    auto opened = TRY(
+        host::open_disk(*context_.ground, below, owner_.uid, context_.state_directory, created));
     if (created)
         log::notice("host", "vm {}: created disk {} of {}", vm_.name, printable(opened.path),
                     format_size(*disk.size_bytes));
@@ -184,7 +198,7 @@ Result<ipc::VmDisk> Guest::open_disk(std::size_t index) {
 Result<std::vector<Snapshots::Snapshot>> Guest::snapshots() const {
     if (!has_snapshots())
         return std::vector<Snapshots::Snapshot>{};
-    auto loaded = Snapshots::load(snapshot_folder());
+    auto loaded = load_snapshots();
     if (!loaded)
         return std::unexpected(blame(std::move(loaded).error(), {}));
     return loaded->list();
@@ -195,7 +209,7 @@ Result<void> Guest::remove_snapshot(const std::string& name) {
         if (snapshots_)
             return fail(ErrorKind::busy, "a snapshot of it is being made or gone back to");
         TRY(has_snapshots());
-        auto snapshots = TRY(Snapshots::load(snapshot_folder()));
+        auto snapshots = TRY(load_snapshots());
         TRY(snapshots.remove(name));
         TRY(snapshots.store());
         snapshots.remove_others();

@@ -35,6 +35,7 @@ void Guest::took_saved(const ipc::VmSaved& saved) {
     if (saved.done) {
         log::notice("host", "vm {} saved, {}", vm_.name, format_size(saved.bytes));
         note_ = "saved";
+        tell("saved", format_size(saved.bytes));
         saved_ = stop_requested_ = true;
         state_ = GuestState::stopping;
         process_->send(ipc::VmTerminate{}); // at once: there is nothing left to ask the guest

@@ -1,52 +1,31 @@
 #include "host/host.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstddef>
 #include <memory>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include "host/links.h"
 #include "ipc/messages.h"
 
 namespace vmhost::host {
 
-Host::Host(Loop& loop, config::Model model, Options options)
-    : loop_(loop), model_(std::move(model)), options_(options), users_(Users::of_this_host()),
+Host::Host(Loop& loop, Ground& ground, config::Model model, Options options)
+    : loop_(loop), ground_(ground), model_(std::move(model)), options_(options),
+      users_(ground.users()), leases_(loop,
+                                      [this](ipc::Frame frame) {
+                                          if (dhcp_)
+                                              dhcp_->send(std::move(frame));
+                                          return dhcp_ != nullptr;
+                                      }),
       step_(loop, [this] { next_step(); }), stagger_(loop, [this] { start_wave(); }),
-      hurry_(loop, [this] { hurry(); }), sweep_(loop, [this] { remove_ended(); }) {}
+      answers_(loop, [this] { look_for_answers(); }), slow_(loop, [this] { let_slow_ones_be(); }),
+      hurry_(loop, [this] { hurry(); }), mend_(loop, [this] { mend_guards(); }),
+      sweep_(loop, [this] { remove_ended(); }) {}
 
 Host::~Host() = default;
 
-namespace {
-
-// Links are told apart by the host's name, so only one daemon of a name may be at work in a
-// network namespace. An abstract socket is such a lock: it goes with the process.
-Result<Fd> lock_links(const std::string& host_name) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    auto name = "vmhost:" + host_name;
-    name.copy(address.sun_path + 1, sizeof(address.sun_path) - 1);
-    Fd lock(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 +
-                                       std::min(name.size(), sizeof(address.sun_path) - 1));
-    if (!lock || ::bind(lock.get(), reinterpret_cast<sockaddr*>(&address), size) < 0) {
-        if (errno == EADDRINUSE)
-            return fail(ErrorKind::busy,
-                        "another vmhost with the name \"{}\" is at work on this machine: give one "
-                        "of them another name in [host]",
-                        printable(host_name));
-        return fail_errno(errno, "lock the links of \"{}\"", printable(host_name));
-    }
-    return lock;
-}
-
-} // namespace
-
 Result<void> Host::prepare() {
-    if (::geteuid() == 0) {
+    if (ground_.is_root()) {
         auto user = users_.user(model_.host.user);
         if (!user)
             return fail(ErrorKind::not_found,
@@ -59,40 +38,52 @@ Result<void> Host::prepare() {
                         model_.file);
         role_user_ = *user;
     }
+    TRY(open_memory());
     context_ = {.loop = &loop_,
+                .ground = &ground_,
+                .events = &events_,
                 .state_directory = model_.host.state,
                 .config_file = model_.file,
                 .accel = model_.host.accel,
-                .cgroups = CgroupMounts::of_this_host(),
+                .cgroups = ground_.cgroups(),
                 .cgroup_folder = "vmhost-" + model_.host.name,
                 .debug_exit = options_.debug_exit};
     const bool plugs = std::ranges::any_of(
         model_.vms, [](const config::Vm& vm) { return !vm.interfaces.empty(); });
-    if (!model_.switches.empty() || plugs)
+    open_running();
+    const bool left = running_ && running_->links_noted(); // whatever the file says by now
+    if (!model_.switches.empty() || plugs || left)
         TRY(open_network());
-    for (const auto& vm : model_.vms)
-        TRY(add_guest(vm));
-    return {};
+    find_running();
+    TRY(know_makers());
+    auto ids = TRY(note(model_));
+    for (std::size_t i = 0; i < ids.size(); ++i)
+        TRY(add_guest(model_.vms[i], ids[i]));
+    return memory_->forget_old();
 }
 
 Result<void> Host::open_network() {
     if (!network_lock_)
-        network_lock_ = TRY(lock_links(model_.host.name));
-    network_ = TRY(net::Network::open(model_.host.name));
+        network_lock_ = TRY(ground_.lock_links(model_.host.name));
+    auto links = TRY(ground_.open_links());
+    if (running_)
+        if (auto noted = running_->note_links(); !noted)
+            log::warning("host", "a vmhost that follows may leave links behind: {}",
+                         noted.error().message());
+    network_ = TRY(net::Network::open(model_.host.name, std::move(links)));
     context_.network = network_.get();
     for (auto& guest : guests_)
         guest->use_network(network_.get());
-    return {};
+    return watch_guards();
 }
 
-Result<void> Host::add_guest(const config::Vm& vm) {
+Result<void> Host::add_guest(const config::Vm& vm, std::uint32_t id) {
     auto owner = resolve(users_, vm.owner);
     if (!owner)
         return std::unexpected(
             std::move(owner).error().in(fmt::format("vm {}: owner", vm.name)).at(vm.place));
-    auto user = TRY(user_of_vm(last_id_ + 1));
-    guests_.push_back(
-        std::make_unique<Guest>(context_, vm, model_, ++last_id_, *owner, std::move(user)));
+    auto user = TRY(user_of_vm(id));
+    guests_.push_back(std::make_unique<Guest>(context_, vm, model_, id, *owner, std::move(user)));
     return {};
 }
 
@@ -114,28 +105,23 @@ Result<std::optional<User>> Host::user_of_vm(std::uint32_t id) const {
 Result<void> Host::make_switch(const config::Switch& one) {
     if (!one.enabled)
         return remove_switch(one);
-    net::BridgeSpec spec;
-    spec.name = one.interface;
-    spec.ipv4 = one.ipv4;
-    spec.mtu = one.mtu;
-    spec.ports = one.ports;
-    spec.up = one.up;
+    const auto spec = bridge_of(one);
     auto blamed = [&](Error error) {
         return std::unexpected(
             std::move(error).in(fmt::format("switch {}", one.name)).at(one.place));
     };
-    bool there = std::ranges::find(bridges_, one.name, &BridgeLink::switch_name) != bridges_.end();
-    if (there) {
-        if (auto changed = network_->change_bridge(spec); !changed)
-            return blamed(std::move(changed).error());
-    } else {
-        auto index = network_->make_bridge(spec);
-        if (!index)
-            return blamed(std::move(index).error());
+    auto there = std::ranges::find(bridges_, one.name, &BridgeLink::switch_name);
+    auto index =
+        there != bridges_.end() ? network_->change_bridge(spec) : network_->make_bridge(spec);
+    if (!index)
+        return blamed(std::move(index).error());
+    if (there != bridges_.end())
+        there->index = *index; // another one, if somebody had removed it
+    else
         bridges_.push_back({one.name, *index});
-    }
-    log::info("host", "switch {}: bridge {}{}", one.name, one.interface,
-              one.ipv4 ? " with " + one.ipv4->text() : "");
+    log::info("host", "switch {}: bridge {}{}{}", one.name, one.interface,
+              one.ipv4 ? " with " + one.ipv4->text() : "",
+              one.ipv6 ? " with " + one.ipv6->text() : "");
     return {};
 }
 
@@ -151,9 +137,26 @@ Result<void> Host::remove_switch(const config::Switch& one) {
 Result<void> Host::make_links() {
     for (const auto& one : model_.switches)
         TRY(make_switch(one));
-    if (network_)
-        return network_->remove_stale_bridges();
-    return {};
+    if (!network_)
+        return {};
+    TRY(network_->translate(model_.host.local_nat ? std::optional(model_.host.local_ipv4)
+                                                  : std::nullopt));
+    return network_->remove_stale_bridges();
+}
+
+// All of them, also those that a start which failed has not come to.
+void Host::remove_links() {
+    if (!network_)
+        return;
+    auto removed = network_->remove_stale_bridges();
+    if (removed)
+        removed = network_->translate({});
+    if (!removed)
+        log::warning("host", "{}", removed.error().message());
+    forget_guards();
+    network_.reset();
+    if (running_ && removed)
+        running_->forget_links();
 }
 
 void Host::start(Done done) {
@@ -161,40 +164,97 @@ void Host::start(Done done) {
         done(std::move(made));
         return;
     }
-    start_services([this, done](Result<void> services) {
-        if (!services) {
-            done(std::move(services));
-            return;
-        }
-        for (auto& guest : guests_)
-            if (guest->config().enabled)
+    keep_model();
+    // In line from the beginning, so that who stops one now has it stopped.
+    for (auto& guest : guests_)
+        if (guest->config().enabled && !was_found(guest->config().name))
+            guest->mark_waiting();
+    take_over([this, done] {
+        // Those that ended while they were taken over.
+        for (const auto& one : found_)
+            if (auto guest = find_by_name(one.record.name);
+                guest != nullptr && one.record.pid != 0 && guest->config().enabled &&
+                !guest->stop_requested() && !guest->temporary())
                 guest->mark_waiting();
-        started_ = done;
-        start_wave();
+        found_.clear();
+        start_services([this, done](Result<void> services) {
+            if (!services) {
+                done(std::move(services));
+                return;
+            }
+            started_ = done;
+            start_wave();
+        });
     });
+}
+
+// It runs, or was stopped by hand.
+bool Host::was_found(const std::string& name) const {
+    return std::ranges::any_of(found_, [&](const Found& one) { return one.record.name == name; });
 }
 
 std::unique_ptr<Service> Host::make_dhcp() {
     if (!wants_dhcp(model_))
         return nullptr;
     return std::make_unique<Service>(
-        loop_, Service::Plan{.launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-                             .prepare = [this] { return describe_dhcp(model_, bridges_); },
-                             .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); }});
+        loop_,
+        Service::Plan{
+            .ground = ground_,
+            .launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
+            .prepare = [this] { return describe_dhcp(ground_, model_, bridges_, dhcp_has_, true); },
+            .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); },
+            .change = [this] { return describe_dhcp(ground_, model_, bridges_, dhcp_has_, false); },
+            .died = [this](const std::string& why) { role_died("dhcp", why); },
+            .answer_timeout = [this] { return model_.host.answer_timeout; }});
+}
+
+std::unique_ptr<Service> Host::make_ipv6() {
+    if (!wants_ipv6(model_))
+        return nullptr;
+    auto describe = [this] {
+        advertised_ = advertised_by(model_);
+        return describe_ipv6(ground_, model_, bridges_);
+    };
+    return std::make_unique<Service>(
+        loop_, Service::Plan{.ground = ground_,
+                             .launch = {.role = "ipv6", .title = "ipv6", .user = role_user_},
+                             .prepare = describe,
+                             .frame = [](ipc::Frame&&) {},
+                             .died = [this](const std::string& why) { role_died("ipv6", why); },
+                             .answer_timeout = [this] { return model_.host.answer_timeout; }});
 }
 
 std::unique_ptr<Service> Host::make_http() {
     if (!wants_http(model_))
         return nullptr;
     return std::make_unique<Service>(
-        loop_, Service::Plan{.launch = {.role = "http", .title = "http", .user = role_user_},
-                             .prepare = [this] { return describe_http(model_); },
-                             .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); }});
+        loop_,
+        Service::Plan{.ground = ground_,
+                      .launch = {.role = "http", .title = "http", .user = role_user_},
+                      .prepare = [this] { return describe_http(ground_, model_, http_has_, true); },
+                      .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); },
+                      .change = [this] { return describe_http(ground_, model_, http_has_, false); },
+                      .died = [this](const std::string& why) { role_died("http", why); },
+                      .answer_timeout = [this] { return model_.host.answer_timeout; }});
+}
+
+std::unique_ptr<Service> Host::make_tftp() {
+    if (!wants_tftp(model_))
+        return nullptr;
+    return std::make_unique<Service>(
+        loop_, Service::Plan{.ground = ground_,
+                             .launch = {.role = "tftp", .title = "tftp", .user = role_user_},
+                             .prepare = [this] { return describe_tftp(ground_, model_); },
+                             .frame = [](ipc::Frame&&) {},
+                             .died = [this](const std::string& why) { role_died("tftp", why); },
+                             .answer_timeout = [this] { return model_.host.answer_timeout; }});
 }
 
 void Host::start_services(Done done) {
     dhcp_ = make_dhcp();
+    ipv6_ = make_ipv6();
     http_ = make_http();
+    tftp_ = make_tftp();
     auto waiting = std::make_shared<std::size_t>(1);
     auto failed = std::make_shared<bool>(false);
     auto one_up = [waiting, failed, done](Result<void> up) {
@@ -205,7 +265,7 @@ void Host::start_services(Done done) {
         if (!up || *waiting == 0)
             done(std::move(up));
     };
-    for (auto* service : {dhcp_.get(), http_.get()})
+    for (auto* service : {dhcp_.get(), ipv6_.get(), http_.get(), tftp_.get()})
         if (service != nullptr) {
             ++*waiting;
             service->start(one_up);
@@ -213,74 +273,31 @@ void Host::start_services(Done done) {
     one_up({});
 }
 
-// Waves of [host] start: as many at once as parallel says, the next wave a delay after the
-// last one is up.
-void Host::start_wave() {
-    auto parallel = model_.host.start_parallel != 0
-                        ? model_.host.start_parallel
-                        : static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
-    std::vector<Guest*> wave;
-    for (const auto& guest : guests_)
-        if (guest->in_line() && wave.size() < parallel && !ending_)
-            wave.push_back(guest.get());
-    in_wave_ = wave.size();
-    if (wave.empty()) {
-        up_ = true;
-        auto failure = std::exchange(start_failure_, std::nullopt);
-        if (auto done = std::exchange(started_, nullptr))
-            done(failure ? Result<void>(std::unexpected(std::move(*failure))) : Result<void>());
-        return;
-    }
-    for (auto* guest : wave) {
-        if (ending_)
-            return; // one before it failed
-        guest->start(
-            [this, guest](Result<void> started) { one_started(*guest, std::move(started)); });
-    }
-}
-
-void Host::one_started(Guest& guest, Result<void> started) {
-    --in_wave_;
-    if (!started && !guest.stop_requested()) {
-        if (!options_.keep_going && !up_) {
-            ending_ = true;
-            if (auto done = std::exchange(started_, nullptr))
-                done(std::move(started));
-            return;
-        }
-        log::error("host", "{}", started.error().message());
-        if (up_ && !start_failure_)
-            start_failure_ = std::move(started).error();
-    }
-    bool more =
-        std::any_of(guests_.begin(), guests_.end(), [](const auto& one) { return one->in_line(); });
-    if (in_wave_ == 0)
-        stagger_.start(more ? model_.host.start_delay : std::chrono::milliseconds(0));
-}
-
 void Host::shut_down(std::function<void()> done) {
     ending_ = true;
+    if (memory_ && !guests_.empty())
+        if (auto noted = note(model_); !noted) // until when they were there
+            log::warning("host", "{}", noted.error().message());
     stagger_.stop();
+    slow_.stop();
+    answers_.stop();
     step_.stop();
     sweep_.stop();
-    auto services_down = std::make_shared<std::size_t>(1);
-    auto one_down = [this, services_down, done] {
-        if (--*services_down != 0)
-            return;
-        network_.reset(); // removes the links
-        done();
-    };
+    forget_guards();
     auto guests_down = std::make_shared<std::size_t>(1);
-    auto guest_down = [this, guests_down, services_down, one_down] {
+    auto guest_down = [this, guests_down, done] {
         if (--*guests_down != 0)
             return;
         hurry_.stop();
-        for (auto* service : {dhcp_.get(), http_.get()})
-            if (service != nullptr) {
-                ++*services_down;
-                service->stop(one_down);
+        stop_services([this, done] {
+            remove_links();
+            if (running_) {
+                for (const auto& guest : guests_)
+                    running_->remove(guest->config().name);
+                running_->remove_model();
             }
-        one_down();
+            done();
+        });
     };
     for (auto& guest : guests_) {
         ++*guests_down;
@@ -291,6 +308,20 @@ void Host::shut_down(std::function<void()> done) {
     guest_down();
 }
 
+void Host::stop_services(std::function<void()> done) {
+    auto left = std::make_shared<std::size_t>(1);
+    auto one_down = [left, done] {
+        if (--*left == 0)
+            done();
+    };
+    for (auto* service : {dhcp_.get(), ipv6_.get(), http_.get(), tftp_.get()})
+        if (service != nullptr) {
+            ++*left;
+            service->stop(one_down);
+        }
+    one_down();
+}
+
 void Host::hurry() {
     for (auto& guest : guests_)
         if (guest->pid()) {
@@ -298,6 +329,13 @@ void Host::hurry() {
                          guest->config().name);
             (void)guest->stop(Guest::Stop::force, nullptr);
         }
+}
+
+Guest* Host::find_by_name(std::string_view name) const {
+    for (const auto& guest : guests_)
+        if (guest->config().name == name)
+            return guest.get();
+    return nullptr;
 }
 
 Result<Guest*> Host::find(std::string_view wanted) const {
@@ -310,24 +348,69 @@ Result<Guest*> Host::find(std::string_view wanted) const {
     return fail(ErrorKind::not_found, "vm {} not found", printable(wanted, 64));
 }
 
+void Host::log_verbosely(bool verbose) {
+    auto levels = verbose ? std::string("debug") : log_levels_;
+    (void)log::set_levels(levels); // was good once
+    for (const auto& guest : guests_)
+        guest->send_to_process(ipc::encode(ipc::LogLevels{levels}));
+    for (auto* service : {dhcp_.get(), ipv6_.get(), http_.get(), tftp_.get()})
+        if (service != nullptr)
+            service->send(ipc::encode(ipc::LogLevels{levels}));
+}
+
+void Host::role_died(std::string_view role, std::string_view why) {
+    events_.tell("role died", fmt::format("{}: {}; it is started again", role, why));
+}
+
 void Host::took_dhcp(ipc::Frame&& frame) {
+    if (leases_.took(frame))
+        return;
     auto lease = ipc::decode<ipc::DhcpLease>(std::move(frame));
     if (!lease)
         return;
     // A guest may ask as often as it likes: only news is told.
     if (auto guest = find(lease->vm); guest && (*guest)->lease != lease->address) {
         (*guest)->lease = lease->address;
+        (*guest)->tell("lease", lease->address.text());
+        (*guest)->keep_record();
         if (on_progress)
             on_progress(**guest, "lease");
     }
 }
 
+std::vector<Service*> Host::services() const {
+    std::vector<Service*> out;
+    for (const auto* service : {&dhcp_, &ipv6_, &http_, &tftp_})
+        if (*service)
+            out.push_back(service->get());
+    return out;
+}
+
+void Host::give_metrics(const std::string& text) {
+    if (!http_)
+        return;
+    for (std::size_t at = 0;; at += limits::metrics_part_bytes) {
+        const bool last = at + limits::metrics_part_bytes >= text.size();
+        http_->send(
+            ipc::encode(ipc::MetricsText{text.substr(at, limits::metrics_part_bytes), last}));
+        if (last)
+            return;
+    }
+}
+
 void Host::took_http(ipc::Frame&& frame) {
+    if (frame.type == ipc::MetricsWanted::type) {
+        if (on_metrics_wanted)
+            on_metrics_wanted();
+        return;
+    }
     auto served = ipc::decode<ipc::HttpAnswerServed>(std::move(frame));
     if (!served)
         return;
     if (auto guest = find(served->vm); guest && !(*guest)->answer_served) {
         (*guest)->answer_served = true;
+        (*guest)->tell("answer file");
+        (*guest)->keep_record();
         if (on_progress)
             on_progress(**guest, "answer file");
     }

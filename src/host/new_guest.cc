@@ -13,7 +13,7 @@ namespace {
 
 // Whether the services for guests' addresses have to do with it.
 bool is_served(const config::Vm& vm) {
-    return std::ranges::any_of(vm.interfaces, [](const auto& one) { return one.ipv4.has_value(); });
+    return std::ranges::any_of(vm.interfaces, [](const auto& one) { return one.ipv4 || one.ipv6; });
 }
 
 } // namespace
@@ -25,7 +25,9 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
                     ending_ ? "ending"
                     : !up_  ? "still starting"
                             : "applying a change");
-    auto made_model = config::add_vm(model_, wish);
+    // An instance is its maker's: it has what that user's of the same name had before.
+    const auto maker = wish.owner ? TRY(resolve(users_, *wish.owner)).uid : 0;
+    auto made_model = config::add_vm(model_, wish, TRY(memory_->of_new(wish.name, maker)));
     if (!made_model)
         return std::unexpected(std::move(made_model).error());
     auto& next = *made_model;
@@ -38,6 +40,7 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
         static_cast<std::size_t>(of_owner) >= limits::max_instances_of_user)
         return fail(ErrorKind::limit, "vm {}: {} has {} instances already, which is the most",
                     vm.name, users_.user_name(owner.uid), of_owner);
+    const auto id = TRY(note_new(next, vm, maker));
     if (!network_ && !vm.interfaces.empty())
         TRY(open_network());
     // Switches of its local interfaces; when one cannot be made, those before it go again.
@@ -48,12 +51,14 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
                 (void)remove_switch(next.switches[i - 1]);
             return std::unexpected(std::move(made).error());
         }
-    if (auto added = add_guest(vm); !added) {
+    if (auto added = add_guest(vm, id); !added) {
         for (auto i = next.switches.size(); i > known; --i)
             (void)remove_switch(next.switches[i - 1]);
         return std::unexpected(std::move(added).error());
     }
+    makers_[vm.name] = maker;
     model_ = std::move(next);
+    keep_model();
     return guests_.back().get();
 }
 
@@ -94,23 +99,29 @@ void Host::remove_ended() {
                     log::warning("host", "{}", removed.error().message());
         log::notice("host", "vm {} is gone", guest.config().name);
         config::remove_vm(model_, guest.config().name);
+        makers_.erase(guest.config().name);
         at = guests_.erase(at);
     }
+    keep_model();
     if (served && !ending_)
         tell_services();
 }
 
 // Their addresses and answers come and go with guests that are not in the file.
 void Host::tell_services() {
+    if (!up_ && !dhcp_ && !ipv6_ && !http_)
+        return; // start_services() is still to come
     auto told = [](Result<void> ready) {
         if (!ready)
             log::error("host", "{}", ready.error().message());
     };
     if (!dhcp_)
         dhcp_ = make_dhcp();
+    if (!ipv6_)
+        ipv6_ = make_ipv6();
     if (!http_)
         http_ = make_http();
-    for (auto* service : {dhcp_.get(), http_.get()})
+    for (auto* service : {dhcp_.get(), ipv6_.get(), http_.get()})
         if (service != nullptr)
             service->renew(told);
 }
@@ -131,7 +142,8 @@ Result<void> Host::keep_new(config::Model& file) const {
             for (const auto& other : file.vms)
                 for (const auto& theirs : other.interfaces)
                     if (theirs.lladdr == interface.lladdr ||
-                        (theirs.ipv4 && theirs.ipv4 == interface.ipv4))
+                        (theirs.ipv4 && theirs.ipv4 == interface.ipv4) ||
+                        (theirs.ipv6 && theirs.ipv6 == interface.ipv6))
                         return std::unexpected(
                             Error(ErrorKind::busy,
                                   fmt::format("vm {} has an address of vm {}, which is not from "

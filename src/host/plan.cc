@@ -18,24 +18,42 @@ constexpr Rule rules[] = {
     {"vm.*.restart", Effect::none},
     {"vm.*.instance_of", Effect::none}, // what it has from there stands beside it
     {"vm.*.allow_instance", Effect::none},
+    {"vm.*.start_timeout", Effect::none},
     {"vm.*.stop_timeout", Effect::none},
     {"vm.*.stop_answer_timeout", Effect::none},
     {"vm.*.console_log", Effect::next_start},
     {"vm.*.install", Effect::service},
+    {"vm.*.dhcp", Effect::service}, // the guest has it at its next renewal
+    {"vm.*.interface.group", Effect::next_start},
+    {"vm.*.interface.vhost", Effect::next_start}, // no guest sees a difference
     {"vm.*.interface.ipv4", Effect::service}, // the guest has it at its next renewal
+    {"vm.*.interface.ipv6", Effect::service},
+    {"vm.*.interface.guard", Effect::none},
     {"vm.*", Effect::restart},
     {"switch.*.dhcp", Effect::service},
+    {"switch.*.dhcp6", Effect::service},
+    {"switch.*.ra", Effect::service},
     {"switch.*.ipv4", Effect::reconnect},
+    {"switch.*.ipv6", Effect::reconnect},
     {"switch.*.ports", Effect::reconnect},
     {"switch.*.up", Effect::reconnect},
     {"switch.*.locked_lladdr", Effect::none}, // its interfaces say what comes of it
-    {"switch.*", Effect::restart},            // of the guests on it
+    {"switch.*.isolated", Effect::none},
+    {"switch.*.group", Effect::next_start}, // of the guests on it
+    {"switch.*.vxlan", Effect::reconnect},
+    {"switch.*.rdomain", Effect::reconnect},
+    {"switch.*.guard", Effect::none},
+    {"switch.*.storm", Effect::none},
+    {"switch.*", Effect::restart}, // of the guests on it
     {"host.domain", Effect::service},
     {"host.start", Effect::none},
     {"host.stop_timeout", Effect::none},
+    {"host.answer_timeout", Effect::none}, // of the processes that are started from now on
     {"host", Effect::daemon},
     {"control", Effect::daemon},
     {"install", Effect::service},
+    {"tftp", Effect::service},
+    {"metrics", Effect::service},
 };
 
 std::vector<std::string_view> parts_of(std::string_view key) {

@@ -27,7 +27,8 @@ std::string_view name_of(Effect effect);
 struct Change {
     config::Difference difference;
     Effect effect = Effect::none;
-    std::string subject; // "vm a", "switch lan", "host"
+    std::string subject;  // "vm a", "switch lan", "host"
+    bool foreign = false; // somebody has changed the host itself; the file says what it was
 };
 
 // Where a VM stands while it is planned.

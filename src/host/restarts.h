@@ -32,6 +32,8 @@ public:
     void begin_anew() { in_a_row_ = 0; }
     bool given_up() const { return in_a_row_ >= limits::max_restarts_in_a_row; }
     unsigned total() const { return total_; }
+    // Of an earlier parent.
+    void go_on_from(unsigned total) { total_ = total; }
 
 private:
     unsigned in_a_row_ = 0, total_ = 0;

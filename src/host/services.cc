@@ -1,10 +1,9 @@
 #include "host/services.h"
 
 #include <algorithm>
+#include <map>
 
-#include "dhcp/dhcp.h"
 #include "host/files.h"
-#include "http/http.h"
 #include "install/install.h"
 
 namespace vmhost::host {
@@ -12,12 +11,26 @@ namespace vmhost::host {
 using namespace std::chrono_literals;
 
 Service::Service(Loop& loop, Plan plan)
-    : loop_(loop), plan_(std::move(plan)), restart_(loop, [this] { launch(); }),
-      kill_(loop, [this] {
-          log::warning("host", "{} did not end when told to: killing it", plan_.launch.title);
-          if (process_)
+    : loop_(loop), plan_(std::move(plan)), restart_(loop,
+                                                    [this] {
+                                                        ++restarts_;
+                                                        launch();
+                                                    }),
+      kill_(loop,
+            [this] {
+                log::warning("host", "{} did not end when told to: killing it", title());
+                if (process_)
+                    process_->kill();
+            }),
+      count_timer_(loop, [this] { end_counting(); }),
+      heartbeat_(
+          loop, [this] { send(ipc::encode(ipc::Ping{})); },
+          [this](bool answers) {
+              if (answers || !process_)
+                  return;
+              failure_ = Error(ErrorKind::busy, "its process does not answer");
               process_->kill();
-      }) {}
+          }) {}
 
 Service::~Service() = default;
 
@@ -31,12 +44,17 @@ void Service::report(Result<void> result) {
         const bool again = !result && renewed_;
         up(std::move(result));
         if (again && !stopping_)
-            restart_.start(1s);
+            launch_later();
     } else if (!result && !stopping_) {
-        log::error("host", "{}: {}; starting it again", plan_.launch.title,
-                   result.error().message());
-        restart_.start(1s);
+        log::error("host", "{}: {}; starting it again", title(), result.error().message());
+        if (plan_.died)
+            plan_.died(result.error().message());
+        launch_later();
     }
+}
+
+void Service::launch_later() {
+    restart_.start(backoff_.after_end(std::exchange(worked_ms_, 0)));
 }
 
 void Service::launch() {
@@ -48,36 +66,10 @@ void Service::launch() {
         report(std::unexpected(std::move(setup).error()));
         return;
     }
-    auto process = RoleChild::start(
+    auto process = plan_.ground.start_role(
         loop_, plan_.launch,
-        {.frame =
-             [this](ipc::Frame&& frame) {
-                 if (frame.type == ipc::Ready::type) {
-                     report({});
-                 } else if (frame.type == ipc::Failed::type) {
-                     if (auto failed = ipc::decode<ipc::Failed>(std::move(frame)))
-                         failure_ = Error(static_cast<ErrorKind>(failed->kind), failed->text);
-                 } else {
-                     plan_.frame(std::move(frame));
-                 }
-             },
-         .ended =
-             [this](std::string how) {
-                 auto gone = std::move(process_);
-                 kill_.stop();
-                 if (stopping_) {
-                     if (auto down = std::exchange(down_, nullptr))
-                         down();
-                     return;
-                 }
-                 if (std::exchange(renewing_, false)) {
-                     launch();
-                     return;
-                 }
-                 report(std::unexpected(
-                     failure_ ? std::move(*failure_)
-                              : Error(ErrorKind::internal, "its process ended: " + how)));
-             }});
+        {.frame = [this](ipc::Frame&& frame) { took_frame(std::move(frame)); },
+         .ended = [this](std::string how) { process_ended(std::move(how)); }});
     if (!process) {
         report(std::unexpected(std::move(process).error()));
         return;
@@ -86,25 +78,107 @@ void Service::launch() {
     for (auto& frame : *setup)
         process_->send_frame(std::move(frame));
     process_->send(ipc::Begin{});
+    if (plan_.answer_timeout)
+        heartbeat_.start(plan_.answer_timeout());
+}
+
+void Service::took_frame(ipc::Frame&& frame) {
+    switch (frame.type) {
+    case ipc::Ready::type:
+        if (!std::exchange(ready_, true))
+            ready_ms_ = loop_.now_ms();
+        report({});
+        return;
+    case ipc::Failed::type:
+        if (auto failed = ipc::decode<ipc::Failed>(std::move(frame)))
+            failure_ = Error(static_cast<ErrorKind>(failed->kind), failed->text);
+        return;
+    case ipc::Pong::type:
+        heartbeat_.answered();
+        return;
+    case ipc::ServiceCounted::type:
+        if (auto counted = ipc::decode<ipc::ServiceCounted>(std::move(frame))) {
+            // The process may say what it likes: no more than this, and each once.
+            counted->counters.resize(
+                std::min(counted->counters.size(), limits::max_service_counters));
+            std::map<std::pair<ipc::Counted, std::uint16_t>, ipc::ServiceCounter> by_name;
+            for (const auto& counter : counted->counters)
+                by_name.insert_or_assign({counter.what, counter.of}, counter);
+            counted_.clear();
+            for (const auto& [name, counter] : by_name)
+                counted_.push_back(counter);
+        }
+        end_counting();
+        return;
+    default:
+        plan_.frame(std::move(frame));
+    }
+}
+
+void Service::process_ended(std::string how) {
+    auto gone = std::move(process_);
+    kill_.stop();
+    heartbeat_.stop();
+    if (std::exchange(ready_, false))
+        worked_ms_ = loop_.now_ms() - ready_ms_;
+    counted_.clear();
+    end_counting();
+    if (stopping_) {
+        if (auto down = std::exchange(down_, nullptr))
+            down();
+        return;
+    }
+    if (std::exchange(renewing_, false)) {
+        launch();
+        return;
+    }
+    report(std::unexpected(failure_ ? std::move(*failure_)
+                                    : Error(ErrorKind::internal, "its process ended: " + how)));
 }
 
 void Service::renew(std::function<void(Result<void>)> up) {
-    up_ = std::move(up);
+    // Who waits for the one before waits for this one: the start of a host may.
+    if (up_)
+        up_ = [before = std::move(up_), up = std::move(up)](const Result<void>& result) {
+            before(result);
+            up(result);
+        };
+    else
+        up_ = std::move(up);
     renewed_ = true;
     stopping_ = false; // it may have been stopped for good, and be wanted again
+    backoff_.begin_anew();
     restart_.stop();
     if (!process_) {
         launch();
         return;
     }
+    if (ready_ && !renewing_ && change())
+        return;
     renewing_ = true;
     process_->close();
     kill_.start(5s);
 }
 
+// It answers with Ready once more, or ends, which is told as any end.
+bool Service::change() {
+    if (!plan_.change)
+        return false;
+    auto changed = plan_.change();
+    if (!changed) {
+        log::debug("host", "{} is started anew: {}", title(), changed.error().message());
+        return false;
+    }
+    for (auto& frame : *changed)
+        process_->send_frame(std::move(frame));
+    process_->send(ipc::Begin{});
+    return true;
+}
+
 void Service::stop(std::function<void()> down) {
     stopping_ = true;
     restart_.stop();
+    heartbeat_.stop();
     if (!process_) {
         down();
         return;
@@ -119,6 +193,26 @@ void Service::send(ipc::Frame frame) {
         process_->send_frame(std::move(frame));
 }
 
+void Service::count(std::function<void()> done) {
+    if (!ready_)
+        return done();
+    counting_.push_back(std::move(done));
+    if (counting_.size() > 1)
+        return;
+    send(ipc::encode(ipc::ServiceCount{}));
+    count_timer_.start(std::chrono::milliseconds(limits::count_timeout_ms));
+}
+
+void Service::end_counting() {
+    count_timer_.stop();
+    for (auto& done : std::exchange(counting_, {}))
+        done();
+}
+
+std::optional<pid_t> Service::pid() const {
+    return process_ ? std::optional(process_->pid()) : std::nullopt;
+}
+
 bool wants_dhcp(const config::Model& model) {
     for (const auto& one : model.switches)
         if (one.enabled && one.dhcp.enabled && one.ipv4)
@@ -126,113 +220,118 @@ bool wants_dhcp(const config::Model& model) {
     return false;
 }
 
-bool wants_http(const config::Model& model) {
-    if (!model.install.listen.empty())
-        return true;
-    for (const auto& vm : model.vms)
-        if (vm.install)
-            return true;
-    return false;
-}
-
-Result<std::vector<ipc::Frame>> describe_dhcp(const config::Model& model,
-                                              const std::vector<BridgeLink>& bridges) {
-    std::vector<ipc::Frame> frames;
-    for (const auto& bridge : bridges) {
-        const auto* found = model.find_switch(bridge.switch_name);
-        if (found == nullptr)
-            continue;
-        const auto& one = *found;
-        if (!one.dhcp.enabled || !one.ipv4)
-            continue;
-        auto opened = dhcp::open_sockets(one.interface, bridge.index, one.ipv4->address);
-        if (!opened)
-            return std::unexpected(std::move(opened).error().at(one.place));
-        ipc::DhcpNetwork network;
-        network.name = one.name;
-        network.address = *one.ipv4;
-        network.mac = opened->mac;
-        network.mtu = one.mtu;
-        network.packet_socket = std::move(opened->packet);
-        network.udp_socket = std::move(opened->udp);
-        network.routers =
-            one.dhcp.routers.empty() ? std::vector{one.ipv4->address} : one.dhcp.routers;
-        network.domain_name_servers = one.dhcp.domain_name_servers;
-        network.domain_name =
-            one.dhcp.domain_name.empty() ? model.host.domain : one.dhcp.domain_name;
-        network.lease_seconds = static_cast<std::uint32_t>(
-            std::chrono::duration_cast<std::chrono::seconds>(one.dhcp.lease_time).count());
-        network.next_server = one.dhcp.next_server.value_or(one.ipv4->address);
-        network.filename = one.dhcp.filename;
-        for (const auto& vm : model.vms)
-            for (const auto& interface : vm.interfaces)
-                if (interface.switch_name == one.name && interface.ipv4)
-                    network.guests.push_back({vm.name, interface.lladdr, *interface.ipv4,
-                                              vm.install && !vm.install->hostname.empty()
-                                                  ? vm.install->hostname
-                                                  : vm.name,
-                                              vm.install.has_value()});
-        frames.push_back(ipc::encode(std::move(network)));
-    }
-    return frames;
-}
-
 namespace {
 
-Result<std::string> answer_file(const config::Model& model, const config::Vm& vm) {
-    if (vm.install->file.empty())
-        return install::render_answers(model, vm);
-    const auto& named = vm.install->file;
-    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
-    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
-    if (!text)
-        return std::unexpected(
-            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
-    for (const auto& doubt : install::lint_answers(*text))
-        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name, printable(path),
-                     doubt.place().line, doubt.text());
-    return text;
+std::vector<ipc::DhcpOption> options_of(const std::vector<config::DhcpOption>& options) {
+    std::vector<ipc::DhcpOption> out;
+    for (const auto& option : options)
+        out.push_back({option.code, option.data});
+    return out;
 }
 
-// Whether a guest on the switch is served answers.
-bool has_installer(const config::Model& model, const config::Switch& one) {
-    return std::ranges::any_of(model.vms, [&](const config::Vm& vm) {
-        return vm.install && std::ranges::any_of(vm.interfaces, [&](const auto& interface) {
-                   return interface.switch_name == one.name;
-               });
-    });
+std::uint32_t seconds_of(std::chrono::milliseconds time) {
+    return static_cast<std::uint32_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(time).count());
+}
+
+ipc::DhcpGuest dhcp_guest(const config::Vm& vm, const config::Interface& interface) {
+    ipc::DhcpGuest guest;
+    guest.vm = vm.name;
+    guest.mac = interface.lladdr;
+    guest.address = *interface.ipv4;
+    guest.host_name = vm.install && !vm.install->hostname.empty() ? vm.install->hostname : vm.name;
+    guest.installing = vm.install.has_value();
+    if (vm.dhcp) {
+        guest.filename = vm.dhcp->filename;
+        guest.next_server = vm.dhcp->next_server;
+        guest.options = options_of(vm.dhcp->options);
+    }
+    return guest;
+}
+
+ipc::DhcpNetwork dhcp_network(const config::Model& model, const config::Switch& one) {
+    const auto& dhcp = one.dhcp;
+    ipc::DhcpNetwork network;
+    network.name = one.name;
+    network.address = *one.ipv4;
+    network.mtu = one.mtu;
+    network.routers = dhcp.routers.empty() ? std::vector{one.ipv4->address} : dhcp.routers;
+    network.domain_name_servers = dhcp.domain_name_servers;
+    network.domain_name = dhcp.domain_name.empty() ? model.host.domain : dhcp.domain_name;
+    network.lease_seconds = seconds_of(dhcp.lease_time);
+    network.max_lease_seconds = seconds_of(dhcp.max_lease_time.value_or(dhcp.lease_time));
+    network.next_server = dhcp.next_server.value_or(one.ipv4->address);
+    network.filename = dhcp.filename;
+    for (const auto& range : dhcp.ranges)
+        network.ranges.push_back({range.first, range.last});
+    network.relays = dhcp.relays;
+    network.ping_check = dhcp.ping_check;
+    network.options = options_of(dhcp.options);
+    for (const auto& each : dhcp.classes) {
+        auto& out = network.classes.emplace_back();
+        out.name = each.name;
+        out.vendor = each.vendor_class;
+        out.user = each.user_class;
+        out.architectures.assign(each.architecture.begin(), each.architecture.end());
+        out.filename = each.filename;
+        out.next_server = each.next_server;
+        out.options = options_of(each.options);
+    }
+    for (const auto& vm : model.vms)
+        for (const auto& interface : vm.interfaces)
+            if (interface.switch_name == one.name && interface.ipv4)
+                network.guests.push_back(dhcp_guest(vm, interface));
+    return network;
+}
+
+// A host that has nowhere to write serves all the same: its leases end with it.
+Result<std::optional<ipc::DhcpStore>> dhcp_store(Ground& ground, const config::Model& model) {
+    ground.changing("leases.db");
+    // The process before may not have ended yet.
+    auto files = once_free([&] { return store::open_lease_files(model.host.state); });
+    if (files)
+        return ipc::DhcpStore{std::move(files->database), std::move(files->wal),
+                              std::move(files->journal)};
+    auto kind = files.error().kind();
+    if (kind != ErrorKind::denied && kind != ErrorKind::io)
+        return std::unexpected(std::move(files).error());
+    log::warning("host", "DHCP leases are lost when the daemon ends: {}", files.error().message());
+    return std::nullopt;
 }
 
 } // namespace
 
-Result<std::vector<ipc::Frame>> describe_http(const config::Model& model) {
+Result<std::vector<ipc::Frame>> describe_dhcp(Ground& ground, const config::Model& model,
+                                              const std::vector<BridgeLink>& bridges, DhcpHas& has,
+                                              bool anew) {
     std::vector<ipc::Frame> frames;
-    auto listens = model.install.listen;
-    if (listens.empty())
-        for (const auto& one : model.switches)
-            if (one.enabled && one.ipv4 && (!one.local || has_installer(model, one)))
-                listens.push_back({one.place, one.ipv4->address, 80});
-    for (const auto& listen : listens) {
-        auto listener = http::open_listener(listen.address, listen.port);
-        if (!listener)
-            return std::unexpected(std::move(listener).error().at(listen.place));
-        frames.push_back(ipc::encode(ipc::HttpListener{std::move(*listener)}));
+    DhcpHas next;
+    if (anew) {
+        has.clear();
+        if (auto store = TRY(dhcp_store(ground, model)))
+            frames.push_back(ipc::encode(*std::move(store)));
     }
-    for (const auto& vm : model.vms) {
-        if (!vm.install)
+    for (const auto& bridge : bridges) {
+        const auto* one = model.find_switch(bridge.switch_name);
+        if (one == nullptr || !one->dhcp.enabled || !one->ipv4)
             continue;
-        for (const auto& interface : vm.interfaces) {
-            if (!interface.ipv4)
-                continue;
-            ipc::HttpAnswer answer;
-            answer.vm = vm.name;
-            answer.address = *interface.ipv4;
-            answer.mac = interface.lladdr;
-            answer.host_name = vm.install->hostname.empty() ? vm.name : vm.install->hostname;
-            answer.content = TRY(answer_file(model, vm));
-            frames.push_back(ipc::encode(std::move(answer)));
+        auto network = dhcp_network(model, *one);
+        auto held = has.find(one->name);
+        if (held == has.end() || held->second != bridge.index) {
+            auto opened = ground.open_dhcp(one->interface, bridge.index, one->ipv4->address);
+            if (!opened)
+                return std::unexpected(std::move(opened).error().at(one->place));
+            auto& sockets = network.sockets.emplace();
+            sockets.packet = std::move(opened->packet);
+            sockets.udp = std::move(opened->udp);
+            if (opened->icmp)
+                sockets.icmp = std::move(opened->icmp);
+            sockets.mac = opened->mac;
         }
+        next.emplace(one->name, bridge.index);
+        frames.push_back(ipc::encode(std::move(network)));
     }
+    has = std::move(next);
     return frames;
 }
 

@@ -84,8 +84,8 @@ Result<void> make_one_folder(const std::string& path) {
 
 } // namespace
 
-Result<Snapshots> Snapshots::load(std::string folder) {
-    Snapshots made(std::move(folder));
+Result<Snapshots> Snapshots::load(std::string folder, Changing changing) {
+    Snapshots made(std::move(folder), std::move(changing));
     auto text = read_small_file(made.path_of(record_name), max_record_bytes, "snapshots");
     if (!text && text.error().kind() == ErrorKind::not_found)
         return made;
@@ -130,6 +130,7 @@ Result<void> Snapshots::store() const {
                                        {"state_bytes", one.state_bytes},
                                        {"disks", json_of(one.disks)}});
     auto path = path_of(record_name), fresh = path + ".new";
+    changing("write a record of snapshots");
     TRY(write_stable(fresh, record.dump(2, ' ', false, json::error_handler_t::replace) + "\n"));
     // What the record names must be found after a power cut when the record is.
     Fd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -137,10 +138,12 @@ Result<void> Snapshots::store() const {
         return fail_errno(errno, "folder {}", folder_);
     // Who is told that it failed goes on with the record of before, so that must be there then.
     const auto before = path + ".old";
+    changing("keep the record before");
     (void)::unlink(before.c_str());
     const bool had = ::link(path.c_str(), before.c_str()) == 0;
     if (!had && errno != ENOENT)
         return fail_errno(errno, "{}: link", before);
+    changing("put the record in its place");
     if (::rename(fresh.c_str(), path.c_str()) != 0)
         return fail_errno(errno, "{}: rename", fresh);
     if (::fsync(folder.get()) != 0) {
@@ -148,6 +151,7 @@ Result<void> Snapshots::store() const {
         (void)(had ? ::rename(before.c_str(), path.c_str()) : ::unlink(path.c_str()));
         return fail_errno(why, "folder {}", folder_);
     }
+    changing("remove the record before");
     (void)::unlink(before.c_str());
     return {};
 }
@@ -165,12 +169,15 @@ void Snapshots::remove_others() const {
     }
     std::error_code none;
     for (const auto& entry : std::filesystem::directory_iterator(folder_, none))
-        if (!named.contains(entry.path().filename().string()))
+        if (!named.contains(entry.path().filename().string())) {
+            changing("remove what no snapshot has");
             ::unlink(entry.path().c_str());
+        }
 }
 
 Result<void> Snapshots::make_folder() const {
     auto slash = folder_.rfind('/');
+    changing("make a folder of snapshots");
     TRY(make_one_folder(folder_.substr(0, slash)));
     return make_one_folder(folder_);
 }

@@ -15,7 +15,9 @@
 // Loop thread of the parent.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/config.h"
@@ -37,8 +39,10 @@ public:
         std::vector<Disk> disks; // those that could be written
     };
 
-    // folder is absolute, and need not exist: a VM without snapshots has none.
-    static Result<Snapshots> load(std::string folder);
+    // folder is absolute, and need not exist: a VM without snapshots has none. changing is called
+    // before each change of a file, see host/ground.h.
+    using Changing = std::function<void(std::string_view)>;
+    static Result<Snapshots> load(std::string folder, Changing changing = {});
     Result<void> make_folder() const;
     // Makes this the record; all of it or nothing, and stable.
     Result<void> store() const;
@@ -66,11 +70,17 @@ public:
     Result<void> remove(const std::string& name);
 
 private:
-    explicit Snapshots(std::string folder) : folder_(std::move(folder)) {}
+    Snapshots(std::string folder, Changing changing)
+        : folder_(std::move(folder)), changing_(std::move(changing)) {}
+    void changing(std::string_view what) const {
+        if (changing_)
+            changing_(what);
+    }
     Result<void> parse(const std::string& text);
     std::vector<Disk> current(const std::vector<std::string>& disks) const;
 
     std::string folder_;
+    Changing changing_;
     std::uint64_t next_ = 1; // number of the next overlay
     std::vector<Disk> disks_;
     std::vector<Snapshot> snapshots_;

@@ -118,10 +118,12 @@ Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) c
 
 Response answer_response(const Lookup& lookup) {
     Response response;
-    if (lookup.answer)
+    if (lookup.answer) {
         response.body = lookup.answer->content;
-    else
+        response.vm = lookup.answer->vm;
+    } else {
         response = error_response(404);
+    }
     response.headers.emplace_back("Cache-Control", "no-store");
     return response;
 }

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <ctime>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 
 namespace vmhost::http {
@@ -20,6 +21,13 @@ constexpr int max_reads_per_turn = 8;
 // The loop reports a half-closed peer on every turn; while such a peer does not
 // read either, the socket is looked at this often instead.
 constexpr std::chrono::milliseconds retry_interval{50};
+// Of a file, and of requests, at a time, so that many get on alike; the next turn is as soon as the
+// loop has looked at all others.
+constexpr std::uint64_t max_file_bytes_per_turn = 1 << 20;
+constexpr unsigned max_answers_per_turn = 16;
+constexpr std::chrono::milliseconds next_turn{1};
+// A file of no more goes with its head: that is one call less.
+constexpr std::uint64_t max_file_bytes_in_memory = 16 << 10;
 
 std::uint64_t now_us() {
     timespec now{};
@@ -41,6 +49,11 @@ Connection::Connection(Server& server, std::uint64_t id, Fd socket, Ipv4 peer, I
     start_deadline();
 }
 
+Connection::~Connection() {
+    if (file_)
+        end_file();
+}
+
 void Connection::ready(bool hangup) {
     hangup_ |= hangup;
     if (!step())
@@ -50,21 +63,30 @@ void Connection::ready(bool hangup) {
 bool Connection::step() {
     if (lingering_)
         return discard_input();
+    bool drained = false; // the socket had less than there was room for
+    turn_over_ = false;
+    answers_in_turn_ = 0;
     for (int turn = 0; turn < max_reads_per_turn; ++turn) {
         if (!flush())
             return false;
         if (blocked_ || lingering_)
             break;
         answer_input(); // what was read before and had to wait
-        if (!output_.empty())
+        if (sending())
             continue;
+        if (pending_ || turn_over_)
+            break;
         if (peer_finished_)
             return false;
+        if (drained)
+            break; // the loop tells of more
         bool any = false;
-        if (!read_input(any))
+        if (!read_input(any, drained))
             return false;
         answer_input();
-        if (!any && output_.empty() && !peer_finished_)
+        if (pending_ && !sending())
+            break;
+        if (!any && !sending() && !peer_finished_)
             break;
     }
     start_deadline();
@@ -72,13 +94,14 @@ bool Connection::step() {
     return true;
 }
 
-bool Connection::read_input(bool& any) {
+bool Connection::read_input(bool& any, bool& drained) {
     std::array<char, limits::max_http_head_bytes> buffer;
     const auto room = buffer.size() - std::min(input_.size(), buffer.size());
     auto count = ::recv(socket_.get(), buffer.data(), room, MSG_DONTWAIT);
     if (count < 0)
         return errno == EAGAIN || errno == EINTR;
     any = count > 0;
+    drained = any && static_cast<std::size_t>(count) < room;
     if (count == 0) {
         peer_finished_ = true;
     } else {
@@ -90,8 +113,12 @@ bool Connection::read_input(bool& any) {
 }
 
 void Connection::answer_input() {
-    while (!input_.empty() && !last_answer_queued_ &&
+    while (!input_.empty() && !last_answer_queued_ && !pending_ && !file_ &&
            output_.size() < limits::max_http_unsent_bytes) {
+        if (answers_in_turn_ >= max_answers_per_turn) {
+            turn_over_ = true;
+            return;
+        }
         auto parsed = parse_head(input_);
         if (!parsed.head && !parsed.refusal)
             return;
@@ -109,19 +136,42 @@ void Connection::answer_head(const Head& head) {
     if (head.host_port && *head.host_port != local_port_)
         return refuse(400, "host names another port");
     ++requests_;
+    ++answers_in_turn_;
     // A body is never read: it would have to be told from the next request, so the
     // connection ends with this answer, also when the client asked for 100-continue.
     last_answer_queued_ = !head.keep_alive || head.has_body ||
                           requests_ >= server_.options_.max_requests_per_connection;
-    Access access{peer_, head.method, head.path, head.query, 0, 0, 0};
+    Access access;
+    access.peer = peer_;
+    access.method = head.method;
+    access.path = head.path;
+    access.query = head.query;
+    access.target = head.target;
+    access.referer = head.referer;
+    access.user_agent = head.user_agent;
+    access.http_1_0 = head.http_1_0;
     const bool head_only = head.method == "HEAD";
     if (!head_only && head.method != "GET") {
         auto response = error_response(405);
         response.headers.emplace_back("Allow", "GET, HEAD");
         return queue(response, std::move(access), false);
     }
-    Request request{head.method, head.path, head.query, head.host, peer_, local_, local_port_, id_};
-    queue(server_.answer(request), std::move(access), head_only);
+    Request request{head.method, head.path,   head.query, head.host,      peer_,
+                    local_,      local_port_, id_,        head.conditions};
+    if (auto response = server_.ask(request))
+        queue(*response, std::move(access), head_only);
+    else
+        pending_ = {std::move(access), head_only, request_began_us_};
+}
+
+void Connection::answer(const Response& response) {
+    auto pending = std::exchange(pending_, std::nullopt);
+    if (!pending)
+        return;
+    auto next_began_us = std::exchange(request_began_us_, pending->began_us);
+    queue(response, std::move(pending->access), pending->head_only);
+    request_began_us_ = next_began_us;
+    ready(false);
 }
 
 void Connection::refuse(int status, std::string_view reason) {
@@ -134,19 +184,107 @@ void Connection::refuse(int status, std::string_view reason) {
 }
 
 void Connection::queue(const Response& response, Access access, bool head_only) {
+    if (!has_sound_fields(response)) {
+        log::error("http", "an answer with status {} has a field that is not one line",
+                   response.status);
+        return queue(error_response(500), std::move(access), head_only);
+    }
     output_ += response_bytes(response, server_.options_.name, ::time(nullptr),
                               !last_answer_queued_, head_only);
     access.status = response.status;
+    access.vm = response.vm;
+    if (response.file && !head_only && response.file->length > 0) {
+        file_ = Sending{*response.file, std::move(access), request_began_us_};
+        if (file_->rest.length <= max_file_bytes_in_memory)
+            read_small_file();
+        return;
+    }
     access.body_bytes = head_only ? 0 : response.body.size();
     access.duration_us = request_began_us_ ? now_us() - request_began_us_ : 0;
     server_.report(access);
 }
 
+// Left to flush_file() when it cannot be read as a whole.
+void Connection::read_small_file() {
+    const auto before = output_.size();
+    const auto length = file_->rest.length;
+    output_.resize(before + length);
+    if (::pread(file_->rest.file->get(), output_.data() + before, length,
+                static_cast<off_t>(file_->rest.offset)) != static_cast<ssize_t>(length)) {
+        output_.resize(before);
+        return;
+    }
+    file_->rest.length = 0;
+    file_->access.body_bytes = length;
+    end_file();
+}
+
+// It is sent, or never will be.
+void Connection::end_file() {
+    auto ended = std::exchange(file_, std::nullopt);
+    ended->access.cut_off_bytes = ended->rest.length;
+    ended->access.duration_us = ended->began_us ? now_us() - ended->began_us : 0;
+    server_.report(ended->access);
+}
+
+// The time to send starts anew, but not for a few bytes: who takes one now and then would keep its
+// place for ever.
+void Connection::got_on(std::uint64_t bytes) {
+    taken_bytes_ += bytes;
+    if (taken_bytes_ < limits::min_http_sent_bytes)
+        return;
+    taken_bytes_ = 0;
+    deadline_ = Deadline::none;
+}
+
 bool Connection::flush() {
     blocked_ = false;
+    if (!flush_output() || (!blocked_ && file_ && !flush_file()))
+        return false;
+    if (!blocked_ && last_answer_queued_ && !pending_)
+        begin_linger();
+    return true;
+}
+
+bool Connection::flush_file() {
+    auto& rest = file_->rest;
+    for (std::uint64_t turn = 0; rest.length > 0;) {
+        if (turn >= max_file_bytes_per_turn) {
+            blocked_ = turn_over_ = true;
+            return true;
+        }
+        auto offset = static_cast<off_t>(rest.offset);
+        auto count = ::sendfile(socket_.get(), rest.file->get(), &offset,
+                                std::min(rest.length, max_file_bytes_per_turn));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0 && errno == EAGAIN) {
+            blocked_ = true;
+            return true;
+        }
+        if (count <= 0) { // the client is gone, or the file is shorter than it was
+            if (count < 0 && errno != EPIPE && errno != ECONNRESET && server_.may_log())
+                log::warning("http", "{}: {}", printable(file_->access.path),
+                             Error::system(errno, "send it").text());
+            return false;
+        }
+        const auto bytes = static_cast<std::uint64_t>(count);
+        rest.offset += bytes;
+        rest.length -= bytes;
+        file_->access.body_bytes += bytes;
+        turn += bytes;
+        got_on(bytes);
+    }
+    end_file();
+    return true;
+}
+
+bool Connection::flush_output() {
+    // With what follows of a file in one segment.
+    const int more = file_ ? MSG_MORE : 0;
     while (sent_bytes_ < output_.size()) {
         auto count = ::send(socket_.get(), output_.data() + sent_bytes_,
-                            output_.size() - sent_bytes_, MSG_NOSIGNAL | MSG_DONTWAIT);
+                            output_.size() - sent_bytes_, MSG_NOSIGNAL | MSG_DONTWAIT | more);
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0) {
@@ -154,14 +292,12 @@ bool Connection::flush() {
             return blocked_;
         }
         sent_bytes_ += static_cast<std::size_t>(count);
-        deadline_ = Deadline::none; // there was progress: the time to send starts anew
+        got_on(static_cast<std::uint64_t>(count));
     }
     output_.clear();
     if (output_.capacity() > limits::max_http_unsent_bytes)
         output_.shrink_to_fit();
     sent_bytes_ = 0;
-    if (last_answer_queued_)
-        begin_linger();
     return true;
 }
 
@@ -195,9 +331,12 @@ void Connection::start_deadline() {
     if (lingering_) {
         phase = Deadline::linger;
         time = options.linger_timeout;
-    } else if (!output_.empty()) {
+    } else if (sending()) {
         phase = Deadline::send;
         time = options.send_stall_timeout;
+    } else if (pending_) {
+        phase = Deadline::answer;
+        time = options.answer_timeout;
     } else if (input_.empty() && requests_ > 0) {
         phase = Deadline::idle;
         time = options.idle_timeout;
@@ -205,16 +344,20 @@ void Connection::start_deadline() {
     if (phase == deadline_)
         return;
     deadline_ = phase;
+    taken_bytes_ = 0;
     deadline_timer_.start(time);
 }
 
 void Connection::watch() {
     retry_timer_.stop();
-    if (blocked_ && hangup_) {
+    if (turn_over_) {
+        watch_.set(false, false);
+        retry_timer_.start(next_turn);
+    } else if (blocked_ && hangup_) {
         watch_.set(false, false);
         retry_timer_.start(retry_interval);
     } else {
-        watch_.set(output_.empty(), !output_.empty());
+        watch_.set(!sending() && !pending_, sending());
     }
 }
 
@@ -225,6 +368,9 @@ void Connection::timed_out() {
         ready(false);
         return;
     }
+    // A client that does not take what came before gets no further answer.
+    if (pending_ && deadline_ == Deadline::answer)
+        return answer(error_response(503));
     server_.forget(id_);
 }
 

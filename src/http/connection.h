@@ -6,8 +6,9 @@
 //      └──────────────────▶ lingering: our side is shut down, what still comes is
 //                           thrown away until the client closes or time is up
 //
-// While answers wait to be sent nothing is read, so a client that does not read
-// cannot make us keep more than what it already asked for.
+// While answers wait to be sent, or to be made, nothing is read, so a client that does not read
+// cannot make us keep more than what it already asked for. A file is sent after the answers before
+// it, and nothing is answered until it has been: of a file we keep its descriptor and a position.
 #pragma once
 
 #include "http/parser.h"
@@ -20,21 +21,33 @@ public:
     Connection(Server& server, std::uint64_t id, Fd socket, Ipv4 peer, Ipv4 local,
                std::uint16_t local_port);
 
+    ~Connection(); // tells of a file that was cut off
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+
     Ipv4 peer() const { return peer_; }
     // Between requests, or before the first, with nothing in either direction.
-    bool idle() const { return !lingering_ && input_.empty() && output_.empty(); }
+    bool idle() const { return !lingering_ && !pending_ && input_.empty() && !sending(); }
+    // To the request that waits for it.
+    void answer(const Response& response);
 
 private:
     void ready(bool hangup);
     void timed_out();
     // Every step returns false when the connection is gone for good.
     bool step();
-    bool read_input(bool& any);
+    bool read_input(bool& any, bool& drained);
     void answer_input();
     void answer_head(const Head& head);
     void refuse(int status, std::string_view reason);
     void queue(const Response& response, Access access, bool head_only);
+    bool sending() const { return !output_.empty() || file_; }
     bool flush();
+    bool flush_output();
+    bool flush_file();
+    void read_small_file();
+    void got_on(std::uint64_t bytes);
+    void end_file();
     bool discard_input();
     void begin_linger();
     void start_deadline();
@@ -48,14 +61,31 @@ private:
     std::string input_;          // of heads not yet answered
     std::string output_;         // answers not yet sent
     std::size_t sent_bytes_ = 0; // of output_
+    // Goes after output_.
+    struct Sending {
+        FileBody rest; // what is not sent yet
+        Access access;
+        std::uint64_t began_us = 0;
+    };
+    std::optional<Sending> file_;
     std::size_t requests_ = 0;
     std::uint64_t request_began_us_ = 0; // 0 = not yet
+    // Asked, and the handler answers later.
+    struct Pending {
+        Access access;
+        bool head_only = false;
+        std::uint64_t began_us = 0;
+    };
+    std::optional<Pending> pending_;
     bool last_answer_queued_ = false;
     bool lingering_ = false;
-    bool blocked_ = false;       // the socket takes no more for now
-    bool hangup_ = false;        // the loop saw the peer's end, there may be input before it
-    bool peer_finished_ = false; // input was read up to its end
-    enum class Deadline { none, head, idle, send, linger } deadline_ = Deadline::none;
+    bool blocked_ = false;   // the socket takes no more for now, or the turn is over
+    bool turn_over_ = false; // there is more to do, after others have had a turn
+    unsigned answers_in_turn_ = 0;
+    std::uint64_t taken_bytes_ = 0; // by the client, since the time to send began
+    bool hangup_ = false;           // the loop saw the peer's end, there may be input before it
+    bool peer_finished_ = false;    // input was read up to its end
+    enum class Deadline { none, head, idle, answer, send, linger } deadline_ = Deadline::none;
     // Timers and the watch go first: nothing may call a half-destroyed connection.
     Timer deadline_timer_;
     Timer retry_timer_;

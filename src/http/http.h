@@ -3,8 +3,10 @@
 // decided above.
 #pragma once
 
+#include "http/access_log.h"
 #include "http/answer.h"
 #include "http/listener.h"
 #include "http/message.h"
 #include "http/parser.h"
 #include "http/server.h"
+#include "http/site.h"

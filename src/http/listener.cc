@@ -10,7 +10,7 @@
 
 namespace vmhost::http {
 
-Result<Fd> open_listener(Ipv4 address, std::uint16_t port) {
+Result<Fd> open_listener(Ipv4 address, std::uint16_t port, const std::string& device) {
     Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket)
         return fail_errno(errno, "http: make a socket for {} port {}", address.text(), port);
@@ -19,6 +19,9 @@ Result<Fd> open_listener(Ipv4 address, std::uint16_t port) {
         if (::setsockopt(socket.get(), level, option, &on, sizeof(on)) < 0)
             return fail_errno(errno, "http: set up the socket for {} port {}", address.text(),
                               port);
+    if (!device.empty() && ::setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, device.c_str(),
+                                        static_cast<socklen_t>(device.size())) < 0)
+        return fail_errno(errno, "http: listen in {}", device);
     sockaddr_in name{};
     name.sin_family = AF_INET;
     name.sin_port = htons(port);

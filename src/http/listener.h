@@ -6,6 +6,7 @@
 namespace vmhost::http {
 
 // Bound and listening, non-blocking, close-on-exec; 0.0.0.0 = every address of the host.
-Result<Fd> open_listener(Ipv4 address, std::uint16_t port);
+// device: only what comes by it, or by what is in it when it is a routing domain; empty = any.
+Result<Fd> open_listener(Ipv4 address, std::uint16_t port, const std::string& device = {});
 
 } // namespace vmhost::http

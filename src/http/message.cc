@@ -2,8 +2,7 @@
 
 #include "http/message.h"
 
-#include <array>
-#include <ctime>
+#include "http/date.h"
 
 namespace vmhost::http {
 
@@ -27,6 +26,7 @@ constexpr std::pair<int, std::string_view> reasons[] = {
     {408, "Request Timeout"},
     {409, "Conflict"},
     {410, "Gone"},
+    {412, "Precondition Failed"},
     {413, "Content Too Large"},
     {414, "URI Too Long"},
     {415, "Unsupported Media Type"},
@@ -49,15 +49,15 @@ bool fits_a_line(std::string_view text) {
     return true;
 }
 
-bool fields_are_safe(const Response& response) {
+} // namespace
+
+bool has_sound_fields(const Response& response) {
     for (const auto& [name, value] : response.headers)
         if (name.empty() || !fits_a_line(name) || !fits_a_line(value) ||
             name.find_first_of(": ") != std::string::npos)
             return false;
     return fits_a_line(response.content_type);
 }
-
-} // namespace
 
 std::string_view reason_of(int status) {
     for (const auto& [number, text] : reasons)
@@ -76,40 +76,24 @@ Response error_response(int status) {
     return response;
 }
 
-std::string http_date(std::int64_t unix_seconds) {
-    static constexpr std::array days = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static constexpr std::array months = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    time_t seconds = unix_seconds;
-    tm parts{};
-    ::gmtime_r(&seconds, &parts);
-    // Not strftime: its names follow the locale.
-    return fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
-                       days[static_cast<std::size_t>(parts.tm_wday)], parts.tm_mday,
-                       months[static_cast<std::size_t>(parts.tm_mon)], parts.tm_year + 1900,
-                       parts.tm_hour, parts.tm_min, parts.tm_sec);
-}
-
 std::string response_bytes(const Response& response, std::string_view server_name,
                            std::int64_t now_unix_seconds, bool keep_alive, bool head_only) {
-    if (!fields_are_safe(response)) {
-        log::error("http", "an answer with status {} has a field that is not one line",
-                   response.status);
+    if (!has_sound_fields(response))
         return response_bytes(error_response(500), server_name, now_unix_seconds, keep_alive,
                               head_only);
-    }
     const bool has_body = response.status != 204 && response.status != 304;
     std::string out =
         fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nServer: {}\r\n", response.status,
                     reason_of(response.status), http_date(now_unix_seconds), server_name);
+    const std::uint64_t length = response.file ? response.file->length : response.body.size();
     if (has_body)
         out += fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n", response.content_type,
-                           response.body.size());
+                           length);
     for (const auto& [name, value] : response.headers)
         out += fmt::format("{}: {}\r\n", name, value);
     out += fmt::format("X-Content-Type-Options: nosniff\r\nConnection: {}\r\n\r\n",
                        keep_alive ? "keep-alive" : "close");
-    if (has_body && !head_only)
+    if (has_body && !head_only && !response.file)
         out += response.body;
     return out;
 }

@@ -1,6 +1,8 @@
 // What a handler is asked and what it answers.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +11,13 @@
 #include "base/base.h"
 
 namespace vmhost::http {
+
+// What the client has already, as sent; empty: not said (RFC 9110 §13, §14.2).
+struct Conditions {
+    std::string if_match, if_none_match;
+    std::string if_modified_since, if_unmodified_since;
+    std::string range, if_range;
+};
 
 struct Request {
     std::string method; // "GET" or "HEAD"; the server answers every other itself
@@ -19,12 +28,23 @@ struct Request {
     Ipv4 local;
     std::uint16_t local_port = 0;
     std::uint64_t connection_id = 0; // never used twice by one Server
+    Conditions conditions;
+};
+
+// A part of a regular file, whose bytes go from the page cache to the socket. A file that turns out
+// to be shorter ends its connection: nothing is made up.
+struct FileBody {
+    std::shared_ptr<const Fd> file;
+    std::uint64_t offset = 0; // bytes
+    std::uint64_t length = 0; // bytes
 };
 
 struct Response {
     int status = 200;
     std::string content_type = "text/plain";
     std::string body;
+    std::optional<FileBody> file; // in place of body
+    std::string vm;               // whose own it is, for the log
     // Beyond Date, Server, Content-Type, Content-Length, Connection and
     // X-Content-Type-Options, which the server writes.
     std::vector<std::pair<std::string, std::string>> headers;
@@ -36,11 +56,10 @@ std::string_view reason_of(int status);
 // A small HTML page with the status.
 Response error_response(int status);
 
-// Sun, 06 Nov 1994 08:49:37 GMT (RFC 9110 §5.6.7).
-std::string http_date(std::int64_t unix_seconds);
-
-// Status line, fields and, unless head_only, the body. A field that could break
-// out of its line turns the answer into a 500.
+// Every field is one line, and its name a name.
+bool has_sound_fields(const Response& response);
+// Status line, fields and, unless head_only, the body; of a file the fields alone. A field that
+// could break out of its line turns the answer into a 500, without any file.
 std::string response_bytes(const Response& response, std::string_view server_name,
                            std::int64_t now_unix_seconds, bool keep_alive, bool head_only);
 

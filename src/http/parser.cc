@@ -6,6 +6,8 @@
 #include <charconv>
 #include <vector>
 
+#include "http/text.h"
+
 namespace vmhost::http {
 
 namespace {
@@ -44,14 +46,6 @@ std::string lower_case(std::string_view text) {
     return out;
 }
 
-std::string_view trim(std::string_view text) {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
-        text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\t'))
-        text.remove_suffix(1);
-    return text;
-}
-
 template <class Number>
 bool decimal(std::string_view text, Number& number) {
     if (text.empty() || !is_digit(text.front()))
@@ -75,6 +69,17 @@ struct Fields {
     bool close = false;
     bool keep_alive = false;
     bool unknown_expectation = false;
+    Conditions conditions;
+    std::string_view referer, user_agent;
+};
+
+constexpr std::pair<std::string_view, std::string Conditions::*> condition_names[] = {
+    {"if-match", &Conditions::if_match},
+    {"if-none-match", &Conditions::if_none_match},
+    {"if-modified-since", &Conditions::if_modified_since},
+    {"if-unmodified-since", &Conditions::if_unmodified_since},
+    {"range", &Conditions::range},
+    {"if-range", &Conditions::if_range},
 };
 
 // RFC 9110 §7.2: name, name:port, [v6]:port
@@ -165,6 +170,7 @@ Checked take_request_line(std::string_view line, Head& head, bool& host_in_targe
     if (version[5] != '1')
         return refuse(505, "version is not 1.x");
     head.method = method;
+    head.target = line.substr(first + 1, second - first - 1);
     head.http_1_0 = version[7] == '0';
     return take_target(line.substr(first + 1, second - first - 1), head, host_in_target);
 }
@@ -201,6 +207,16 @@ Checked take_field(std::string_view line, Fields& fields) {
         take_connection(value, fields);
     else if (name == "expect")
         fields.unknown_expectation |= lower_case(value) != "100-continue";
+    else if (name == "referer" && fields.referer.empty())
+        fields.referer = value;
+    else if (name == "user-agent" && fields.user_agent.empty())
+        fields.user_agent = value;
+    for (const auto& [known, member] : condition_names)
+        if (name == known) {
+            // Several fields are one list (RFC 9110 §5.3); of what is no list, none is good then.
+            auto& text = fields.conditions.*member;
+            text += (text.empty() ? "" : ", ") + std::string(value);
+        }
     return {};
 }
 
@@ -243,6 +259,9 @@ Checked judge(const Fields& fields, Head& head, bool host_in_target) {
         return good;
     if (fields.unknown_expectation)
         return refuse(417, "expectation is unknown");
+    head.conditions = fields.conditions;
+    head.referer = fields.referer;
+    head.user_agent = fields.user_agent;
     head.keep_alive = !fields.close && (!head.http_1_0 || fields.keep_alive);
     return {};
 }

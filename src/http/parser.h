@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/base.h"
+#include "http/message.h"
 
 namespace vmhost::http {
 
@@ -18,12 +18,15 @@ struct Head {
     std::string method; // as sent: one of the registered methods
     std::string path;   // decoded once, canonical
     std::string query;  // raw, without the '?'
+    std::string target; // both, as sent
     std::string host;   // lower-case, without port; empty: none was named
     std::optional<std::uint16_t> host_port;
     bool keep_alive = false;
     bool has_body = false;        // a length above zero, or chunked
     std::uint64_t body_bytes = 0; // 0 when chunked
     bool http_1_0 = false;
+    std::string referer, user_agent; // the first of each
+    Conditions conditions;
 };
 
 struct Refusal {

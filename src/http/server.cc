@@ -140,16 +140,24 @@ void Server::out_of_descriptors(Listener& listener, int error_number) {
     resume_accepting_.start(accept_pause);
 }
 
-Response Server::answer(const Request& request) {
+std::optional<Response> Server::ask(const Request& request) {
     return handler_(request);
+}
+
+void Server::answer(std::uint64_t connection_id, const Response& response) {
+    if (auto found = connections_.find(connection_id); found != connections_.end())
+        found->second->answer(response);
 }
 
 void Server::report(const Access& access) {
     if (log::enabled("http", log::Level::info) && may_log()) {
         auto target = access.query.empty() ? access.path : access.path + "?" + access.query;
-        log::info("http", "{} \"{} {}\" {} {} bytes {} us", access.peer.text(),
+        log::info("http", "{} \"{} {}\" {} {} bytes {} us{}", access.peer.text(),
                   printable(access.method), printable(target), access.status, access.body_bytes,
-                  access.duration_us);
+                  access.duration_us,
+                  access.cut_off_bytes == 0
+                      ? ""
+                      : fmt::format(", {} bytes of it were not taken", access.cut_off_bytes));
     }
     if (on_request_)
         on_request_(access);

@@ -5,12 +5,13 @@
 // be sent. A client that is slow to ask or slow to read loses its connection after
 // a deadline; a client that opens many loses the oldest idle ones.
 //
-// Owner's duties: SIGPIPE ignored is not needed (sends say MSG_NOSIGNAL); the
-// server must not be destroyed from its handler or hook.
+// Owner's duties: SIGPIPE is ignored (sendfile(2) cannot be told to); the server must not be
+// destroyed from its handler or hook.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -25,12 +26,14 @@ struct Options {
     std::chrono::milliseconds idle_timeout{limits::http_idle_timeout_ms};
     std::chrono::milliseconds send_stall_timeout{limits::http_send_stall_timeout_ms};
     std::chrono::milliseconds linger_timeout{limits::http_linger_timeout_ms};
+    std::chrono::milliseconds answer_timeout{limits::http_answer_timeout_ms};
     std::size_t max_connections = limits::max_http_connections;
     std::size_t max_connections_per_address = limits::max_http_connections_per_address;
     std::size_t max_requests_per_connection = limits::max_http_requests_per_connection;
 };
 
-using Handler = std::function<Response(const Request&)>;
+// Nothing: the answer comes later, by Server::answer(), or 503 is it when it does not come in time.
+using Handler = std::function<std::optional<Response>(const Request&)>;
 
 // One answered request; method and path are empty when the request could not be read.
 struct Access {
@@ -38,9 +41,14 @@ struct Access {
     std::string method;
     std::string path;
     std::string query;
+    std::string target, referer, user_agent; // as sent
+    bool http_1_0 = false;
+    std::string vm; // whose answer file it is; else empty
     int status = 0;
-    std::size_t body_bytes = 0;    // handed to the connection
-    std::uint64_t duration_us = 0; // from the first byte of the request to its answer
+    std::uint64_t body_bytes = 0;    // handed to the connection
+    std::uint64_t cut_off_bytes = 0; // of a file: the client did not take them
+    // From the first byte of the request to its answer; to the end of a file.
+    std::uint64_t duration_us = 0;
 };
 using OnRequest = std::function<void(const Access&)>;
 
@@ -59,6 +67,10 @@ public:
     void close_listeners();
     void on_request(OnRequest hook) { on_request_ = std::move(hook); }
 
+    // To a request whose handler answered nothing; without effect when its client is gone. Not from
+    // within the handler.
+    void answer(std::uint64_t connection_id, const Response& response);
+
     std::size_t connections() const { return connections_.size(); }
 
 private:
@@ -66,7 +78,7 @@ private:
     struct Listener;
 
     // For connections.
-    Response answer(const Request& request);
+    std::optional<Response> ask(const Request& request);
     void report(const Access& access);
     void forget(std::uint64_t id);
 

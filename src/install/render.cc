@@ -13,6 +13,8 @@
 
 #include "install/install.h"
 
+#include <algorithm>
+
 #include "install/answer_file.h"
 
 namespace vmhost::install {
@@ -170,7 +172,10 @@ private:
     }
 
     Result<void> add_sets() {
-        auto mirror = TRY(parse_mirror(model_.install.mirror));
+        auto url = model_.install.mirror;
+        if (!model_.install.sets.empty())
+            url = TRY(own_mirror());
+        auto mirror = TRY(parse_mirror(url));
         const auto& release = model_.install.release;
         if (!mirror.directory.empty())
             mirror.directory += '/';
@@ -180,6 +185,35 @@ private:
         TRY(add("Set name(s)", install().sets));
         TRY(add("Cannot determine prefetch area. Continue without verification", "yes"));
         return {};
+    }
+
+    // This host, as the guest reaches it when it installs itself: by its first interface with an
+    // address, as for the answer file.
+    Result<std::string> own_mirror() const {
+        for (const auto& interface : vm_.interfaces) {
+            const auto* one = model_.find_switch(interface.switch_name);
+            if (one == nullptr || !one->ipv4 || !interface.ipv4)
+                continue;
+            config::ListenAddress at{{}, one->ipv4->address, 80};
+            const auto& listen = model_.install.listen;
+            auto serves = [&](const config::ListenAddress& each) {
+                return each.address == at.address || each.address.is_zero();
+            };
+            if (auto found = std::ranges::find_if(listen, serves); found != listen.end())
+                at.port = found->port;
+            else if (!listen.empty())
+                at = listen.front();
+            if (at.address.value >> 24 == 127)
+                return fail(ErrorKind::invalid,
+                            "install.sets: guests cannot reach {}, where install.listen has them",
+                            at.address.text());
+            return at.port == 80
+                       ? fmt::format("http://{}/pub/OpenBSD", at.address.text())
+                       : fmt::format("http://{}:{}/pub/OpenBSD", at.address.text(), at.port);
+        }
+        return fail(ErrorKind::invalid,
+                    "install.sets: it has no interface on a switch with an IPv4 address, "
+                    "from which to fetch them");
     }
 
     bool wants_site_sets() const {

@@ -119,6 +119,11 @@ private:
         } else if constexpr (std::is_same_v<T, Ipv4Prefix>) {
             bytes_.le(value.address.value);
             bytes_.le(value.length);
+        } else if constexpr (std::is_same_v<T, Ipv6>) {
+            bytes_.le(value.high);
+            bytes_.le(value.low);
+        } else if constexpr (std::is_same_v<T, Ipv6Prefix>) {
+            (*this)(value.address, value.length);
         } else if constexpr (std::is_same_v<T, std::chrono::milliseconds>) {
             bytes_.le(static_cast<std::int64_t>(value.count()));
         } else if constexpr (std::is_same_v<T, Place>) {
@@ -241,6 +246,15 @@ private:
             if (value.length > 32) {
                 value.length = 32;
                 refuse("a prefix is longer than 32 bits");
+            }
+        } else if constexpr (std::is_same_v<T, Ipv6>) {
+            value.high = reader_.le<std::uint64_t>();
+            value.low = reader_.le<std::uint64_t>();
+        } else if constexpr (std::is_same_v<T, Ipv6Prefix>) {
+            (*this)(value.address, value.length);
+            if (value.length > 128) {
+                value.length = 128;
+                refuse("a prefix is longer than 128 bits");
             }
         } else if constexpr (std::is_same_v<T, std::chrono::milliseconds>) {
             value = std::chrono::milliseconds(reader_.le<std::int64_t>());

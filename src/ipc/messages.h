@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ipc/codec.h"
+#include "ipc/dhcp_messages.h"
 
 namespace vmhost::ipc {
 
@@ -33,6 +34,18 @@ struct Begin {
     static constexpr std::uint16_t type = 3;
     template <class A>
     void fields(A&) {}
+};
+
+// ---- parent → every child --------------------------------------------------
+
+// How much it is to log from now on, as --log has it.
+struct LogLevels {
+    static constexpr std::uint16_t type = 110;
+    std::string levels;
+    template <class A>
+    void fields(A& a) {
+        a(levels);
+    }
 };
 
 // ---- parent → vm ----------------------------------------------------------
@@ -79,9 +92,10 @@ struct VmNic {
     Mac mac;
     std::uint16_t mtu = 1500;
     VmLimit limit;
+    std::vector<Fd> vhosts; // /dev/vhost-net for each of taps, or none
     template <class A>
     void fields(A& a) {
-        a(taps, mac, mtu, limit);
+        a(taps, mac, mtu, limit, vhosts);
     }
 };
 
@@ -139,11 +153,14 @@ struct VmSetup {
     bool debug_exit = false;
     std::optional<Fd> state;   // a saved guest to go on with instead of booting
     bool transitional = false; // virtio devices that drivers of version 0.9 understand too
+    // Where the next parent connects when this one is gone, and is told VmHello; none = the guest
+    // ends with its parent.
+    std::optional<Fd> listener;
     template <class A>
     void fields(A& a) {
         a(name, memory_bytes, vcpus, cpu, console, virtio_console, kvm, image, image_name, initrd,
           command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, balloon, debug_exit,
-          transitional, state);
+          transitional, state, listener);
     }
 };
 
@@ -266,6 +283,25 @@ struct VmMemoryTarget {
 
 // ---- vm → parent ----------------------------------------------------------
 
+// To a parent that takes it over: how it is. A parent and a guest of different protocol
+// numbers do not understand each other's other messages: the parent can only end it. Its number
+// and the place of protocol therefore never change.
+struct VmHello {
+    static constexpr std::uint16_t type = 130;
+    static constexpr std::uint32_t current_protocol = 2; // of the messages of vm and parent
+    std::uint32_t protocol = current_protocol;
+    bool paused = false;
+    bool stopping = false; // was asked to end
+    bool overlaid = false; // waits for VmSnapshotEnd
+    std::uint32_t reboots = 0;
+    VmConsole console;
+    std::optional<VmConsole> virtio_console;
+    template <class A>
+    void fields(A& a) {
+        a(protocol, paused, stopping, overlaid, reboots, console, virtio_console);
+    }
+};
+
 // The guest rebooted in place.
 struct VmReset {
     static constexpr std::uint16_t type = 32;
@@ -288,15 +324,42 @@ struct VmEnded {
     }
 };
 
-// Since the guest's last reset.
+struct VmDiskCounted {
+    std::uint64_t reads = 0, read_bytes = 0, writes = 0, written_bytes = 0, flushes = 0,
+                  discarded_bytes = 0, zeroed_bytes = 0;
+    std::uint64_t failed = 0, malformed = 0;
+    template <class A>
+    void fields(A& a) {
+        a(reads, read_bytes, writes, written_bytes, flushes, discarded_bytes, zeroed_bytes, failed,
+          malformed);
+    }
+};
+
+// As the guest sees the directions.
+struct VmNicCounted {
+    std::uint64_t received_frames = 0, received_bytes = 0, receive_dropped = 0;
+    std::uint64_t sent_frames = 0, sent_bytes = 0, send_dropped = 0;
+    std::uint64_t malformed = 0;
+    bool lent = false; // the others are not all: vhost-net moves frames, and the tap counts them
+    template <class A>
+    void fields(A& a) {
+        a(received_frames, received_bytes, receive_dropped, sent_frames, sent_bytes, send_dropped,
+          malformed, lent);
+    }
+};
+
+// Since the process began: reboots of the guest do not start it anew.
 struct VmCounted {
     static constexpr std::uint16_t type = 35;
     std::uint64_t port_exits = 0, memory_exits = 0, other_exits = 0;
     std::uint64_t unknown_msrs = 0, unclaimed_accesses = 0, malformed_requests = 0;
+    std::vector<VmDiskCounted> disks; // in the order of VmSetup, as are
+    std::vector<VmNicCounted> nics;
+    bool listens = false; // now: a driver in the guest would take note of a request to end
     template <class A>
     void fields(A& a) {
         a(port_exits, memory_exits, other_exits, unknown_msrs, unclaimed_accesses,
-          malformed_requests);
+          malformed_requests, disks, nics, listens);
     }
 };
 
@@ -380,50 +443,67 @@ struct ControlClientGone {
     }
 };
 
-// ---- dhcp -----------------------------------------------------------------
+// ---- ipv6 -----------------------------------------------------------------
 
-struct DhcpGuest {
+struct Ipv6Guest {
     std::string vm;
     Mac mac;
-    Ipv4 address;
-    std::string host_name;
-    bool installing = false; // is told the boot file
+    std::optional<Ipv6> ipv6;
     template <class A>
     void fields(A& a) {
-        a(vm, mac, address, host_name, installing);
+        a(vm, mac, ipv6);
     }
 };
 
-struct DhcpNetwork {
-    static constexpr std::uint16_t type = 64;
-    std::string name;   // of the switch
-    Ipv4Prefix address; // ours on it
-    Mac mac;            // of the bridge
+// parent → ipv6: what guests of one switch are told of IPv6.
+struct Ipv6Network {
+    static constexpr std::uint16_t type = 170;
+    std::string name; // of the switch
+    Ipv6Prefix own;   // ours on it
+    Mac mac;          // of the bridge
+    std::uint32_t mtu = 1500;
     Fd packet_socket;
     Fd udp_socket;
-    std::vector<Ipv4> routers;
-    std::vector<Ipv4> domain_name_servers;
+    bool advertise = false, router = false, autonomous = false, dhcp = false;
+    std::vector<Ipv6> domain_name_servers;
     std::string domain_name;
-    std::uint32_t lease_seconds = 0;
-    Ipv4 next_server;
-    std::string filename;
-    std::uint32_t mtu = 1500;
-    std::vector<DhcpGuest> guests;
+    std::uint32_t interval_s = 0, lifetime_s = 0, lease_s = 0;
+    std::vector<Ipv6Guest> guests;
     template <class A>
     void fields(A& a) {
-        a(name, address, mac, packet_socket, udp_socket, routers, domain_name_servers, domain_name,
-          lease_seconds, next_server, filename, mtu, guests);
+        a(name, own, mac, mtu, packet_socket, udp_socket, advertise, router, autonomous, dhcp,
+          domain_name_servers, domain_name, interval_s, lifetime_s, lease_s, guests);
     }
 };
 
-// dhcp → parent: an address was acknowledged.
-struct DhcpLease {
-    static constexpr std::uint16_t type = 65;
-    std::string vm;
-    Ipv4 address;
+// parent → ipv6: on these nothing holds any more of what guests were told.
+struct Ipv6Farewell {
+    static constexpr std::uint16_t type = 171;
+    std::vector<std::string> networks;
     template <class A>
     void fields(A& a) {
-        a(vm, address);
+        a(networks);
+    }
+};
+
+// ---- tftp -----------------------------------------------------------------
+
+// parent → tftp: the only directory that it can open files of, from then on.
+struct TftpDirectory {
+    static constexpr std::uint16_t type = 172;
+    Fd directory;
+    template <class A>
+    void fields(A& a) {
+        a(directory);
+    }
+};
+struct TftpListener {
+    static constexpr std::uint16_t type = 173;
+    Fd socket;
+    std::uint32_t max_block_bytes = 0; // that fit into a packet there
+    template <class A>
+    void fields(A& a) {
+        a(socket, max_block_bytes);
     }
 };
 
@@ -445,9 +525,34 @@ struct HttpAnswer {
 struct HttpListener {
     static constexpr std::uint16_t type = 80;
     Fd socket;
+    bool metrics = false; // for these alone, else for answer files alone
     template <class A>
     void fields(A& a) {
-        a(socket);
+        a(socket, metrics);
+    }
+};
+
+// parent → http: files that it serves besides, in the order in which they are tried. The
+// directories before the first Begin are all that it can ever open files of.
+struct HttpLocation {
+    static constexpr std::uint16_t type = 85;
+    std::optional<Fd> directory; // of open(2) with O_PATH; none: it is not there now
+    std::string path, host;      // patterns
+    std::uint32_t strip = 0;     // components
+    bool listing = false;
+    template <class A>
+    void fields(A& a) {
+        a(directory, path, host, strip, listing);
+    }
+};
+
+// parent → http: where requests of all but metrics are written down, opened to append.
+struct HttpAccessLog {
+    static constexpr std::uint16_t type = 86;
+    Fd file;
+    template <class A>
+    void fields(A& a) {
+        a(file);
     }
 };
 
@@ -459,6 +564,84 @@ struct HttpAnswerServed {
     template <class A>
     void fields(A& a) {
         a(vm, path);
+    }
+};
+
+// ---- watching and counting ---------------------------------------------------
+
+// parent → every child: its loop turns when it answers with Pong.
+struct Ping {
+    static constexpr std::uint16_t type = 120;
+    template <class A>
+    void fields(A&) {}
+};
+struct Pong {
+    static constexpr std::uint16_t type = 121;
+    template <class A>
+    void fields(A&) {}
+};
+
+// parent → service: say what you have counted: ServiceCounted.
+struct ServiceCount {
+    static constexpr std::uint16_t type = 122;
+    template <class A>
+    void fields(A&) {}
+};
+
+// What a service counts, and what `of` says more closely.
+enum class Counted : std::uint8_t {
+    control_clients,   // connected now
+    dhcp_messages,     // of a dhcp::EventKind
+    dhcp_drops,        // of a dhcp::Drop
+    http_responses,    // of a status
+    http_bytes,        // of the bodies
+    http_connections,  // open now
+    metrics_responses, // the same of the listeners for metrics
+    metrics_bytes,
+    metrics_connections,
+    dhcp_written,  // leases on the disk
+    dhcp_commits,  // waits for the disk
+    ipv6_messages, // of an ipv6::EventKind
+    ipv6_drops,    // of an ipv6::Drop
+    tftp_requests, // of a tftp::Outcome
+    tftp_bytes,
+    tftp_transfers, // going on now
+};
+constexpr Counted enum_last(Counted) {
+    return Counted::tftp_transfers;
+}
+struct ServiceCounter {
+    Counted what = Counted::control_clients;
+    std::uint16_t of = 0;
+    std::uint64_t value = 0;
+    template <class A>
+    void fields(A& a) {
+        a(what, of, value);
+    }
+};
+// Since its process began.
+struct ServiceCounted {
+    static constexpr std::uint16_t type = 123;
+    std::vector<ServiceCounter> counters;
+    template <class A>
+    void fields(A& a) {
+        a(counters);
+    }
+};
+
+// http → parent: somebody asks for the metrics; MetricsText answers, in as many parts as it takes.
+struct MetricsWanted {
+    static constexpr std::uint16_t type = 124;
+    template <class A>
+    void fields(A&) {}
+};
+struct MetricsText {
+    static constexpr std::uint16_t type = 125;
+    std::string part;
+    bool last = true;
+    template <class A>
+    void fields(A& a) {
+        a(part, last);
     }
 };
 

@@ -12,7 +12,8 @@ namespace vmhost::ipc {
 
 namespace {
 constexpr std::size_t head_bytes = 4096;
-}
+constexpr off_t position_offset = 8;
+} // namespace
 
 Result<SharedRing> SharedRing::map(const Fd& memory, std::size_t capacity_bytes) {
     struct stat about {};
@@ -55,11 +56,35 @@ Result<SharedRingReader> SharedRingReader::create(std::size_t capacity_bytes) {
     return SharedRingReader(std::move(memory), capacity_bytes);
 }
 
-std::uint64_t SharedRingReader::end() const {
+Result<SharedRingReader> SharedRingReader::adopt(Fd memory, std::size_t capacity_bytes) {
+    constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+    struct stat about {};
+    if (::fstat(memory.get(), &about) < 0)
+        return fail_errno(errno, "shared ring");
+    const int sealed = ::fcntl(memory.get(), F_GET_SEALS);
+    if (sealed < 0 || (sealed & seals) != seals ||
+        static_cast<std::uint64_t>(about.st_size) != head_bytes + capacity_bytes)
+        return fail(ErrorKind::invalid, "shared ring: not one of {} bytes", capacity_bytes);
+    return SharedRingReader(std::move(memory), capacity_bytes);
+}
+
+std::uint64_t SharedRingReader::number_at(off_t offset) const {
     std::uint64_t value = 0;
-    if (::pread(memory_.get(), &value, sizeof value, 0) != sizeof value)
+    if (::pread(memory_.get(), &value, sizeof value, offset) != sizeof value)
         return 0;
     return value;
+}
+
+std::uint64_t SharedRingReader::end() const {
+    return number_at(0);
+}
+
+void SharedRingReader::keep_position(std::uint64_t position) const {
+    (void)!::pwrite(memory_.get(), &position, sizeof position, position_offset);
+}
+
+std::uint64_t SharedRingReader::kept_position() const {
+    return std::min(number_at(position_offset), end());
 }
 
 std::uint64_t SharedRingReader::read(std::uint64_t& position, std::size_t most,

@@ -2,7 +2,8 @@
 // other reads and trusts nothing of it. What was written outlives the writer.
 //
 // Layout: a page with the number of bytes ever written (u64, of this machine's order) at
-// 0, then the ring, whose size both sides know. Byte n of the stream is at n modulo the size.
+// 0 and the reader's kept position at 8, then the ring, whose size both sides know. Byte n of the
+// stream is at n modulo the size.
 //
 // The memory is sealed against shrinking and growing, and the reader uses pread(2): neither
 // side can be made to fault by the other.
@@ -39,8 +40,13 @@ private:
 class SharedRingReader {
 public:
     static Result<SharedRingReader> create(std::size_t capacity_bytes);
+    // Memory that an earlier reader made, back from the writer.
+    static Result<SharedRingReader> adopt(Fd memory, std::size_t capacity_bytes);
 
     const Fd& memory() const { return memory_; }
+    // Where the next reader is to go on; the writer may spoil it, for itself.
+    void keep_position(std::uint64_t position) const;
+    std::uint64_t kept_position() const;
     // Copies what the stream has from position on, at most `most` bytes, and moves position;
     // what was overwritten before it could be read is skipped, and its length returned.
     std::uint64_t read(std::uint64_t& position, std::size_t most,
@@ -52,6 +58,7 @@ private:
     SharedRingReader(Fd memory, std::size_t capacity_bytes)
         : memory_(std::move(memory)), capacity_bytes_(capacity_bytes) {}
     std::uint64_t end() const;
+    std::uint64_t number_at(off_t offset) const;
 
     Fd memory_;
     std::size_t capacity_bytes_;

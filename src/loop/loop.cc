@@ -1,14 +1,23 @@
 #include "loop/loop.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
+#include <optional>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <uv.h>
+
+#include "loop/virtual_time.h"
 
 namespace vmhost {
 
 struct Loop::Impl {
-    uv_loop_t loop{};
+    uv_loop_t loop{};     // not used with a virtual clock
     unsigned working = 0; // jobs whose done has not run
+    std::optional<VirtualClock> clock;
+    bool stopped = false; // the virtual one
 };
 
 namespace {
@@ -39,13 +48,28 @@ void call(const Function& function, Args&&... args) {
     }
 }
 
+// What only the kernel can wake.
+uv_loop_t* real_loop(Loop& loop, const char* what) {
+    if (loop.impl().clock) {
+        log::error("loop", "{} on a loop with a virtual clock", what);
+        std::abort();
+    }
+    return &loop.impl().loop;
+}
+
 } // namespace
 
 Loop::Loop() : impl_(std::make_unique<Impl>()) {
     must(uv_loop_init(&impl_->loop), "uv_loop_init");
 }
 
+Loop::Loop(VirtualTime) : impl_(std::make_unique<Impl>()) {
+    impl_->clock.emplace();
+}
+
 Loop::~Loop() {
+    if (impl_->clock)
+        return;
     // Jobs cannot be called back: their done functions own memory and run here at the latest.
     while (impl_->working > 0)
         uv_run(&impl_->loop, UV_RUN_ONCE);
@@ -55,19 +79,40 @@ Loop::~Loop() {
 }
 
 void Loop::run() {
-    uv_run(&impl_->loop, UV_RUN_DEFAULT);
+    if (impl_->clock)
+        for (impl_->stopped = false; !impl_->stopped && !impl_->clock->empty();)
+            impl_->clock->turn(true);
+    else
+        uv_run(&impl_->loop, UV_RUN_DEFAULT);
 }
 void Loop::stop() {
-    uv_stop(&impl_->loop);
+    if (impl_->clock)
+        impl_->stopped = true;
+    else
+        uv_stop(&impl_->loop);
 }
 void Loop::run_once(bool wait) {
-    uv_run(&impl_->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    if (impl_->clock)
+        impl_->clock->turn(wait);
+    else
+        uv_run(&impl_->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+}
+bool Loop::alive() const {
+    return impl_->clock ? !impl_->clock->empty() : uv_loop_alive(&impl_->loop) != 0;
 }
 std::uint64_t Loop::now_ms() const {
-    return uv_now(&impl_->loop);
+    return impl_->clock ? impl_->clock->now_ms() : uv_now(&impl_->loop);
 }
 
 void Loop::work(std::function<void()> job, std::function<void()> done) {
+    if (impl_->clock) {
+        impl_->clock->add(0, [job = std::move(job), done = std::move(done)] {
+            job();
+            if (done)
+                done();
+        });
+        return;
+    }
     struct Request {
         uv_work_t work{};
         Impl& loop;
@@ -91,40 +136,78 @@ void Loop::work(std::function<void()> job, std::function<void()> done) {
 struct Timer::Box {
     uv_timer_t handle{};
     std::function<void()> callback;
+    VirtualClock* clock = nullptr; // then the handle is not used
+    std::optional<VirtualClock::Key> due{};
+    std::uint64_t repeat_ms = 0;
+
+    void start_virtual(std::uint64_t delay_ms) {
+        stop_virtual();
+        due = clock->add(delay_ms, [this] {
+            due.reset();
+            if (repeat_ms != 0)
+                start_virtual(repeat_ms);
+            call(callback); // may be the end of this box
+        });
+    }
+    void stop_virtual() {
+        if (due)
+            clock->remove(*due);
+        due.reset();
+    }
 };
 
 Timer::Timer(Loop& loop, std::function<void()> fire) : box_(new Box{{}, std::move(fire)}) {
+    if (auto& clock = loop.impl().clock) {
+        box_->clock = &*clock;
+        return;
+    }
     must(uv_timer_init(&loop.impl().loop, &box_->handle), "uv_timer_init");
     box_->handle.data = box_;
 }
 Timer::~Timer() {
+    if (box_->clock) {
+        box_->stop_virtual();
+        delete box_;
+        return;
+    }
     close_box(box_);
 }
 
 void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat) {
+    const auto delay_ms = static_cast<std::uint64_t>(delay.count() < 0 ? 0 : delay.count());
+    const auto repeat_ms = static_cast<std::uint64_t>(repeat.count());
+    if (box_->clock) {
+        box_->repeat_ms = repeat_ms;
+        box_->start_virtual(delay_ms);
+        return;
+    }
     uv_update_time(box_->handle.loop);
     must(uv_timer_start(
              &box_->handle,
-             [](uv_timer_t* timer) { call(static_cast<Box*>(timer->data)->callback); },
-             static_cast<std::uint64_t>(delay.count() < 0 ? 0 : delay.count()),
-             static_cast<std::uint64_t>(repeat.count())),
+             [](uv_timer_t* timer) { call(static_cast<Box*>(timer->data)->callback); }, delay_ms,
+             repeat_ms),
          "uv_timer_start");
 }
 void Timer::stop() {
-    uv_timer_stop(&box_->handle);
+    if (box_->clock)
+        box_->stop_virtual();
+    else
+        uv_timer_stop(&box_->handle);
 }
 bool Timer::active() const {
-    return uv_is_active(reinterpret_cast<const uv_handle_t*>(&box_->handle)) != 0;
+    return box_->clock ? box_->due.has_value()
+                       : uv_is_active(reinterpret_cast<const uv_handle_t*>(&box_->handle)) != 0;
 }
 
 struct Watch::Box {
     uv_poll_t handle{};
     std::function<void(Ready)> callback;
+    int events = 0; // that libuv waits for; to tell it again would cost it two system calls
 };
 
 Watch::Watch(Loop& loop, int fd, std::function<void(Ready)> ready)
-    : box_(new Box{{}, std::move(ready)}) {
-    must(uv_poll_init(&loop.impl().loop, &box_->handle, fd), "uv_poll_init");
+    : box_(new Box{{}, std::move(ready), 0}) {
+    must(uv_poll_init(real_loop(loop, "a watch"), &box_->handle, fd), "uv_poll_init");
     box_->handle.data = box_;
 }
 Watch::~Watch() {
@@ -133,16 +216,22 @@ Watch::~Watch() {
 }
 
 void Watch::set(bool readable, bool writable) {
-    if (!readable && !writable) {
+    int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0);
+    events |= events == 0 ? 0 : UV_DISCONNECT;
+    if (events == std::exchange(box_->events, events))
+        return;
+    if (events == 0) {
         uv_poll_stop(&box_->handle);
         return;
     }
-    int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0) | UV_DISCONNECT;
     must(uv_poll_start(&box_->handle, events,
                        [](uv_poll_t* poll, int status, int happened) {
                            Ready ready{(happened & UV_READABLE) != 0, (happened & UV_WRITABLE) != 0,
                                        status < 0 || (happened & UV_DISCONNECT) != 0};
-                           call(static_cast<Box*>(poll->data)->callback, ready);
+                           auto* box = static_cast<Box*>(poll->data);
+                           if (status < 0)
+                               box->events = 0; // libuv has stopped it
+                           call(box->callback, ready);
                        }),
          "uv_poll_start");
 }
@@ -153,7 +242,7 @@ struct Wakeup::Box {
 };
 
 Wakeup::Wakeup(Loop& loop, std::function<void()> woken) : box_(new Box{{}, std::move(woken)}) {
-    must(uv_async_init(&loop.impl().loop, &box_->handle,
+    must(uv_async_init(real_loop(loop, "a wakeup"), &box_->handle,
                        [](uv_async_t* async) { call(static_cast<Box*>(async->data)->callback); }),
          "uv_async_init");
     box_->handle.data = box_;
@@ -171,6 +260,8 @@ struct TurnEnd::Box {
     uv_idle_t idle{};
     unsigned open = 2;
     std::function<void()> callback;
+    VirtualClock* clock = nullptr; // then the handles are not used
+    std::optional<std::uint64_t> armed{};
 
     static void closed(uv_handle_t* handle) {
         auto* box = static_cast<Box*>(handle->data);
@@ -181,16 +272,34 @@ struct TurnEnd::Box {
 
 TurnEnd::TurnEnd(Loop& loop, std::function<void()> over) : box_(new Box) {
     box_->callback = std::move(over);
+    if (auto& clock = loop.impl().clock) {
+        box_->clock = &*clock;
+        return;
+    }
     must(uv_check_init(&loop.impl().loop, &box_->check), "uv_check_init");
     must(uv_idle_init(&loop.impl().loop, &box_->idle), "uv_idle_init");
     box_->check.data = box_->idle.data = box_;
 }
 TurnEnd::~TurnEnd() {
+    if (box_->clock) {
+        if (box_->armed)
+            box_->clock->remove_turn_end(*box_->armed);
+        delete box_;
+        return;
+    }
     box_->callback = nullptr;
     uv_close(reinterpret_cast<uv_handle_t*>(&box_->check), Box::closed);
     uv_close(reinterpret_cast<uv_handle_t*>(&box_->idle), Box::closed);
 }
 void TurnEnd::arm() {
+    if (box_->clock) {
+        if (!box_->armed)
+            box_->armed = box_->clock->add_turn_end([box = box_] {
+                box->armed.reset();
+                call(box->callback);
+            });
+        return;
+    }
     uv_idle_start(&box_->idle, [](uv_idle_t*) {});
     uv_check_start(&box_->check, [](uv_check_t* check) {
         auto* box = static_cast<Box*>(check->data);
@@ -207,7 +316,7 @@ struct SignalWatch::Box {
 
 SignalWatch::SignalWatch(Loop& loop, int signal_number, std::function<void()> caught)
     : box_(new Box{{}, std::move(caught)}) {
-    must(uv_signal_init(&loop.impl().loop, &box_->handle), "uv_signal_init");
+    must(uv_signal_init(real_loop(loop, "a signal watch"), &box_->handle), "uv_signal_init");
     box_->handle.data = box_;
     must(uv_signal_start(
              &box_->handle,
@@ -227,6 +336,8 @@ struct Child::Box {
 
 Result<std::unique_ptr<Child>> Child::start(Loop& loop, const Command& command,
                                             std::function<void(Exit)> ended) {
+    if (loop.impl().clock)
+        return fail(ErrorKind::unsupported, "start {}: the loop has a virtual clock", command.path);
     auto pointers = [](const std::vector<std::string>& texts) {
         std::vector<char*> list;
         for (const auto& text : texts)
@@ -261,14 +372,51 @@ Result<std::unique_ptr<Child>> Child::start(Loop& loop, const Command& command,
     return std::unique_ptr<Child>(new Child(box));
 }
 
+// A pidfd is readable once its process has ended.
+struct Child::Adopted {
+    pid_t pid;
+    Fd process;
+    std::function<void(Exit)> ended;
+    Watch watch;
+
+    Adopted(Loop& loop, pid_t its_pid, Fd its_process, std::function<void(Exit)> its_end)
+        : pid(its_pid), process(std::move(its_process)), ended(std::move(its_end)),
+          watch(loop, process.get(), [this](Watch::Ready) { over(); }) {
+        watch.set(true, false);
+    }
+    void over() {
+        watch.set(false, false);
+        siginfo_t info{};
+        Exit exit;
+        if (::waitid(P_PIDFD, static_cast<id_t>(process.get()), &info, WEXITED | WNOHANG) == 0 &&
+            info.si_pid == pid) {
+            bool exited = info.si_code == CLD_EXITED;
+            (exited ? exit.status : exit.signal) = info.si_status;
+        }
+        call(ended, exit);
+    }
+};
+
+std::unique_ptr<Child> Child::adopt(Loop& loop, pid_t pid, Fd process,
+                                    std::function<void(Exit)> ended) {
+    auto child = std::unique_ptr<Child>(new Child(nullptr));
+    child->adopted_ = std::make_unique<Adopted>(loop, pid, std::move(process), std::move(ended));
+    return child;
+}
+
+Child::Child(Box* box) : box_(box) {}
 Child::~Child() {
-    close_box(box_);
+    if (box_ != nullptr)
+        close_box(box_);
 }
 pid_t Child::pid() const {
-    return box_->handle.pid;
+    return adopted_ ? adopted_->pid : box_->handle.pid;
 }
 void Child::signal(int signal_number) {
-    uv_process_kill(&box_->handle, signal_number);
+    if (adopted_)
+        (void)::syscall(SYS_pidfd_send_signal, adopted_->process.get(), signal_number, nullptr, 0);
+    else
+        uv_process_kill(&box_->handle, signal_number);
 }
 
 } // namespace vmhost

@@ -18,9 +18,16 @@
 
 namespace vmhost {
 
+// Of a loop that nobody waits for, see Loop.
+struct VirtualTime {};
+
 class Loop {
 public:
     Loop();
+    // For simulations: time jumps to whatever is next, and the same program runs the same way each
+    // time. Timers, ends of turns and work (on this thread) are all there is: a child cannot be
+    // started, and it is a mistake to make a watch, a wakeup or a signal watch on such a loop.
+    explicit Loop(VirtualTime);
     ~Loop(); // every handle on it must be gone
     Loop(const Loop&) = delete;
     Loop& operator=(const Loop&) = delete;
@@ -30,6 +37,8 @@ public:
     void stop();
     // Handles what is ready now and returns; waits for something first when asked to.
     void run_once(bool wait);
+    // Whether something is left that could wake it.
+    bool alive() const;
 
     // Milliseconds of a monotonic clock, as of this turn of the loop.
     std::uint64_t now_ms() const;
@@ -126,7 +135,7 @@ private:
     Box* box_;
 };
 
-// A child process started by fork and exec.
+// A child process started by fork and exec, or one that was there before us.
 class Child {
 public:
     struct Exit {
@@ -142,6 +151,10 @@ public:
     };
     static Result<std::unique_ptr<Child>> start(Loop& loop, const Command& command,
                                                 std::function<void(Exit)> ended);
+    // A process that a program before us started, by its pidfd (pidfd_open(2)). How it ended can
+    // only be told when it is our child all the same; else both of Exit are 0.
+    static std::unique_ptr<Child> adopt(Loop& loop, pid_t pid, Fd process,
+                                        std::function<void(Exit)> ended);
     ~Child(); // does not end the process
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;
@@ -151,8 +164,10 @@ public:
 
 private:
     struct Box;
-    explicit Child(Box* box) : box_(box) {}
+    struct Adopted;
+    explicit Child(Box* box);
     Box* box_;
+    std::unique_ptr<Adopted> adopted_; // then there is no box
 };
 
 } // namespace vmhost

@@ -12,6 +12,8 @@
 
 namespace vmhost::machine {
 
+inline constexpr std::uint64_t second_ns = 1'000'000'000;
+
 class Clock {
 public:
     virtual ~Clock() = default;

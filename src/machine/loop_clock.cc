@@ -9,12 +9,10 @@ namespace vmhost::machine {
 
 namespace {
 
-constexpr std::uint64_t ns_per_second = 1'000'000'000;
-
 std::uint64_t monotonic_ns() {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * ns_per_second +
+    return static_cast<std::uint64_t>(now.tv_sec) * second_ns +
            static_cast<std::uint64_t>(now.tv_nsec);
 }
 
@@ -90,14 +88,14 @@ void LoopClock::arm() {
         return;
     std::uint64_t when_ns = deadlines_.begin()->first.first;
     // A deadline beyond what a timespec holds is centuries away: wait that long and look again.
-    constexpr std::uint64_t longest_ns = ns_per_second * 60 * 60 * 24 * 365 * 100;
+    constexpr std::uint64_t longest_ns = second_ns * 60 * 60 * 24 * 365 * 100;
     std::uint64_t absolute_ns = start_ns_ + std::min(when_ns, longest_ns);
     if (armed_ns_ == absolute_ns)
         return;
     armed_ns_ = absolute_ns;
     itimerspec value{};
-    value.it_value.tv_sec = static_cast<time_t>(absolute_ns / ns_per_second);
-    value.it_value.tv_nsec = static_cast<long>(absolute_ns % ns_per_second);
+    value.it_value.tv_sec = static_cast<time_t>(absolute_ns / second_ns);
+    value.it_value.tv_nsec = static_cast<long>(absolute_ns % second_ns);
     ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &value, nullptr);
 }
 

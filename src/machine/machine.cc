@@ -130,7 +130,7 @@ void RealMachine::woken() {
 // Once per boot, whatever the guest did.
 void RealMachine::log_nonsense() const {
     auto accesses = bus_.counters();
-    auto malformed = malformed_requests();
+    auto malformed = counters().malformed_requests;
     if (malformed != 0 || accesses.unclaimed_reads != 0 || accesses.unclaimed_writes != 0)
         log::info("machine",
                   "{}: its guest made {} malformed requests, {} reads and {} writes where "
@@ -215,12 +215,9 @@ bool RealMachine::power_button_pending() const {
     return acpi_pm_->power_button_pending();
 }
 
-std::uint64_t RealMachine::malformed_requests() const {
+bool RealMachine::guest_listens() const {
     std::scoped_lock guard(bus_.lock());
-    std::uint64_t sum = 0;
-    for (const auto* transport : transports_)
-        sum += transport->malformed_requests();
-    return sum;
+    return vmmci_->listens() || acpi_pm_->power_button_enabled();
 }
 
 MachineCounters RealMachine::counters() const {
@@ -234,7 +231,23 @@ MachineCounters RealMachine::counters() const {
     }
     auto accesses = bus_.counters();
     sum.unclaimed_accesses = accesses.unclaimed_reads + accesses.unclaimed_writes;
-    sum.malformed_requests = malformed_requests();
+    std::scoped_lock guard(bus_.lock());
+    for (auto* block : blocks_)
+        sum.disks.push_back(block->counters());
+    for (auto* nic : nics_)
+        sum.nics.push_back(nic->counters());
+    for (std::size_t i = 0; i < nics_.size(); ++i)
+        sum.nics[i].lent = nics_[i]->lends_frames();
+    for (auto* transport : transports_) {
+        auto malformed = transport->malformed_requests();
+        sum.malformed_requests += malformed;
+        for (std::size_t i = 0; i < blocks_.size(); ++i)
+            if (&transport->device() == blocks_[i])
+                sum.disks[i].malformed = malformed;
+        for (std::size_t i = 0; i < nics_.size(); ++i)
+            if (&transport->device() == nics_[i])
+                sum.nics[i].malformed = malformed;
+    }
     return sum;
 }
 

@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "disk/disk.h"
 #include "loop/loop.h"
+#include "machine/counters.h"
 #include "machine/throttle.h"
 
 namespace vmhost::machine {
@@ -42,6 +43,8 @@ struct NicSpec {
     // The queues of one tap, 1 to limits::max_queue_pairs, opened with IFF_NO_PI | IFF_VNET_HDR,
     // non-blocking; they stay the caller's.
     std::vector<int> tap_fds;
+    // /dev/vhost-net, opened once for each of tap_fds and used by nobody else; or none.
+    std::vector<int> vhost_fds;
     Mac mac;
     std::uint16_t mtu = 1500;
     IoLimit limit; // of each direction
@@ -106,13 +109,6 @@ struct StopTimeouts {
 // By what it was asked.
 enum class StopRequest : std::uint8_t { vmmci, button, nobody };
 
-struct MachineCounters {
-    std::uint64_t port_exits = 0, memory_exits = 0, other_exits = 0; // of all vCPUs
-    std::uint64_t unknown_msrs = 0; // accesses: reads gave 0, writes were ignored
-    std::uint64_t unclaimed_accesses = 0;
-    std::uint64_t malformed_requests = 0; // bad virtqueue chains of all devices
-};
-
 class Machine {
 public:
     // Loads the boot image and builds every device; the guest does not run yet. ended is called
@@ -135,6 +131,10 @@ public:
     virtual bool press_power_button() = 0;
     // The guest has not taken note of the button yet.
     virtual bool power_button_pending() const = 0;
+    // A driver in the guest would take note of a request to end: vmmci(4)'s, or one that has
+    // enabled ACPI's button. So its kernel runs.
+    virtual bool guest_listens() const = 0;
+    // Since it was built. Loop thread.
     virtual MachineCounters counters() const = 0;
     // Guest memory in use on the host; looks at every page, so counters() leaves it out.
     virtual std::uint64_t resident_bytes() const = 0;

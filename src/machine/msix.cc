@@ -42,15 +42,20 @@ void MsixTable::raise(unsigned vector) {
     send_pending(vector);
 }
 
+std::optional<MsixTable::Message> MsixTable::message(unsigned vector) const {
+    if (vector >= vectors_ || !may_send_ || masked(vector))
+        return std::nullopt;
+    auto entry = Bytes(table_).subspan(entry_bytes * vector, entry_bytes);
+    return Message{load_le<std::uint64_t>(entry), load_le<std::uint32_t>(entry.subspan(8))};
+}
+
 void MsixTable::send_pending(unsigned vector) {
     auto bit = static_cast<std::uint8_t>(1U << vector % 8);
     auto& pending = pending_[vector / 8];
     if (!(pending & bit) || !may_send_ || masked(vector) || interrupts_ == nullptr)
         return;
     pending &= static_cast<std::uint8_t>(~bit);
-    auto entry = Bytes(table_).subspan(entry_bytes * vector, entry_bytes);
-    auto address = load_le<std::uint64_t>(entry);
-    auto data = load_le<std::uint32_t>(entry.subspan(8));
+    const auto [address, data] = message(vector).value_or(Message{});
     if (interrupts_->send_msi(address, data))
         return;
     if (refused_++ == 0)
@@ -89,6 +94,8 @@ void MsixTable::write(std::uint64_t offset, Bytes data) {
     for (auto vector = offset / entry_bytes; vector <= (offset + data.size() - 1) / entry_bytes;
          ++vector)
         send_pending(static_cast<unsigned>(vector));
+    if (changed_)
+        changed_();
 }
 
 } // namespace vmhost::machine

@@ -12,6 +12,8 @@
 // Threads: under the device lock of the Bus.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,15 @@ public:
     // Sends the vector's message, now or when it may be sent. A vector that is not there (the
     // guest chooses them) sends nothing.
     void raise(unsigned vector);
+    // What raise() would send now; nothing while it would wait.
+    struct Message {
+        std::uint64_t address = 0;
+        std::uint32_t data = 0;
+        bool operator==(const Message&) const = default;
+    };
+    std::optional<Message> message(unsigned vector) const;
+    // Called when the guest has written to the table.
+    void on_change(std::function<void()> changed) { changed_ = std::move(changed); }
     // After control() when loading; sends nothing.
     void state(StateArchive& archive);
     // Messages that the interrupt controller would not take.
@@ -59,6 +70,7 @@ private:
     std::vector<std::uint8_t> pending_; // a bit each
     bool may_send_ = false;
     Interrupts* interrupts_ = nullptr;
+    std::function<void()> changed_;
     std::uint64_t refused_ = 0;
 };
 

@@ -210,6 +210,7 @@ void PciFunction::raise_interrupt(bool level) {
 
 void PciFunction::add_msix(unsigned bar, unsigned vectors) {
     msix_ = std::make_unique<MsixTable>(name_ + " msix", vectors);
+    msix_->on_change([this] { messages_changed(); });
     add_bar(bar, Space::memory, msix_->bar_bytes(), *msix_);
     ByteWriter body;
     body.le(static_cast<std::uint16_t>(msix_->vectors() - 1));
@@ -235,6 +236,7 @@ void PciFunction::update_messages() {
         return;
     auto control = load_le<std::uint16_t>(Bytes(config_).subspan(msix_capability_ + 2));
     msix_->control(control & msix_enable, !(control & msix_function_mask) && bus_master());
+    messages_changed();
 }
 
 void PciFunction::update_interrupt() {
@@ -340,12 +342,15 @@ PciHost::PciHost(Bus& bus, Interrupts& interrupts) : bus_(bus), interrupts_(inte
 }
 
 PciHost::~PciHost() {
-    std::scoped_lock guard(bus_.lock());
-    for_each([this](PciFunction& function) {
-        for (auto& bar : function.bars_)
-            if (bar.decoded)
-                bus_.remove(bar.space, bar.base);
-    });
+    {
+        std::scoped_lock guard(bus_.lock());
+        for_each([this](PciFunction& function) {
+            for (auto& bar : function.bars_)
+                if (bar.decoded)
+                    bus_.remove(bar.space, bar.base);
+        });
+    }
+    slots_.clear(); // while they can still raise interrupts
 }
 
 PciFunction* PciHost::at(unsigned slot, unsigned function) const {

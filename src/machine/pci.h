@@ -71,6 +71,8 @@ public:
 protected:
     // Some BAR is decoded now that was not, or elsewhere, or no longer.
     virtual void decoding_changed() {}
+    // The messages of vectors, or whether they may be sent, may be others than before.
+    virtual void messages_changed() {}
     MutableBytes config() { return config_; }
     // More bits of the configuration that the guest may write; the rest is read-only.
     void allow_writes(unsigned offset, Bytes mask);

@@ -32,6 +32,7 @@
 #include "machine/virtio/balloon.h"
 #include "machine/virtio/block.h"
 #include "machine/virtio/console_port.h"
+#include "machine/virtio/net.h"
 #include "machine/virtio/pci_transport.h"
 #include "machine/virtio/scsi.h"
 #include "machine/virtio/vmmci.h"
@@ -66,6 +67,7 @@ public:
     bool paused() const override { return paused_; }
     bool press_power_button() override;
     bool power_button_pending() const override;
+    bool guest_listens() const override;
     MachineCounters counters() const override;
     std::uint64_t resident_bytes() const override;
     void save(Fd out, std::function<void(Result<std::uint64_t>)> done) override;
@@ -106,7 +108,6 @@ private:
     void woken();
     void look_whether_still();
     void ask_to_sync_clock();
-    std::uint64_t malformed_requests() const;
     void log_nonsense() const;
 
     Loop& loop_;
@@ -137,6 +138,7 @@ private:
     std::unique_ptr<PciHost> pci_;
     std::vector<virtio::PciTransport*> transports_; // owned by pci_
     std::vector<virtio::Block*> blocks_;            // of images_, owned by pci_
+    std::vector<virtio::Net*> nics_;                // owned by pci_
     virtio::Scsi* scsi_ = nullptr;                  // owned by pci_; null without a CD-ROM drive
     virtio::Balloon* balloon_ = nullptr;            // owned by pci_; null without
     virtio::ConsolePort* console_port_ = nullptr;   // owned by pci_; null without

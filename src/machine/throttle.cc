@@ -4,7 +4,7 @@ namespace vmhost::machine {
 
 namespace {
 
-constexpr std::uint64_t ns_per_s = 1'000'000'000, ns_per_ms = 1'000'000;
+constexpr std::uint64_t ns_per_ms = 1'000'000;
 
 } // namespace
 
@@ -14,8 +14,8 @@ void Rate::take(std::uint64_t amount, std::uint64_t now_ns) {
         return;
     auto whole_s = amount / per_s_, rest = amount % per_s_;
     auto cost_ns =
-        whole_s * ns_per_s + static_cast<std::uint64_t>(static_cast<double>(rest) * ns_per_s /
-                                                        static_cast<double>(per_s_));
+        whole_s * second_ns + static_cast<std::uint64_t>(static_cast<double>(rest) * second_ns /
+                                                         static_cast<double>(per_s_));
     paid_ns_ = std::max(paid_ns_, now_ns) + cost_ns;
 }
 

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <sys/ioctl.h>
 
 namespace vmhost::net {
@@ -90,6 +90,32 @@ Result<void> disable_ipv6_on(const std::string& name) {
         return {}; // a kernel without IPv6, or with ipv6.disable=1
     if (!fd || ::write(fd.get(), "1", 1) != 1)
         return fail_errno(errno, "tap {}: disable IPv6: {}", name, path);
+    return {};
+}
+
+Result<void> enable_ipv6_on(const std::string& name) {
+    // What is not wanted is off before IPv6 is on. The link-local address is the kernel's to make
+    // anew when the bridge was down: it keeps only the others.
+    struct Setting {
+        const char* key;
+        const char* value;
+    };
+    constexpr Setting settings[] = {
+        {"accept_ra", "0"},         {"accept_redirects", "0"}, {"autoconf", "0"},
+        {"addr_gen_mode", "0"},     {"accept_dad", "0"},       {"use_tempaddr", "0"},
+        {"keep_addr_on_down", "1"}, {"disable_ipv6", "0"},
+    };
+    for (const auto& setting : settings) {
+        auto path = fmt::format("/proc/sys/net/ipv6/conf/{}/{}", name, setting.key);
+        Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+        if (!fd && errno == ENOENT)
+            return fail(ErrorKind::unsupported,
+                        "{}: this kernel has no IPv6, or not all of it ({} is missing): give the "
+                        "switch no ipv6",
+                        name, path);
+        if (!fd || ::write(fd.get(), setting.value, 1) != 1)
+            return fail_errno(errno, "{}: write {} to {}", name, setting.value, path);
+    }
     return {};
 }
 

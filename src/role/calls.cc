@@ -14,6 +14,9 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#define VIRTIO_RING_NO_LEGACY // otherwise inline functions that are no C++ come along
+#include <linux/vhost.h>
+
 #include "role/confine.h"
 
 namespace vmhost::role {
@@ -86,13 +89,50 @@ constexpr Call control[] = {
     {"accept4"},
 };
 
+constexpr Call dhcp[] = {
+    // many messages with one call
+    {"recvmmsg"},
+    {"sendmmsg"},
+    // leases.db, on descriptors that the parent has opened
+    {"pread64"},
+    {"pwrite64"},
+    {"fdatasync"},
+    {"ftruncate", "a WAL or journal that is not needed any more"},
+    // the threads that wait for the disk
+    {"clone3", "its flags are out of a filter's reach; glibc takes clone then", 0, 0, 0, ENOSYS},
+    {"clone", "threads, never processes", 0, CLONE_THREAD, CLONE_THREAD},
+    {"set_robust_list"},
+    {"rseq"},
+    {"sched_getaffinity", "how many workers"},
+    {"prctl", "names of threads", 0, all_32, PR_SET_NAME},
+    {"prlimit64", "how large a thread's stack is"},
+    {"geteuid", "SQLite, when it makes a file"},
+};
+
 constexpr Call http[] = {
     {"accept4"},
     {"getsockname"},
     {"setsockopt"},
+    // files of the locations
+    {"openat2", "beneath the directories that landlock leaves"},
+    {"pread64"},
+    {"sendfile"},
+    {"getdents64", "a directory that is listed"},
+    {"landlock_create_ruleset", "once, when the directories are known: it can only lose by it"},
+    {"landlock_add_rule"},
+    {"landlock_restrict_self"},
+};
+
+constexpr Call tftp[] = {
+    {"openat2", "files beneath the one directory that landlock leaves"},
+    {"pread64"},
+    {"landlock_create_ruleset", "once, when the directory is known: it can only lose by it"},
+    {"landlock_add_rule"},
+    {"landlock_restrict_self"},
 };
 
 constexpr Call vm[] = {
+    {"accept4", "the next parent"},
     // the processor
     {"ioctl", "KVM's own", 1, 0xff00, KVMIO << 8},
     // threads: processors, workers for disks and compression
@@ -133,11 +173,24 @@ constexpr Call vm[] = {
     {"ioctl", "", 1, all_32, TUNSETOFFLOAD},
     {"ioctl", "", 1, all_32, TUNSETVNETHDRSZ},
     {"ioctl", "", 1, all_32, TUNSETQUEUE},
+    // vhost-net: no more of it than our two rings need; never its log of what was written, which
+    // would be a pointer, nor the features of a backend
+    {"ioctl", "its memory is this process's", 1, all_32, VHOST_SET_OWNER},
+    {"ioctl", "", 1, all_32, VHOST_GET_FEATURES},
+    {"ioctl", "what the driver negotiated", 1, all_32, VHOST_SET_FEATURES},
+    {"ioctl", "where the guest's memory is", 1, all_32, VHOST_SET_MEM_TABLE},
+    {"ioctl", "a ring's size", 1, all_32, VHOST_SET_VRING_NUM},
+    {"ioctl", "place", 1, all_32, VHOST_SET_VRING_ADDR},
+    {"ioctl", "and position", 1, all_32, VHOST_SET_VRING_BASE},
+    {"ioctl", "its doorbell", 1, all_32, VHOST_SET_VRING_KICK},
+    {"ioctl", "interrupt", 1, all_32, VHOST_SET_VRING_CALL},
+    {"ioctl", "and errors", 1, all_32, VHOST_SET_VRING_ERR},
+    {"ioctl", "the tap: begin and stop", 1, all_32, VHOST_NET_SET_BACKEND},
 };
 
 } // namespace
 
-const std::span<const Call> common_calls = common, control_calls = control, dhcp_calls = {},
-                            http_calls = http, vm_calls = vm;
+const std::span<const Call> common_calls = common, control_calls = control, dhcp_calls = dhcp,
+                            ipv6_calls = {}, http_calls = http, vm_calls = vm, tftp_calls = tftp;
 
 } // namespace vmhost::role

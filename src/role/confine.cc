@@ -80,6 +80,33 @@ Result<void> become(const Identity& identity) {
     return {};
 }
 
+// What a parent that is root keeps, capabilities(7). The rest is out of reach for it and for all
+// that it starts: modules, raw memory and ports, the clock, tracing, BPF, reboot.
+struct Kept {
+    unsigned capability;
+    const char* reason;
+};
+constexpr Kept parent_capabilities[] = {
+    {CAP_NET_ADMIN, "links, taps, addresses, rules"},
+    {CAP_NET_RAW, "packet sockets of the services"},
+    {CAP_NET_BIND_SERVICE, "ports below 1024: 67, 69, 80, 547"},
+    {CAP_SETUID, "a user for each role"},
+    {CAP_SETGID, "its group"},
+    {CAP_SETPCAP, "to take capabilities from itself"},
+    {CAP_SYS_ADMIN, "namespaces, mounts and control groups of the roles"},
+    {CAP_SYS_CHROOT, "their empty root"},
+    {CAP_SYS_RESOURCE, "limits beyond those of its own session"},
+    {CAP_SYS_NICE, "shares of processors"},
+    {CAP_IPC_LOCK, "rings and guest memory that are locked"},
+    {CAP_KILL, "processes of other users that do not end"},
+    {CAP_CHOWN, "sockets and images for their owners"},
+    {CAP_FOWNER, "modes of those"},
+    {CAP_FSETID, "the same"},
+    {CAP_DAC_OVERRIDE, "images and kernels of any owner"},
+    {CAP_DAC_READ_SEARCH, "folders on the way to them"},
+    {CAP_LEASE, "whether a client of a file still writes to it"},
+};
+
 // A parent that is not root may still have been given capabilities; no role needs any.
 Result<void> drop_capabilities() {
     ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -143,7 +170,10 @@ int landlock_level() {
     return level < 0 ? 0 : static_cast<int>(level);
 }
 
-Result<void> open_nothing() {
+namespace {
+
+// directories: where files may be read.
+Result<void> restrict_files(std::span<const Fd* const> directories) {
     int level = landlock_level();
     if (level == 0)
         return {}; // the parent has said so
@@ -157,9 +187,33 @@ Result<void> open_nothing() {
                         : level >= 4 ? offsetof(Ruleset, scoped)
                                      : offsetof(Ruleset, network);
     Fd ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &rules, bytes, 0)));
+    for (const auto* directory : ruleset ? directories : std::span<const Fd* const>()) {
+        landlock_path_beneath_attr allowed{};
+        allowed.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+        allowed.parent_fd = directory->get();
+        if (::syscall(SYS_landlock_add_rule, ruleset.get(), LANDLOCK_RULE_PATH_BENEATH, &allowed,
+                      0) < 0)
+            return fail_errno(errno, "landlock: allow a directory");
+    }
     if (!ruleset || ::syscall(SYS_landlock_restrict_self, ruleset.get(), 0) < 0)
         return fail_errno(errno, "landlock");
     return {};
+}
+
+} // namespace
+
+Result<void> open_nothing() {
+    return restrict_files({});
+}
+
+Result<void> open_beneath(std::span<const Fd* const> directories) {
+    // A descriptor lies outside the empty root, and ".." leads on from there: nothing else would
+    // hold back a process that is in somebody's hands.
+    if (!directories.empty() && landlock_level() == 0)
+        return fail(ErrorKind::unsupported,
+                    "files of a directory are not served on this kernel: it has no landlock "
+                    "(Linux 5.13 on), which keeps the process that serves them in there");
+    return restrict_files(directories);
 }
 
 // ---- seccomp --------------------------------------------------------------------
@@ -201,6 +255,29 @@ Result<void> allow_only(std::span<const Call> calls) {
     return {};
 }
 
+// Also of the bounding set: executing a program does not bring them back.
+Result<void> reduce_capabilities() {
+    std::uint64_t kept = 0;
+    for (const auto& one : parent_capabilities)
+        kept |= std::uint64_t{1} << one.capability;
+    for (unsigned capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability)
+        if (!(kept >> capability & 1) && ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
+            return fail_errno(errno, "drop capability {}", capability);
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct sets[2] = {};
+    if (::syscall(SYS_capget, &header, sets) < 0)
+        return fail_errno(errno, "read capabilities");
+    for (unsigned half = 0; half < 2; ++half) {
+        const auto mask = static_cast<std::uint32_t>(kept >> (32 * half));
+        sets[half].effective &= mask;
+        sets[half].permitted &= mask;
+        sets[half].inheritable &= mask;
+    }
+    if (::syscall(SYS_capset, &header, sets) < 0)
+        return fail_errno(errno, "reduce capabilities");
+    return {};
+}
+
 Result<void> confine(const Identity& identity, std::span<const Call> calls) {
     ::tzset(); // the log's time zone, while its file can be read
     bool is_root = identity.uid != "-";
@@ -215,7 +292,8 @@ Result<void> confine(const Identity& identity, std::span<const Call> calls) {
     if (is_root)
         TRY(become(identity));
     TRY(drop_capabilities());
-    TRY(open_nothing());
+    if (!identity.opens_files)
+        TRY(open_nothing());
     return allow_only(calls);
 }
 

@@ -33,11 +33,13 @@ struct Call {
 };
 
 // calls.cc; common_calls belong to every role.
-extern const std::span<const Call> common_calls, control_calls, dhcp_calls, http_calls, vm_calls;
+extern const std::span<const Call> common_calls, control_calls, dhcp_calls, http_calls, ipv6_calls,
+    vm_calls, tftp_calls;
 
 struct Identity {
-    std::string uid, gid;    // numbers; "-" for both: not started as root, stay who we are
-    bool of_its_own = false; // no other process has this uid: its threads can be limited
+    std::string uid, gid;     // numbers; "-" for both: not started as root, stay who we are
+    bool of_its_own = false;  // no other process has this uid: its threads can be limited
+    bool opens_files = false; // calls open_beneath() in its time, and hears nobody before
 };
 
 // All six fences. An error means that the role must not go on.
@@ -48,8 +50,14 @@ Result<void> enter_empty_root();    // needs root
 Result<void> enter_empty_network(); // needs root
 Result<void> limit_resources(const Identity& identity);
 Result<void> open_nothing(); // landlock; nothing where the kernel has none
+// The same, but for reading the files and directories in there; unsupported where the kernel has
+// none.
+Result<void> open_beneath(std::span<const Fd* const> directories);
 // From here on only these calls and the common ones, in all threads.
 Result<void> allow_only(std::span<const Call> calls);
+
+// For a parent that is root: it keeps what its duties need, for ever.
+Result<void> reduce_capabilities();
 
 // 0 = this kernel has no landlock.
 int landlock_level();

@@ -30,6 +30,10 @@ int run_control(const Identity& identity) {
             parent->send(ipc::Ready{});
         } else if (frame.type == ipc::ControlSetup::type) {
             open(TRY(ipc::decode<ipc::ControlSetup>(std::move(frame))));
+        } else if (frame.type == ipc::ServiceCount::type) {
+            ipc::ServiceCounted counted;
+            counted.counters.push_back({ipc::Counted::control_clients, 0, server->clients()});
+            parent->send(std::move(counted));
         } else {
             auto reply = TRY(ipc::decode<ipc::ControlReply>(std::move(frame)));
             server->reply(reply.client, std::move(reply.json), reply.last, std::move(reply.fd));

@@ -1,9 +1,16 @@
-// The http role: answer files for installers.
+// The http role: answer files for installers, files of directories, and metrics.
 //
-// User: _vmhost. Rights: the listening sockets the parent opened. It knows the
-// answer files of this host's VMs, and hands each only to its own VM's address.
+// User: _vmhost. Rights: the listening sockets the parent opened, and reading what is beneath the
+// directories of the locations; before it has lost all others it hears nobody but the parent. It
+// knows the answer files of this host's VMs, and hands each only to its own VM's address. Metrics
+// have listeners, and limits, of their own: no guest comes near them unless it can reach their
+// address.
+#include <ctime>
+#include <map>
+
 #include "http/http.h"
 #include "role/child.h"
+#include "role/metrics_page.h"
 
 namespace vmhost::role {
 
@@ -19,29 +26,116 @@ http::Answer answer_of(ipc::HttpAnswer described) {
     return answer;
 }
 
+http::Location location_of(ipc::HttpLocation described) {
+    http::Location location;
+    location.host = std::move(described.host);
+    location.path = std::move(described.path);
+    location.strip = described.strip;
+    location.listing = described.listing;
+    if (described.directory)
+        location.directory = std::make_shared<const Fd>(std::move(*described.directory));
+    return location;
+}
+
+// What one server has answered.
+class Tally {
+public:
+    void add(const http::Access& access) {
+        ++responses_[static_cast<std::uint16_t>(access.status)];
+        bytes_ += access.body_bytes;
+    }
+    // responses: the first of the three counters of a server.
+    void report(ipc::Counted responses, const http::Server& server,
+                std::vector<ipc::ServiceCounter>& out) const {
+        auto after = [responses](unsigned step) {
+            return static_cast<ipc::Counted>(static_cast<unsigned>(responses) + step);
+        };
+        for (const auto& [status, count] : responses_)
+            out.push_back({responses, status, count});
+        out.push_back({after(1), 0, bytes_});
+        out.push_back({after(2), 0, server.connections()});
+    }
+
+private:
+    std::map<std::uint16_t, std::uint64_t> responses_; // by status: those that we send
+    std::uint64_t bytes_ = 0;
+};
+
+// From here on files can be opened beneath these directories, and nowhere else.
+Result<void> fence(std::vector<http::Location>& locations) {
+    if (!locations.empty() && landlock_level() == 0) {
+        // The descriptor of a directory would lead to everything around it.
+        log::error("http", "no files of directories are served: this kernel has no landlock");
+        for (auto& one : locations)
+            one.directory.reset();
+        return {};
+    }
+    std::vector<const Fd*> directories;
+    for (const auto& one : locations)
+        if (one.directory)
+            directories.push_back(one.directory.get());
+    return open_beneath(directories);
+}
+
 } // namespace
 
 int run_http(const Identity& identity) {
     Loop loop;
     http::Answers answers;
-    std::unique_ptr<http::Server> server;
+    http::Site site;
     std::unique_ptr<Parent> parent;
+    Tally installers, readers;
+    http::AccessLog access_log(loop);
 
     auto handle = [&](const http::Request& request) {
         auto lookup = answers.find(request.path, request.query, request.peer);
         if (lookup.answer != nullptr && request.method == "GET")
             parent->send(ipc::HttpAnswerServed{lookup.answer->vm, request.path});
-        return lookup.is_answer_name ? http::answer_response(lookup) : http::error_response(404);
+        if (lookup.is_answer_name)
+            return http::answer_response(lookup);
+        return site.answer(request, ::time(nullptr)).value_or(http::error_response(404));
     };
-    server = std::make_unique<http::Server>(loop, http::Options{}, handle);
+    auto server = std::make_unique<http::Server>(loop, http::Options{}, handle);
+    server->on_request([&](const http::Access& access) {
+        installers.add(access);
+        access_log.add(access, ::time(nullptr));
+    });
+    auto page = std::make_unique<MetricsPage>(loop, [&] { parent->send(ipc::MetricsWanted{}); });
+    page->server().on_request([&](const http::Access& access) { readers.add(access); });
+
+    // Of the next Begin.
     std::vector<http::Answer> described;
+    std::vector<http::Location> locations;
+    std::vector<ipc::HttpListener> listeners;
+    bool fenced = false;
+    auto begin = [&]() -> Result<void> {
+        if (!fenced) {
+            TRY(fence(locations));
+            fenced = true;
+            site.configure(std::exchange(locations, {}));
+        }
+        answers.configure(std::exchange(described, {}));
+        for (auto& listener : std::exchange(listeners, {}))
+            TRY((listener.metrics ? page->server() : *server).listen(std::move(listener.socket)));
+        parent->send(ipc::Ready{});
+        return {};
+    };
     auto message = [&](ipc::Frame frame) -> Result<void> {
         if (frame.type == ipc::Begin::type) {
-            answers.configure(std::move(described));
-            parent->send(ipc::Ready{});
+            return begin();
         } else if (frame.type == ipc::HttpListener::type) {
-            auto listener = TRY(ipc::decode<ipc::HttpListener>(std::move(frame)));
-            TRY(server->listen(std::move(listener.socket)));
+            listeners.push_back(TRY(ipc::decode<ipc::HttpListener>(std::move(frame))));
+        } else if (frame.type == ipc::HttpLocation::type) {
+            locations.push_back(location_of(TRY(ipc::decode<ipc::HttpLocation>(std::move(frame)))));
+        } else if (frame.type == ipc::HttpAccessLog::type) {
+            access_log.open(TRY(ipc::decode<ipc::HttpAccessLog>(std::move(frame))).file);
+        } else if (frame.type == ipc::MetricsText::type) {
+            page->took(TRY(ipc::decode<ipc::MetricsText>(std::move(frame))));
+        } else if (frame.type == ipc::ServiceCount::type) {
+            ipc::ServiceCounted counted;
+            installers.report(ipc::Counted::http_responses, *server, counted.counters);
+            readers.report(ipc::Counted::metrics_responses, page->server(), counted.counters);
+            parent->send(std::move(counted));
         } else {
             described.push_back(answer_of(TRY(ipc::decode<ipc::HttpAnswer>(std::move(frame)))));
         }

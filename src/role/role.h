@@ -11,6 +11,7 @@ namespace vmhost::role {
 struct ParentOptions {
     bool keep_going = false; // a VM that cannot start does not end the run
     bool debug_exit = false; // give every guest the debug-exit device
+    std::string version;     // of this program
 };
 
 // vmhost run: the privileged parent. Returns the exit status.

@@ -1,6 +1,8 @@
 // The vm role: one guest. The process holds the guest's memory, its devices, its
 // console, and the descriptors the parent opened for it; it opens nothing itself.
 //
+// It outlives its parent: the guest goes on, and the next parent takes the process over.
+//
 // A guest that was asked to end and reboots has ended. Any other that reboots gets a new machine in
 // the same process: tap, disks, locks and attached consoles stay.
 #include <malloc.h>
@@ -50,12 +52,46 @@ private:
                 TRY(make_overlay(disk));
         describe();
         TRY(build());
+        if (setup_.listener)
+            parent_->outlive(
+                std::move(*setup_.listener), [this] { lost_parent(); }, [this] { found_parent(); });
         parent_->send(ipc::Ready{});
         return {};
     }
 
-    Result<std::unique_ptr<machine::Console>> make_console(ipc::VmConsole& made) {
-        return machine::Console::create(loop_, made.ring, made.bell ? std::move(*made.bell) : Fd());
+    // Whoever wanted the guest held is gone, and cannot say that it may go on.
+    void lost_parent() {
+        overlays_.reset();
+        if (std::exchange(saved_, false) && machine_ && !paused_)
+            machine_->unpause();
+    }
+
+    void found_parent() {
+        ipc::VmHello hello{.paused = paused_,
+                           .stopping = stopping_,
+                           .overlaid = overlaid_.has_value(),
+                           .reboots = reboots_,
+                           .console = copy_of(setup_.console),
+                           .virtio_console = {}};
+        if (setup_.virtio_console)
+            hello.virtio_console = copy_of(*setup_.virtio_console);
+        parent_->send(std::move(hello));
+    }
+
+    // Without what cannot be duplicated: the parent sees that it is missing.
+    static ipc::VmConsole copy_of(const ipc::VmConsole& console) {
+        ipc::VmConsole copy;
+        if (auto ring = console.ring.duplicate())
+            copy.ring = std::move(*ring);
+        if (console.bell)
+            if (auto bell = console.bell->duplicate())
+                copy.bell = std::move(*bell);
+        return copy;
+    }
+
+    Result<std::unique_ptr<machine::Console>> make_console(const ipc::VmConsole& made) {
+        return machine::Console::create(loop_, made.ring,
+                                        made.bell ? TRY(made.bell->duplicate()) : Fd());
     }
 
     // Of an empty file and what is below it.
@@ -97,6 +133,8 @@ private:
         auto& spec = spec_.nics.emplace_back();
         for (const auto& tap : nic.taps)
             spec.tap_fds.push_back(tap.get());
+        for (const auto& vhost : nic.vhosts)
+            spec.vhost_fds.push_back(vhost.get());
         spec.mac = nic.mac;
         spec.mtu = nic.mtu;
         spec.limit = limit_of(nic.limit);
@@ -291,11 +329,14 @@ private:
         saving_ = false;
         save_to_.reset();
         auto overlays = std::exchange(overlays_, std::nullopt);
+        if (!parent_->connected())
+            saved = fail(ErrorKind::busy, "the parent is gone");
         if (saved && overlays && stopping_)
             saved = fail(ErrorKind::busy, "it is to end");
         else if (saved && overlays)
             if (auto put = put_overlays(*std::move(overlays)); !put)
                 saved = std::unexpected(std::move(put).error());
+        saved_ = saved && !overlays;
         if ((!saved || stopping_) && machine_ && !paused_)
             machine_->unpause();
         answer_save(std::move(saved));
@@ -329,12 +370,21 @@ private:
     }
 
     void count() {
-        if (!machine_)
-            return parent_->send(ipc::VmCounted{});
-        auto sum = machine_->counters();
-        parent_->send(ipc::VmCounted{sum.port_exits, sum.memory_exits, sum.other_exits,
-                                     sum.unknown_msrs, sum.unclaimed_accesses,
-                                     sum.malformed_requests});
+        auto sum = counted_before_;
+        if (machine_)
+            sum += machine_->counters();
+        ipc::VmCounted message{sum.port_exits,   sum.memory_exits,       sum.other_exits,
+                               sum.unknown_msrs, sum.unclaimed_accesses, sum.malformed_requests};
+        for (const auto& disk : sum.disks)
+            message.disks.push_back({disk.reads, disk.read_bytes, disk.writes, disk.written_bytes,
+                                     disk.flushes, disk.discarded_bytes, disk.zeroed_bytes,
+                                     disk.failed, disk.malformed});
+        for (const auto& nic : sum.nics)
+            message.nics.push_back({nic.received_frames, nic.received_bytes, nic.receive_dropped,
+                                    nic.sent_frames, nic.sent_bytes, nic.send_dropped,
+                                    nic.malformed, nic.lent});
+        message.listens = machine_ && machine_->guest_listens();
+        parent_->send(std::move(message));
     }
 
     // Called by the machine itself, which must not be destroyed inside: act in a turn of its own.
@@ -346,6 +396,8 @@ private:
     void act_on_end() {
         if (spec_.cdrom && machine_)
             spec_.cdrom->tray_open = machine_->tray_open(); // a reboot does not close it
+        if (machine_)
+            counted_before_ += machine_->counters();
         machine_.reset();
         if (saving_)
             end_save(fail(ErrorKind::busy, "it ended or rebooted meanwhile"));
@@ -360,6 +412,7 @@ private:
                 finish(machine::MachineEnd::How::failed, "reboot: " + built.error().message());
             else
                 parent_->send(ipc::VmReset{end_.text});
+            ++reboots_;
             return;
         }
         bool reset = end_.how == machine::MachineEnd::How::reset;
@@ -441,9 +494,12 @@ private:
     std::unique_ptr<machine::Console> console_, virtio_console_;
     std::unique_ptr<machine::Machine> machine_;
     machine::MachineEnd end_;
+    machine::MachineCounters counted_before_; // by the machines before its resets
     Timer after_end_{loop_, [this] { act_on_end(); }};
     bool paused_ = false;
     bool saving_ = false;
+    bool saved_ = false;                                  // and held until VmTerminate
+    std::uint32_t reboots_ = 0;                           // in place
     Fd save_to_;                                          // while the machine comes to a stop
     std::optional<std::vector<ipc::VmOverlay>> overlays_; // of a snapshot, until its state is saved
     std::optional<std::vector<std::size_t>> overlaid_;    // disks, until VmSnapshotEnd

@@ -1,6 +1,7 @@
 // For test/bench: frames out of and into a network device, without interrupts. Frames
 // carry the local experimental type 0x88b5 (IEEE 802) and an operation: outside counts
-// what comes and sends what goes in. BEGIN and END lines stand around each part.
+// what comes and sends what goes in. BEGIN and END lines stand around each part. With the
+// command line "peer" it is the outside of another one: it sends, with a start and a stop each time.
 #include "virtio.h"
 
 enum { feature_mac = 1 << 5 };
@@ -47,6 +48,31 @@ static void send_part(const char* name, uint32_t length, uint32_t count) {
         }
     }
     say("END %s\n", name);
+}
+
+// Until nothing is under way, and those who hear them have had time to.
+static void send_marks(uint8_t operation, unsigned count) {
+    for (unsigned i = 0; i < depth; i++)
+        make_frame(&outgoing[i], operation);
+    while (count-- > 0) {
+        struct segment segment = {&outgoing[0], header_bytes + 60};
+        uint16_t head;
+        uint32_t written;
+        queue_add(&send_queue, &segment, 1, 0);
+        queue_kick(&send_queue);
+        while (!queue_take(&send_queue, &head, &written)) {
+        }
+        for (uint32_t then = ticks + 5; ticks < then;)
+            wait_for_interrupt();
+    }
+    for (unsigned i = 0; i < depth; i++)
+        make_frame(&outgoing[i], op_data);
+}
+
+static void send_marked(const char* name, uint32_t length, uint32_t count) {
+    send_marks(op_start, 2);
+    send_part(name, length, count);
+    send_marks(op_stop, 20);
 }
 
 static struct buffer* buffer_of_head[virtio_max_queue];
@@ -105,6 +131,13 @@ void guest(void) {
         offer(&incoming[i]);
     }
     queue_kick(&receive_queue);
+    if (command_line()[0] == 'p') {
+        timer_start();
+        send_marked("small", 60, 20000);
+        send_marked("large", frame_bytes, 10000);
+        say("END all\n");
+        return;
+    }
     send_part("send-small", 60, 20000);
     send_part("send-large", frame_bytes, 10000);
     receive_part("receive-small");

@@ -18,13 +18,13 @@ def test_import(host):
         return done
 
     with open(host.path("vm.conf"), "w") as conf:
-        conf.write('dir="/var/vmm/"\nswitch "uplink" {\n\tinterface bridge0\n\trdomain 4\n}\n'
+        conf.write('dir="/var/vmm/"\nswitch "uplink" {\n\tinterface bridge0\n\trdomain 254\n}\n'
                    'vm "a" {\n\tmemory 1G\n\tdisk $dir "a.img"\n'
                    '\tinterface tap { switch "uplink" }\n}\n')
     done = run("import", "vm.conf")
     check('path = "/var/vmm/a.img"' in done.stdout, done.stdout)
-    check("vm.conf:4: warning: rdomain 4" in done.stderr, done.stderr)
-    check("# vm.conf:4: rdomain 4" in done.stdout, done.stdout)
+    check("vm.conf:4: warning: rdomain 254" in done.stderr, done.stderr)
+    check("# vm.conf:4: rdomain 254" in done.stdout, done.stdout)
     run("import", "-D", "dir=/srv/", "-o", "new.toml", "vm.conf")
     check(run("config", "check", "-f", "new.toml").stdout == "configuration OK\n", "config check")
     with open(host.path("new.toml")) as made:
@@ -84,6 +84,12 @@ def test_completion(host):
     expect(["vmctl", *socket, "start", "-t", ""], ["alpha", "beta"], ["-c"])
     expect(["vmctl", "start", "-B", ""], ["cdrom", "disk", "net"], ["alpha"])
     expect(["vmctl", "start", "-m", ""], [], ["alpha", "-c"])
+    expect(["vmctl", "t"], ["top"])
+    expect(["vmctl", "top", "-"], ["-d", "-n", "--json"], ["-f"])
+    expect(["vmctl", "reset", ""], ["all", "switches", "vms"], ["alpha"])
+    expect(["vmctl", *socket, "events", "-f", ""], ["alpha", "beta"])
+    expect(["vmctl", *socket, "log", "-p", ""], ["serial", "virtio"], ["alpha"])
+    expect(["vmctl", *socket, "log", ""], ["alpha", "beta"])
     expect(["vmctl", "create", "comp"], ["completion"])
     expect(["vmctl", "start", "-b", "vmhost.t"], ["vmhost.toml"])
     expect(["vmctl", *socket, "cdrom", "alpha", "vmhost.t"], ["vmhost.toml"], ["alpha"])

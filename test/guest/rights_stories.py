@@ -52,6 +52,12 @@ def test_unprivileged_roles(host):
             links = open(f"/proc/{pid}/net/dev").read()
             check("lan" not in links and "if0" not in links, f"{name} sees {links}")
     check(sorted(users.values()) == [1, 1, 2], f"a VM shares its user: {users}")
+    with open(f"/proc/{host.process.pid}/status") as file:
+        sets = dict(re.findall(r"^Cap(Prm|Eff|Bnd):\t(\w+)$", file.read(), re.M))
+    check(len(set(sets.values())) == 1, f"the parent may gain rights: {sets}")
+    for bit, name in ((16, "modules"), (17, "raw memory"), (19, "tracing"), (22, "reboot"),
+                      (25, "the clock"), (39, "BPF")):
+        check(not int(sets["Eff"], 16) >> bit & 1, f"the parent may do {name}")
 
 
 class Registers(ctypes.Structure):

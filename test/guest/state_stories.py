@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import time
 
 LIMIT_S = 60.0
 

@@ -9,7 +9,6 @@ is mounted that others see, and no loop device is used. Root is needed, for debo
 import hashlib
 import inspect
 import os
-import pathlib
 import shutil
 import struct
 import urllib.request

@@ -63,7 +63,7 @@ struct Switch {
 
 struct Conf {
     Text agentx, local_prefix, socket_owner;
-    Flag inet6;
+    Text inet6; // the prefix, or empty
     Number start_parallel, start_delay_s;
     std::vector<Switch> switches;
     std::vector<Vm> vms;

@@ -104,9 +104,13 @@ private:
 
     Done local() {
         if (take("inet6")) {
-            conf_.inet6.say(true, token_.place);
-            Text prefix;
-            return take("prefix") ? say_text(prefix, "an IPv6 prefix") : Done();
+            conf_.inet6.say({}, token_.place);
+            if (!take("prefix"))
+                return {};
+            TRY(say_text(conf_.inet6, "an IPv6 prefix such as fd00::/64"));
+            if (auto& value = conf_.inet6.value; value.find('/') == std::string::npos)
+                value += "/64";
+            return {};
         }
         if (!take("prefix"))
             return expected("\"prefix\" or \"inet6\"");

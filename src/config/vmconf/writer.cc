@@ -64,11 +64,17 @@ private:
             key(conf_.start_parallel, "start",
                 fmt::format("{{ parallel = {}, delay = \"{}s\" }}", conf_.start_parallel.value,
                             conf_.start_delay_s.value));
-        if (conf_.local_prefix.given)
-            key(conf_.local_prefix, "local",
-                fmt::format("{{ ipv4 = {} }}", quoted_text(conf_.local_prefix.value)));
-        if (conf_.inet6.given)
-            lost(conf_.inet6, "local inet6: local interfaces have no IPv6 yet");
+        if (conf_.local_prefix.given || conf_.inet6.given) {
+            const auto& prefix = conf_.inet6.value;
+            std::string both;
+            if (conf_.local_prefix.given)
+                both = fmt::format("ipv4 = {}", quoted_text(conf_.local_prefix.value));
+            if (conf_.inet6.given)
+                both += fmt::format("{}ipv6 = {}", both.empty() ? "" : ", ",
+                                    prefix.empty() ? "true" : quoted_text(prefix));
+            const Place& place = conf_.local_prefix.given ? conf_.local_prefix : conf_.inet6;
+            key(place, "local", fmt::format("{{ {} }}", both));
+        }
         if (conf_.socket_owner.given) {
             header(conf_.socket_owner, "[control]");
             key(conf_.socket_owner, "owner");
@@ -77,12 +83,22 @@ private:
 
     // Of a switch or an interface.
     void group_and_rdomain(const Text& group, const Number& rdomain) {
-        if (group.given)
-            lost(group, fmt::format("group {}: groups of interfaces cannot be set yet",
-                                    printable(group.value, 40)));
-        if (rdomain.given && rdomain.value != 0)
-            lost(rdomain,
-                 fmt::format("rdomain {}: routing domains cannot be set yet", rdomain.value));
+        constexpr unsigned first_of_linux = 253;
+        key(group, "group");
+        if (rdomain.given && rdomain.value >= first_of_linux)
+            lost(rdomain, fmt::format("rdomain {}: Linux has the tables 253 to 255 of routes for "
+                                      "itself",
+                                      rdomain.value));
+        else if (rdomain.given && rdomain.value != 0)
+            key(rdomain, "rdomain", std::to_string(rdomain.value));
+    }
+
+    // A bridge and what is on it are in one routing domain.
+    bool in_domain_of_switch(const Interface& interface) const {
+        auto sw = std::ranges::find_if(conf_.switches, [&](const Switch& one) {
+            return one.name == interface.switch_name.value;
+        });
+        return sw == conf_.switches.end() || sw->rdomain.value == interface.rdomain.value;
     }
 
     void write_switch(const Switch& sw) {
@@ -164,7 +180,14 @@ private:
             key(interface.place, "locked_lladdr", "false");
         if (interface.up.given && !interface.up.value)
             key(interface.up, "up", "false");
-        group_and_rdomain(interface.group, interface.rdomain);
+        if (plugged && interface.rdomain.given && !in_domain_of_switch(interface)) {
+            lost(interface.rdomain,
+                 fmt::format("rdomain {}: an interface is in the routing domain of its switch",
+                             interface.rdomain.value));
+            group_and_rdomain(interface.group, {});
+        } else {
+            group_and_rdomain(interface.group, interface.rdomain);
+        }
     }
 
     // Whether it is plugged into a switch.

@@ -16,8 +16,8 @@
 
 namespace vmhost::machine {
 
-class StateArchive;  // machine/snapshot/state_archive.h
-struct SavedVcpu;    // machine/cpu/saved.h
+class StateArchive; // machine/snapshot/state_archive.h
+struct SavedVcpu;   // machine/cpu/saved.h
 struct SavedBackend;
 
 // Segment register with its hidden part (Intel SDM vol. 3, 3.4.5).
@@ -133,8 +133,15 @@ public:
                                                       Bus& bus) = 0;
     // A doorbell that needs no exit to user space: a write of `size` bytes to the address
     // signals the eventfd. unsupported when the backend has none: the bus delivers then.
-    virtual Result<void> bind_doorbell(Space space, std::uint64_t address, unsigned size, int eventfd) = 0;
-    virtual void unbind_doorbell(Space space, std::uint64_t address, unsigned size, int eventfd) = 0;
+    virtual Result<void> bind_doorbell(Space space, std::uint64_t address, unsigned size,
+                                       int eventfd) = 0;
+    virtual void unbind_doorbell(Space space, std::uint64_t address, unsigned size,
+                                 int eventfd) = 0;
+    // The other way round: a signal of the eventfd sends this message, with no thread of ours in
+    // between. Its name for unbind_message(), after which no signal is on its way. unsupported when
+    // the backend has no such thing. Under the device lock.
+    virtual Result<unsigned> bind_message(int eventfd, std::uint64_t address, std::uint32_t data);
+    virtual void unbind_message(unsigned binding, int eventfd);
 };
 
 // kvm is an open /dev/kvm.

@@ -21,6 +21,10 @@ Result<SavedBackend> Backend::save() {
 Result<void> Backend::load(const SavedBackend&) {
     return fail(ErrorKind::unsupported, "this backend cannot be loaded");
 }
+Result<unsigned> Backend::bind_message(int, std::uint64_t, std::uint32_t) {
+    return fail(ErrorKind::unsupported, "this backend binds no messages");
+}
+void Backend::unbind_message(unsigned, int) {}
 
 void Segment::state(StateArchive& archive) {
     archive(base, limit, selector, access);

@@ -14,14 +14,13 @@ constexpr std::uint16_t sci_enabled = 1 << 0, bus_master_wakes = 1 << 1, sleep_t
                         sleep_now = 1 << 13;
 constexpr unsigned sleep_type_shift = 10;
 
-constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr unsigned top_bit = 31;
 
 // Split so that nothing overflows.
-std::uint64_t ticks_of(std::uint64_t ns) {
+std::uint64_t pm_ticks_of(std::uint64_t ns) {
     return ns / second_ns * AcpiPm::timer_hz + ns % second_ns * AcpiPm::timer_hz / second_ns;
 }
-std::uint64_t ns_of(std::uint64_t ticks) { // rounded up: at that time the tick has come
+std::uint64_t ns_of_pm(std::uint64_t ticks) { // rounded up: at that time the tick has come
     return ticks / AcpiPm::timer_hz * second_ns +
            (ticks % AcpiPm::timer_hz * second_ns + AcpiPm::timer_hz - 1) / AcpiPm::timer_hz;
 }
@@ -45,8 +44,12 @@ AcpiPm::~AcpiPm() {
         clock_.cancel(ticket_);
 }
 
+bool AcpiPm::power_button_enabled() const {
+    return enabled_ & power_button;
+}
+
 bool AcpiPm::press_power_button() {
-    if (!(enabled_ & power_button))
+    if (!power_button_enabled())
         return false;
     status_ |= power_button;
     update_interrupt();
@@ -58,11 +61,11 @@ bool AcpiPm::power_button_pending() const {
 }
 
 std::uint32_t AcpiPm::timer() const {
-    return static_cast<std::uint32_t>(ticks_of(clock_.now_ns()));
+    return static_cast<std::uint32_t>(pm_ticks_of(clock_.now_ns()));
 }
 
 std::uint64_t AcpiPm::half_turns() const {
-    return ticks_of(clock_.now_ns()) >> top_bit;
+    return pm_ticks_of(clock_.now_ns()) >> top_bit;
 }
 
 void AcpiPm::catch_up() {
@@ -88,7 +91,7 @@ void AcpiPm::arm() {
         clock_.cancel(std::exchange(ticket_, 0));
         return;
     }
-    ticket_ = clock_.schedule(ns_of((seen_half_turns_ + 1) << top_bit), [this] {
+    ticket_ = clock_.schedule(ns_of_pm((seen_half_turns_ + 1) << top_bit), [this] {
         ticket_ = 0;
         catch_up();
         update_interrupt();

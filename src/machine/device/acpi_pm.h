@@ -37,6 +37,7 @@ public:
 
     // False: the guest has not enabled the button, and nothing happens.
     bool press_power_button();
+    bool power_button_enabled() const; // by the guest
     // The guest has not taken note of the button yet.
     bool power_button_pending() const;
 

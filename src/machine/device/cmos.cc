@@ -33,16 +33,15 @@ constexpr std::uint8_t periodic = 0x40, alarm = 0x20, update = 0x10, all_flags =
                        c_requested = 0x80;
 constexpr std::uint8_t afternoon = 0x80;
 
-constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::uint64_t update_window_ns = 2'228'000;
 constexpr std::int64_t day_seconds = 86'400;
 
 // 32768 ticks are 1e9 ns; in lowest terms 64 ticks are 1953125 ns. Split so that nothing overflows.
 constexpr std::uint64_t tick_group_ns = 1'953'125;
-std::uint64_t ticks_of(std::uint64_t ns) {
+std::uint64_t rtc_ticks_of(std::uint64_t ns) {
     return ns / tick_group_ns * 64 + ns % tick_group_ns * 64 / tick_group_ns;
 }
-std::uint64_t ns_of(std::uint64_t ticks) { // rounded up: at that time the tick has come
+std::uint64_t ns_of_rtc(std::uint64_t ticks) { // rounded up: at that time the tick has come
     return ticks / 64 * tick_group_ns + (ticks % 64 * tick_group_ns + 63) / 64;
 }
 
@@ -113,7 +112,7 @@ std::uint64_t Cmos::period_ticks() const {
 
 std::uint64_t Cmos::current_period() const {
     auto ticks = period_ticks();
-    return ticks == 0 ? 0 : ticks_of(elapsed_ns()) / ticks;
+    return ticks == 0 ? 0 : rtc_ticks_of(elapsed_ns()) / ticks;
 }
 
 bool Cmos::update_in_progress() const {
@@ -225,7 +224,7 @@ void Cmos::arm() {
     auto missing = static_cast<std::uint8_t>(registers_[control_b] & ~registers_[flags_c]);
     if (!divider_stopped()) {
         if ((missing & periodic) && period_ticks() != 0)
-            due_ns = ns_of((last_period_ + 1) * period_ticks());
+            due_ns = ns_of_rtc((last_period_ + 1) * period_ticks());
         if (!frozen() && (missing & (update | alarm)))
             due_ns = std::min(due_ns.value_or(UINT64_MAX), (last_cycle_ + 1) * second_ns);
     }
@@ -260,7 +259,7 @@ void Cmos::state(StateArchive& archive) {
     // A restarted divider looks as if it had been for half a second.
     if (elapsed_ns() > clock_.now_ns() + second_ns / 2)
         archive.refuse("its clock was started in the future");
-    if (last_cycle_ > elapsed_ns() / second_ns || last_period_ > ticks_of(elapsed_ns()))
+    if (last_cycle_ > elapsed_ns() / second_ns || last_period_ > rtc_ticks_of(elapsed_ns()))
         archive.refuse("its clock has counted ahead of the time");
     if (!archive.ok())
         return;

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t most_pages = saved_chunk_bytes / saved_page_bytes;
 constexpr std::size_t bitmap_bytes = most_pages / 8;
-constexpr std::size_t header_bytes = 16 + bitmap_bytes;
+constexpr std::size_t pages_header_bytes = 16 + bitmap_bytes;
 // The fastest level that still halves a typical kernel's memory; a pipe or disk is slower.
 constexpr int compression_level = 1;
 
@@ -53,7 +53,7 @@ Result<Bytes> PageWriter::encode(Gpa start, Bytes bytes) {
     }
     if (pages_.empty())
         return Bytes();
-    payload_.resize(header_bytes + ::ZSTD_compressBound(pages_.size()));
+    payload_.resize(pages_header_bytes + ::ZSTD_compressBound(pages_.size()));
     MutableBytes payload(payload_);
     store_le<std::uint64_t>(payload, start);
     store_le(payload.subspan(8), static_cast<std::uint32_t>(count));
@@ -61,13 +61,13 @@ Result<Bytes> PageWriter::encode(Gpa start, Bytes bytes) {
     std::ranges::copy(present, payload.begin() + 16);
     auto size = context_->zstd == nullptr
                     ? 0
-                    : ::ZSTD_compressCCtx(context_->zstd, payload_.data() + header_bytes,
-                                          payload_.size() - header_bytes, pages_.data(),
+                    : ::ZSTD_compressCCtx(context_->zstd, payload_.data() + pages_header_bytes,
+                                          payload_.size() - pages_header_bytes, pages_.data(),
                                           pages_.size(), compression_level);
     if (size == 0 || ::ZSTD_isError(size))
         return fail(ErrorKind::internal, "memory at {:#x} cannot be compressed: {}", start,
                     size == 0 ? "no memory" : ::ZSTD_getErrorName(size));
-    return Bytes(payload_).first(header_bytes + size);
+    return Bytes(payload_).first(pages_header_bytes + size);
 }
 
 struct PageReader::Context {

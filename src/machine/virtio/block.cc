@@ -346,9 +346,11 @@ void Block::count(const Request& request) {
     for (const auto& part : request.parts) {
         switch (part.kind) {
         case Io::Kind::read:
+            ++counters_.reads;
             counters_.read_bytes += request.data_bytes;
             break;
         case Io::Kind::write:
+            ++counters_.writes;
             counters_.written_bytes += request.data_bytes;
             break;
         case Io::Kind::flush:

@@ -28,6 +28,7 @@
 #include "disk/disk.h"
 #include "loop/loop.h"
 #include "machine/bus.h"
+#include "machine/counters.h"
 #include "machine/throttle.h"
 #include "machine/virtio/virtio.h"
 
@@ -66,11 +67,8 @@ public:
     void state(StateArchive& archive) override;
     std::uint64_t malformed_requests() const override { return malformed_; }
 
-    struct Counters {
-        std::uint64_t read_bytes = 0, written_bytes = 0, flushes = 0, discarded_bytes = 0,
-                      zeroed_bytes = 0, failed = 0;
-    };
-    const Counters& counters() const { return counters_; }
+    // Without those that queues found malformed.
+    const DiskCounters& counters() const { return counters_; }
     std::uint64_t failure_log_lines() const { return failure_log_lines_; }
     // Requests that are not answered yet, also those that a reset overtook.
     unsigned outstanding() const;
@@ -114,7 +112,7 @@ private:
     bool paused_ = false;        // no request is taken
     bool write_through_ = false; // every write is made stable
     std::uint64_t malformed_ = 0;
-    Counters counters_;
+    DiskCounters counters_;
     std::uint64_t next_failure_log_ns_ = 0, unlogged_failures_ = 0, failure_log_lines_ = 0;
     Throttle throttle_;
     Wakeup again_;                      // more requests wait than one turn takes

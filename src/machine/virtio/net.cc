@@ -49,6 +49,9 @@ Result<std::unique_ptr<Net>> Net::create(Settings settings, Loop& loop, Bus::Loc
     if (settings.taps.empty() || settings.taps.size() > limits::max_queue_pairs)
         return fail(ErrorKind::limit, "{}: {} queues of a tap: 1 to {} are possible", settings.name,
                     settings.taps.size(), limits::max_queue_pairs);
+    if (!settings.vhosts.empty() && settings.vhosts.size() != settings.taps.size())
+        return fail(ErrorKind::internal, "{}: {} times vhost-net for {} queues of a tap",
+                    settings.name, settings.vhosts.size(), settings.taps.size());
     TRY(prepare_taps(settings)); // before anything of ours watches them
     auto made = std::unique_ptr<Net>(new Net(std::move(settings), loop, lock, clock));
     // All queues are attached, but for those that a machine of before in this process detached.
@@ -58,7 +61,7 @@ Result<std::unique_ptr<Net>> Net::create(Settings settings, Loop& loop, Bus::Loc
 }
 
 Net::Net(Settings settings, Loop& loop, Bus::Lock& lock, Clock& clock)
-    : settings_(std::move(settings)), lock_(lock),
+    : settings_(std::move(settings)), lock_(lock), clock_(clock),
       spill_(1), // enough to tell a frame that fits from one that was cut
       receive_limit_(clock, settings_.limit,
                      [this] {
@@ -70,7 +73,9 @@ Net::Net(Settings settings, Loop& loop, Bus::Lock& lock, Clock& clock)
               pair->go_on_transmitting();
       }) {
     for (unsigned i = 0; i < settings_.taps.size(); ++i)
-        pairs_.push_back(std::make_unique<NetPair>(*this, i, settings_.taps[i], loop));
+        pairs_.push_back(std::make_unique<NetPair>(
+            *this, i, settings_.taps[i],
+            settings_.vhosts.empty() ? nullptr : settings_.vhosts[i].get(), loop));
     // struct virtio_net_config (5.1.4): mac, status, max_virtqueue_pairs, mtu.
     std::ranges::copy(settings_.mac.octets, config_.begin());
     auto put = [this](std::size_t offset, std::uint16_t value) {
@@ -135,8 +140,10 @@ void Net::activate(std::uint64_t driver_features, std::vector<Queue*> queues) {
 
 void Net::reset() {
     active_ = false;
-    for (auto& pair : pairs_)
+    for (auto& pair : pairs_) {
+        pair->take_back(false);
         pair->set_queues(nullptr, nullptr);
+    }
     control_ = nullptr;
     driver_features_ = 0;
     use_pairs(1);
@@ -159,8 +166,18 @@ void Net::state(StateArchive& archive) {
 
 void Net::pause() {
     paused_ = true;
+    stop_vhosts();
     for (auto& pair : pairs_)
         pair->stop();
+}
+
+bool Net::lends_frames() const {
+    return std::ranges::any_of(pairs_, [](const auto& pair) { return pair->has_vhost(); });
+}
+
+void Net::stop_vhosts() {
+    for (auto& pair : pairs_)
+        pair->take_back(true);
 }
 
 Result<void> Net::set_offloads(std::uint64_t features) {
@@ -183,6 +200,7 @@ bool Net::use_pairs(unsigned count) {
             continue;
         ifreq request{};
         request.ifr_flags = wanted ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+        pairs_[i]->take_back(true);
         // EINVAL: it is like that already.
         if (::ioctl(pairs_[i]->tap(), TUNSETQUEUE, &request) != 0 && errno != EINVAL) {
             note_failure("attach or detach a queue of the tap", errno);
@@ -201,17 +219,29 @@ bool Net::notify(std::uint16_t queue) {
         bool more = serve_control();
         // Frames and buffers that were there before the pair was in use.
         for (auto i = before; i < pairs_in_use_; ++i) {
+            if (pairs_[i]->lend())
+                continue;
             pairs_[i]->go_on_receiving();
             pairs_[i]->go_on_transmitting();
         }
         return more;
     }
+    return serve_pair(queue);
+}
+
+bool Net::serve_pair(std::uint16_t queue) {
     auto index = queue / queues_per_pair;
     if (static_cast<std::size_t>(index) >= pairs_.size())
         return false;
-    if (queue % queues_per_pair == 1)
-        return pairs_[index]->transmit();
-    pairs_[index]->go_on_receiving(); // buffers have come
+    auto& pair = *pairs_[index];
+    const bool transmit = queue % queues_per_pair == 1;
+    if (pair.lend()) {
+        pair.ring(transmit);
+        return false;
+    }
+    if (transmit)
+        return pair.transmit();
+    pair.go_on_receiving(); // buffers have come
     return false;
 }
 

@@ -15,6 +15,14 @@
 // queue; the same when a limit is used up. A frame that the guest's buffers cannot hold
 // is dropped.
 //
+// Where the caller has given us vhost-net (vhost.h), it moves the frames of every pair whose two
+// queues the driver has enabled, and we do the rest: negotiation, the control queue, the tap's
+// offloads. It begins with the pair's first notification, when the guest's memory is complete, and
+// ends whenever anything is to stand still or changes; the rings say where, so that it, or we, can
+// go on. The features are the same either way, and so a saved machine goes on on a host without it.
+// A ring that it cannot make sense of is ours until the driver's next reset: we know how to answer
+// nonsense.
+//
 // Not offered: filtering (the bridge delivers what is for us, the guest sorts out the
 // rest: the driver's wishes are accepted and have no effect), VLAN filters, and setting
 // the address: it is locked to what the configuration says.
@@ -30,8 +38,10 @@
 
 #include "loop/loop.h"
 #include "machine/bus.h"
+#include "machine/counters.h"
 #include "machine/throttle.h"
 #include "machine/virtio/net_header.h"
+#include "machine/virtio/vhost.h"
 #include "machine/virtio/virtio.h"
 
 namespace vmhost::machine::virtio {
@@ -47,7 +57,9 @@ public:
         std::vector<int> taps; // the queues of one tap: a pair each
         Mac mac;
         std::uint16_t mtu = 1500;
-        IoLimit limit; // of each direction
+        IoLimit limit; // of each direction; not kept by vhost-net
+        // One for each of taps, or none.
+        std::vector<std::unique_ptr<Vhost>> vhosts = {};
     };
     // The taps were opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, stay the caller's and outlive
     // the device, as do loop, lock and clock.
@@ -62,6 +74,9 @@ public:
     Bytes config() const override { return config_; }
     void activate(std::uint64_t driver_features, std::vector<Queue*> queues) override;
     bool notify(std::uint16_t queue) override;
+    bool lends_queues() const override { return !settings_.vhosts.empty(); }
+    void connect(Transport& transport) override { transport_ = &transport; }
+    void dma_ends() override { stop_vhosts(); }
     void reset() override;
     void pause() override; // frames wait in the tap, which drops what it cannot hold
     void resume() override { paused_ = false; }
@@ -69,13 +84,11 @@ public:
     void state(StateArchive& archive) override;
     std::uint64_t malformed_requests() const override { return malformed_; }
 
-    // As the guest sees the directions.
-    struct Counters {
-        std::uint64_t received_frames = 0, received_bytes = 0, receive_dropped = 0;
-        std::uint64_t sent_frames = 0, sent_bytes = 0, send_dropped = 0;
-    };
-    const Counters& counters() const { return counters_; }
+    // Without those that queues found malformed, and what vhost-net has moved.
+    const NicCounters& counters() const { return counters_; }
     unsigned pairs_in_use() const { return pairs_in_use_; }
+    // Some of the frames pass by counters(): only the tap's own know of them.
+    bool lends_frames() const;
 
 private:
     friend class NetPair;
@@ -83,6 +96,8 @@ private:
     static Result<void> prepare_taps(const Settings& settings);
     Result<void> set_offloads(std::uint64_t features);
     bool use_pairs(unsigned count);
+    bool serve_pair(std::uint16_t queue);
+    void stop_vhosts();
     void note_failure(std::string_view what, int error_number);
 
     // net_control.cc
@@ -93,6 +108,8 @@ private:
 
     Settings settings_;
     Bus::Lock& lock_;
+    Clock& clock_;
+    Transport* transport_ = nullptr;
     std::array<std::uint8_t, 12> config_{};
     std::vector<std::unique_ptr<NetPair>> pairs_;
     Queue* control_ = nullptr;
@@ -106,8 +123,8 @@ private:
     // For what is longer than the buffers at hand; contents matter within one call only.
     std::vector<std::uint8_t> spill_;
     std::uint64_t malformed_ = 0;
-    Counters counters_;
-    bool failure_logged_ = false;
+    NicCounters counters_;
+    bool failure_logged_ = false, stumble_logged_ = false;
     Throttle receive_limit_, transmit_limit_;
 };
 

@@ -4,6 +4,11 @@
 // still longer lands in a spill area and is copied to further buffers, when the driver has
 // agreed to frames in several (MRG_RXBUF). Buffers that were not needed go back at the end
 // of the turn as if they had not been taken, so that between turns nothing is held.
+//
+// A guest that is slower than its network is always out of buffers. To be notified of each
+// one that it returns would cost it an exit each, of the time that it lacks: as long as
+// frames come, the queue is looked at now and then instead, at intervals in which the guest
+// returns some. A look that finds none asks for a notification.
 #include "machine/virtio/net_pair.h"
 
 #include <algorithm>
@@ -19,12 +24,24 @@ constexpr std::uint64_t proper_buffer_bytes = 1526;
 constexpr std::uint64_t vlan_tag_bytes = 4;
 // UIO_MAXIOV of Linux, less the spill area.
 constexpr std::size_t max_vectors = 1023;
+// Between looks. A queue of 256 lasts a guest that needs a microsecond for a frame longer than
+// the shorter one, and one of 32 frames lasts a guest that needs 100 longer than the other.
+constexpr std::uint64_t min_look_ns = 50'000, max_look_ns = 1'600'000;
+constexpr std::uint64_t few_frames = 8, many_frames = 64; // of one look
 
 } // namespace
 
-NetPair::NetPair(Net& net, unsigned index, int tap, Loop& loop)
-    : net_(net), index_(index), tap_(tap),
-      watch_(loop, tap, [this](Watch::Ready now) { ready(now); }) {}
+NetPair::NetPair(Net& net, unsigned index, int tap, Vhost* vhost, Loop& loop)
+    : net_(net), index_(index), tap_(tap), vhost_(vhost), look_delay_ns_(min_look_ns),
+      watch_(loop, tap, [this](Watch::Ready now) { ready(now); }) {
+    if (vhost_ != nullptr)
+        watch_for_stumbles(loop);
+}
+
+NetPair::~NetPair() {
+    take_back(false);
+    look_later(std::nullopt);
+}
 
 void NetPair::watch(bool readable, bool writable) {
     if (readable == watch_readable_ && writable == watch_writable_)
@@ -35,6 +52,8 @@ void NetPair::watch(bool readable, bool writable) {
 }
 
 void NetPair::go_on_receiving() {
+    if (look_ != 0)
+        return; // which finds what there is, in time
     watch(receive_ != nullptr && in_use() && !net_.receive_limit_.waiting(), watch_writable_);
 }
 
@@ -88,7 +107,7 @@ bool NetPair::collect_buffers(std::uint64_t wanted_bytes) {
     // A chain has at most as many segments as its queue has entries.
     while (buffers_.empty() ||
            (several && room_bytes_ < wanted_bytes && segments_ + Net::queue_size <= max_vectors)) {
-        auto chain = receive_->pop_or_wait();
+        auto chain = next_buffer();
         if (!chain)
             break;
         if (chain->writable_bytes() < net_.header_bytes_ + ethernet_header_bytes) {
@@ -99,6 +118,35 @@ bool NetPair::collect_buffers(std::uint64_t wanted_bytes) {
         keep(std::move(*chain));
     }
     return !buffers_.empty();
+}
+
+// Nothing: the guest has none, and there will be a notification or a look.
+std::optional<Chain> NetPair::next_buffer() {
+    auto chain = receive_->pop();
+    if (chain || !buffers_.empty())
+        return chain;
+    auto taken = std::exchange(frames_since_look_, 0);
+    if (taken == 0) {
+        look_delay_ns_ = min_look_ns;
+        return receive_->pop_or_wait();
+    }
+    if (taken < few_frames)
+        look_delay_ns_ = std::min(2 * look_delay_ns_, max_look_ns);
+    else if (taken > many_frames)
+        look_delay_ns_ = std::max(look_delay_ns_ / 2, min_look_ns);
+    look_later(look_delay_ns_);
+    return std::nullopt;
+}
+
+void NetPair::look_later(std::optional<std::uint64_t> delay_ns) {
+    if (look_ != 0)
+        net_.clock_.cancel(std::exchange(look_, 0));
+    if (delay_ns)
+        look_ = net_.clock_.schedule(net_.clock_.now_ns() + *delay_ns, [this] {
+            look_ = 0;
+            if (in_use())
+                receive_frames();
+        });
 }
 
 void NetPair::keep(Chain chain) {
@@ -120,9 +168,10 @@ bool NetPair::receive_one() {
     auto usual = net_.header_bytes_ + ethernet_header_bytes + vlan_tag_bytes + net_.settings_.mtu;
     auto largest = net_.header_bytes_ + limits::max_guest_frame_bytes;
     if (!collect_buffers(large_frames_ ? largest : usual)) {
-        watch(false, watch_writable_); // until the guest provides buffers
+        watch(false, watch_writable_); // until the guest provides buffers, or a look
         return false;
     }
+    watch(true, watch_writable_); // a look may have found them
     vectors_.clear();
     for (auto& buffer : buffers_)
         buffer.gather_writable(0, buffer.writable_bytes(), vectors_);
@@ -193,6 +242,7 @@ void NetPair::hand_over(std::uint64_t length) {
         complete_first(part);
     }
     receive_->publish_used();
+    ++frames_since_look_;
     ++net_.counters_.received_frames;
     net_.counters_.received_bytes += length - net_.header_bytes_;
 }

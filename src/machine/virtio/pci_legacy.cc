@@ -23,6 +23,7 @@ namespace vmhost::machine::virtio {
 
 namespace {
 
+namespace legacy_register {
 enum Register : std::uint64_t {
     device_features = 0,
     driver_features = 4,
@@ -35,14 +36,15 @@ enum Register : std::uint64_t {
     config_vector = 20,
     queue_vector = 22,
 };
+} // namespace legacy_register
 constexpr std::uint64_t header_bytes = 20, header_bytes_msix = 24;
 constexpr std::uint64_t ring_alignment = 4096;
 
 // Of the header, with and without the two vectors.
-std::size_t width_of(std::uint64_t offset) {
-    if (offset < queue_size)
+std::size_t legacy_width_of(std::uint64_t offset) {
+    if (offset < legacy_register::queue_size)
         return offset % 4 == 0 ? 4 : 0;
-    if (offset == device_status || offset == isr_status)
+    if (offset == legacy_register::device_status || offset == legacy_register::isr_status)
         return 1;
     return offset % 2 == 0 ? 2 : 0;
 }
@@ -63,7 +65,7 @@ void PciTransport::read_legacy(std::uint64_t offset, MutableBytes data) {
     auto header = msix_enabled() ? header_bytes_msix : header_bytes;
     if (offset >= header)
         return read_device_config(offset - header, data);
-    if (data.size() != width_of(offset))
+    if (data.size() != legacy_width_of(offset))
         return;
     std::uint8_t raw[4];
     store_le<std::uint32_t>(raw, read_legacy_register(offset));
@@ -73,25 +75,25 @@ void PciTransport::read_legacy(std::uint64_t offset, MutableBytes data) {
 std::uint32_t PciTransport::read_legacy_register(std::uint64_t offset) {
     const Slot* slot = selected();
     switch (offset) {
-    case device_features:
+    case legacy_register::device_features:
         return legacy_features();
-    case driver_features:
+    case legacy_register::driver_features:
         return static_cast<std::uint32_t>(driver_features_);
-    case queue_page:
+    case legacy_register::queue_page:
         return slot && slot->queue.enabled()
                    ? static_cast<std::uint32_t>(slot->addresses.descriptors / ring_alignment)
                    : 0;
-    case queue_size:
+    case legacy_register::queue_size:
         return slot ? slot->queue.size() : 0;
-    case queue_select:
+    case legacy_register::queue_select:
         return queue_select_;
-    case device_status:
+    case legacy_register::device_status:
         return visible_status();
-    case isr_status:
+    case legacy_register::isr_status:
         return read_isr();
-    case config_vector:
+    case legacy_register::config_vector:
         return config_vector_;
-    case queue_vector:
+    case legacy_register::queue_vector:
         return slot ? slot->vector : no_vector;
     default:
         return 0;
@@ -102,35 +104,37 @@ void PciTransport::write_legacy(std::uint64_t offset, Bytes data) {
     auto header = msix_enabled() ? header_bytes_msix : header_bytes;
     if (offset >= header)
         return device_->write_config(offset - header, data);
-    if (data.size() != width_of(offset))
+    if (data.size() != legacy_width_of(offset))
         return;
     std::uint8_t raw[4] = {};
     std::ranges::copy(data, raw);
     auto value = load_le<std::uint32_t>(Bytes(raw));
     Slot* slot = selected();
     switch (offset) {
-    case driver_features:
+    case legacy_register::driver_features:
         if (!active_)
             driver_features_ = value & legacy_features() & ~feature_any_layout;
         break;
-    case queue_page:
+    case legacy_register::queue_page:
         write_queue_page(value);
         break;
-    case queue_select:
+    case legacy_register::queue_select:
         queue_select_ = static_cast<std::uint16_t>(value);
         break;
-    case queue_notify:
+    case legacy_register::queue_notify:
         notify_legacy(value);
         break;
-    case device_status:
+    case legacy_register::device_status:
         write_legacy_status(static_cast<std::uint8_t>(value));
         break;
-    case config_vector:
+    case legacy_register::config_vector:
         config_vector_ = usable_vector(value);
         break;
-    case queue_vector:
-        if (slot)
+    case legacy_register::queue_vector:
+        if (slot) {
             slot->vector = usable_vector(value);
+            messages_changed();
+        }
         break;
     default:
         break;
@@ -142,8 +146,10 @@ void PciTransport::write_queue_page(std::uint32_t page) {
     if (slot == nullptr)
         return;
     if (page == 0) {
+        device_->dma_ends(); // it may be lent; the others go on when they are notified
         slot->queue.reset();
         slot->addresses = {};
+        kick_all();
         return;
     }
     if (slot->queue.enabled())

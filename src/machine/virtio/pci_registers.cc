@@ -12,6 +12,7 @@ namespace vmhost::machine::virtio {
 
 namespace {
 
+namespace common_register {
 enum Register : std::uint64_t {
     device_feature_select = 0,
     device_feature = 4,
@@ -31,30 +32,31 @@ enum Register : std::uint64_t {
     queue_device = 48,
     end_of_registers = 56,
 };
+} // namespace common_register
 
-std::size_t width_of(std::uint64_t offset) {
+std::size_t common_width_of(std::uint64_t offset) {
     switch (offset) {
-    case device_feature_select:
-    case device_feature:
-    case driver_feature_select:
-    case driver_feature:
-    case queue_desc:
-    case queue_desc + 4:
-    case queue_driver:
-    case queue_driver + 4:
-    case queue_device:
-    case queue_device + 4:
+    case common_register::device_feature_select:
+    case common_register::device_feature:
+    case common_register::driver_feature_select:
+    case common_register::driver_feature:
+    case common_register::queue_desc:
+    case common_register::queue_desc + 4:
+    case common_register::queue_driver:
+    case common_register::queue_driver + 4:
+    case common_register::queue_device:
+    case common_register::queue_device + 4:
         return 4;
-    case config_msix_vector:
-    case num_queues:
-    case queue_select:
-    case queue_size:
-    case queue_msix_vector:
-    case queue_enable:
-    case queue_notify_off:
+    case common_register::config_msix_vector:
+    case common_register::num_queues:
+    case common_register::queue_select:
+    case common_register::queue_size:
+    case common_register::queue_msix_vector:
+    case common_register::queue_enable:
+    case common_register::queue_notify_off:
         return 2;
-    case device_status:
-    case config_generation:
+    case common_register::device_status:
+    case common_register::config_generation:
         return 1;
     default:
         return 0; // the middle of a register, or none
@@ -95,13 +97,14 @@ std::uint64_t PciTransport::offered_features() const {
 }
 
 std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) const {
-    if (size != width_of(offset)) {
+    if (size != common_width_of(offset)) {
         std::uint64_t value = 0;
-        for (std::size_t i = 0; i < size && offset + i < end_of_registers; ++i) {
+        for (std::size_t i = 0; i < size && offset + i < common_register::end_of_registers; ++i) {
             auto start = offset + i;
-            while (width_of(start) == 0) // register 0 has one
+            while (common_width_of(start) == 0) // register 0 has one
                 --start;
-            auto byte = read_common(start, width_of(start)) >> (8 * (offset + i - start)) & 0xff;
+            auto byte =
+                read_common(start, common_width_of(start)) >> (8 * (offset + i - start)) & 0xff;
             value |= byte << (8 * i);
         }
         return value;
@@ -111,40 +114,40 @@ std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) 
         return slot ? half(slot->addresses.*ring, offset % 8 / 4) : 0;
     };
     switch (offset) {
-    case device_feature_select:
+    case common_register::device_feature_select:
         return device_feature_select_;
-    case device_feature:
+    case common_register::device_feature:
         return half(offered_features(), device_feature_select_);
-    case driver_feature_select:
+    case common_register::driver_feature_select:
         return driver_feature_select_;
-    case driver_feature:
+    case common_register::driver_feature:
         return half(driver_features_, driver_feature_select_);
-    case config_msix_vector:
+    case common_register::config_msix_vector:
         return config_vector_;
-    case queue_msix_vector:
+    case common_register::queue_msix_vector:
         return slot ? slot->vector : no_vector;
-    case num_queues:
+    case common_register::num_queues:
         return slots_.size();
-    case device_status:
+    case common_register::device_status:
         return visible_status();
-    case config_generation:
+    case common_register::config_generation:
         return config_generation_;
-    case queue_select:
+    case common_register::queue_select:
         return queue_select_;
-    case queue_size:
+    case common_register::queue_size:
         return slot ? slot->queue.size() : 0;
-    case queue_enable:
+    case common_register::queue_enable:
         return slot && slot->queue.enabled();
-    case queue_notify_off:
+    case common_register::queue_notify_off:
         return slot ? queue_select_ : 0;
-    case queue_desc:
-    case queue_desc + 4:
+    case common_register::queue_desc:
+    case common_register::queue_desc + 4:
         return address(&QueueAddresses::descriptors);
-    case queue_driver:
-    case queue_driver + 4:
+    case common_register::queue_driver:
+    case common_register::queue_driver + 4:
         return address(&QueueAddresses::available);
-    case queue_device:
-    case queue_device + 4:
+    case common_register::queue_device:
+    case common_register::queue_device + 4:
         return address(&QueueAddresses::used);
     default:
         return 0;
@@ -152,37 +155,39 @@ std::uint64_t PciTransport::read_common(std::uint64_t offset, std::size_t size) 
 }
 
 void PciTransport::write_common(std::uint64_t offset, std::uint64_t value, std::size_t size) {
-    if (size != width_of(offset))
+    if (size != common_width_of(offset))
         return;
     Slot* slot = selected();
     switch (offset) {
-    case device_feature_select:
+    case common_register::device_feature_select:
         device_feature_select_ = static_cast<std::uint32_t>(value);
         break;
-    case driver_feature_select:
+    case common_register::driver_feature_select:
         driver_feature_select_ = static_cast<std::uint32_t>(value);
         break;
-    case config_msix_vector:
+    case common_register::config_msix_vector:
         config_vector_ = usable_vector(value);
         break;
-    case queue_msix_vector:
-        if (slot)
+    case common_register::queue_msix_vector:
+        if (slot) {
             slot->vector = usable_vector(value);
+            messages_changed();
+        }
         break;
-    case driver_feature:
+    case common_register::driver_feature:
         write_driver_features(static_cast<std::uint32_t>(value));
         break;
-    case device_status:
+    case common_register::device_status:
         write_status(static_cast<std::uint8_t>(value));
         break;
-    case queue_select:
+    case common_register::queue_select:
         queue_select_ = static_cast<std::uint16_t>(value);
         break;
-    case queue_size:
+    case common_register::queue_size:
         if (slot)
             slot->queue.set_size(static_cast<std::uint16_t>(value));
         break;
-    case queue_enable:
+    case common_register::queue_enable:
         // Too late once the driver runs; a queue that cannot be enabled reads back as zero.
         if (slot && value == 1 && !(status_ & driver_ok) && !slot->queue.enabled())
             enable_queue(*slot);
@@ -202,12 +207,12 @@ void PciTransport::enable_queue(Slot& slot) {
 
 void PciTransport::write_queue_address(std::uint64_t offset, std::uint32_t value) {
     Slot* slot = selected();
-    if (slot == nullptr || slot->queue.enabled() || offset < queue_desc ||
-        offset >= end_of_registers)
+    if (slot == nullptr || slot->queue.enabled() || offset < common_register::queue_desc ||
+        offset >= common_register::end_of_registers)
         return;
-    auto& ring = offset < queue_driver   ? slot->addresses.descriptors
-                 : offset < queue_device ? slot->addresses.available
-                                         : slot->addresses.used;
+    auto& ring = offset < common_register::queue_driver   ? slot->addresses.descriptors
+                 : offset < common_register::queue_device ? slot->addresses.available
+                                                          : slot->addresses.used;
     set_half(ring, offset % 8 / 4, value);
 }
 

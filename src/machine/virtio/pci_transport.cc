@@ -93,7 +93,7 @@ PciTransport::PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& me
         slots_.push_back(std::make_unique<Slot>(memory, size));
         slots_.back()->queue.allow_dma(false); // until the guest enables bus mastering
         slots_.back()->queue.on_interrupt(
-            [this, slot = slots_.back().get()] { interrupt(slot->vector, isr_queue); });
+            [this, slot = slots_.back().get()] { interrupt_for(*slot); });
     }
     if (interface == Interface::transitional)
         add_bar(legacy_bar, Space::port, legacy_bar_bytes(device_->config().size()),
@@ -104,10 +104,14 @@ PciTransport::PciTransport(std::unique_ptr<VirtioDevice> device, GuestMemory& me
     device_->on_config_change([this] { tell_config_change(); });
     if (backend_ != nullptr)
         make_doorbells(loop);
+    if (device_->lends_queues())
+        make_wires(loop);
+    device_->connect(*this);
 }
 
 PciTransport::~PciTransport() {
     std::scoped_lock guard(lock_);
+    device_->dma_ends(); // while the queues and their wires are there
     unbind_doorbells();
 }
 
@@ -171,6 +175,8 @@ void PciTransport::write_config(unsigned offset, Bytes data) {
     PciFunction::write_config(offset, data);
     if (bus_master() == was_master)
         return;
+    if (!bus_master())
+        device_->dma_ends();
     for (auto& slot : slots_)
         slot->queue.allow_dma(bus_master());
     if (bus_master())
@@ -293,6 +299,8 @@ void PciTransport::deliver(std::uint16_t index) {
 
 void PciTransport::deliver_kicked() {
     std::scoped_lock guard(lock_);
+    if (std::exchange(watches_stale_, false))
+        settle_watches();
     for (std::uint16_t index = 0; index < slots_.size(); ++index)
         if (std::exchange(slots_[index]->kicked, false))
             deliver(index);
@@ -319,6 +327,10 @@ void PciTransport::tell_config_change() {
     ++config_generation_;
     if (status_ & driver_ok)
         interrupt(config_vector_, isr_config);
+}
+
+void PciTransport::interrupt_for(const Slot& slot) {
+    interrupt(slot.vector, isr_queue);
 }
 
 void PciTransport::interrupt(std::uint16_t vector, std::uint8_t cause) {

@@ -15,8 +15,8 @@
 // VERSION_1: VirtioDevice::activate sees that in the features. Legacy drivers do not wait for
 // a reset to end; requests in flight at that moment run to their end behind their back.
 //
-// A doorbell reaches the device on the thread of the loop that it was given: through an eventfd that the CPU
-// backend signals by itself, or, where it cannot, through the register write and a
+// A doorbell reaches the device on the thread of the loop that it was given: through an eventfd
+// that the CPU backend signals by itself, or, where it cannot, through the register write and a
 // Wakeup. So a vCPU never waits for a device's work.
 //
 // Threads: registers and configuration space under the device lock, from vCPU threads.
@@ -35,7 +35,7 @@
 
 namespace vmhost::machine::virtio {
 
-class PciTransport final : public PciFunction {
+class PciTransport final : public PciFunction, public Transport {
 public:
     enum class Interface : std::uint8_t { modern, transitional };
     static constexpr unsigned legacy_bar = 0, msix_bar = 1;
@@ -57,6 +57,9 @@ public:
     // The driver goes on where it was: features, queues, vectors. What it published meanwhile is
     // looked for once the loop turns.
     void state(StateArchive& archive) override;
+
+    Result<QueueWires> lend(std::uint16_t queue) override;
+    void take_back(std::uint16_t queue) override;
 
     VirtioDevice& device() { return *device_; }
     // Doorbells wait until resume(). The machine's loop thread, under the device lock.
@@ -108,6 +111,12 @@ private:
         bool doorbell_bound = false;
         std::uint16_t vector = no_vector; // guest-controlled, checked when written
         bool kicked = false;              // to be notified by the next turn of the loop
+        // pci_wires.cc: of a queue that is lent.
+        bool lent = false;
+        Fd interrupt; // eventfd; none unless the device lends queues
+        std::unique_ptr<Watch> interrupt_watch;
+        std::optional<MsixTable::Message> message; // that the backend sends by itself
+        unsigned binding = 0;                      // its name there
     };
 
     enum Status : std::uint8_t { // 2.1; NEEDS_RESET (64) is never set
@@ -117,6 +126,14 @@ private:
         features_ok = 8,
         failed = 128,
     };
+
+    // pci_wires.cc: queues that somebody else serves.
+    void make_wires(Loop& loop);
+    void messages_changed() override;
+    void place_message(Slot& slot);
+    void unbind_message(Slot& slot);
+    void raise_signalled(Slot& slot);
+    void settle_watches();
 
     // pci_transport.cc: the PCI side.
     void add_capabilities();
@@ -135,6 +152,7 @@ private:
     void deliver_kicked();
     void kick_all();
     void interrupt(std::uint16_t vector, std::uint8_t cause);
+    void interrupt_for(const Slot& slot);
     void tell_config_change();
 
     // pci_legacy.cc: the registers of 0.9.
@@ -183,6 +201,7 @@ private:
     bool beyond_features_ = false; // the driver set a bit above 63
     bool active_ = false;          // the device has its queues
     bool paused_ = false;          // the machine stands still
+    bool watches_stale_ = false;   // a queue was lent or came back, or its message did
     std::uint16_t queue_select_ = 0;
     std::uint16_t config_vector_ = no_vector;
     std::uint8_t status_ = 0;

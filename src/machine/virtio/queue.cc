@@ -178,6 +178,23 @@ bool Queue::enable(const QueueAddresses& addresses) {
     return true;
 }
 
+std::optional<Queue::Rings> Queue::rings() const {
+    if (!enabled_ || broken_ || !dma_ || in_flight_ != 0)
+        return std::nullopt;
+    auto descriptors = memory_.slice(addresses_.descriptors, descriptor_bytes * size_);
+    auto available = memory_.slice(addresses_.available, 6 + 2ULL * size_);
+    auto used = memory_.slice(addresses_.used, 6 + 8ULL * size_);
+    if (!descriptors || !available || !used)
+        return std::nullopt; // cannot be: checked by enable()
+    return Rings{size_, next_available_, descriptors->data(), available->data(), used->data()};
+}
+
+// How far that was stands in the ring, where the driver can have written something else: then the
+// next index that it publishes is one that cannot be.
+void Queue::served_by_others() {
+    next_available_ = next_used_ = signalled_used_ = load_index(addresses_.used + 2);
+}
+
 void Queue::state(StateArchive& archive) {
     if (!archive.loading() && in_flight_ != held_back_.size())
         archive.refuse(fmt::format("{} requests are in flight", in_flight_ - held_back_.size()),

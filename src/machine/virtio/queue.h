@@ -123,6 +123,16 @@ public:
     void publish_used();
     // After popping and completing: raises the interrupt if the driver asked for one.
     void signal_used();
+    // Where the rings are in this process, for somebody else to serve them from next_available on;
+    // nothing while that cannot be: not enabled, broken, without DMA, or chains are in flight.
+    struct Rings {
+        std::uint16_t size = 0, next_available = 0;
+        std::uint8_t *descriptors = nullptr, *available = nullptr, *used = nullptr;
+    };
+    std::optional<Rings> rings() const;
+    // Somebody else has served them, in their order, and holds none of the chains.
+    void served_by_others();
+    const GuestMemory& memory() const { return memory_; }
     // With no chain in flight; into a fresh queue of the same memory.
     void state(StateArchive& archive);
     std::uint64_t malformed() const { return malformed_; }

@@ -31,6 +31,23 @@ inline constexpr std::uint64_t feature_indirect_descriptors = 1ULL << 28;
 inline constexpr std::uint64_t feature_event_index = 1ULL << 29;
 inline constexpr std::uint64_t feature_version_1 = 1ULL << 32;
 
+// What joins a queue to the guest when somebody else in the kernel serves its ring: the guest rings
+// the doorbell, and signalling the interrupt raises the queue's. Eventfds, the transport's.
+struct QueueWires {
+    int doorbell = -1, interrupt = -1;
+};
+
+// What a device may ask of its transport. Under the device lock.
+class Transport {
+public:
+    virtual ~Transport() = default;
+    // Doorbells of this queue do not come by notify() from now on, but for those that the guest
+    // rings by a register. The thread of the transport's loop.
+    virtual Result<QueueWires> lend(std::uint16_t queue) = 0;
+    // They do again; an interrupt that was signalled and is not raised yet is. Any thread.
+    virtual void take_back(std::uint16_t queue) = 0;
+};
+
 class VirtioDevice {
 public:
     virtual ~VirtioDevice() = default;
@@ -58,6 +75,9 @@ public:
     // False while requests from before the last reset() may still touch the guest's memory: the
     // guest sees the reset end when this turns true (2.4.1).
     virtual bool quiescent() const { return true; }
+    // The guest has taken the right to its memory away: who serves rings for the device stops.
+    // Every queue is notified when the right is back. Any thread.
+    virtual void dma_ends() {}
     // The machine stands still: the device begins nothing by itself until resume(), after which
     // every queue is notified; the transport does not notify in between. The machine's loop thread,
     // under the device lock.
@@ -73,6 +93,11 @@ public:
     }
     // Requests that the device itself found malformed; queues count theirs.
     virtual std::uint64_t malformed_requests() const = 0;
+
+    // Whether it may ask for the wires of its queues. Before connect().
+    virtual bool lends_queues() const { return false; }
+    // Set by the transport before anything else; it outlives the device's use of it.
+    virtual void connect(Transport& transport) { (void)transport; }
 
     // Set by the transport, which tells the driver.
     void on_config_change(std::function<void()> tell) { tell_config_change_ = std::move(tell); }

@@ -9,6 +9,7 @@ namespace {
 constexpr std::uint16_t openbsd_vendor = 0x0b5d, vmmci_device = 0x0777;
 
 // Registers of virtio 0.9 and, from 20, vmmci's.
+namespace vmmci_register {
 enum Register : std::uint64_t {
     device_features = 0,
     guest_features = 4,
@@ -25,16 +26,17 @@ enum Register : std::uint64_t {
     microseconds_high = 36,
     end_of_registers = 40,
 };
+} // namespace vmmci_register
 
 constexpr std::uint8_t driver_ok = 4;
 constexpr std::uint8_t isr_configuration = 2;
 
-std::size_t width_of(std::uint64_t offset) {
-    if (offset >= queue_size && offset < device_status)
+std::size_t vmmci_width_of(std::uint64_t offset) {
+    if (offset >= vmmci_register::queue_size && offset < vmmci_register::device_status)
         return offset % 2 == 0 ? 2 : 0;
-    if (offset == device_status || offset == isr_status)
+    if (offset == vmmci_register::device_status || offset == vmmci_register::isr_status)
         return 1;
-    return offset < end_of_registers && offset % 4 == 0 ? 4 : 0;
+    return offset < vmmci_register::end_of_registers && offset % 4 == 0 ? 4 : 0;
 }
 
 std::uint32_t low_word(std::uint64_t value) {
@@ -61,8 +63,12 @@ Vmmci::~Vmmci() {
     clock_.cancel(timer_);
 }
 
+bool Vmmci::listens() const {
+    return status_ & driver_ok;
+}
+
 bool Vmmci::send(Command request) {
-    if (request == Command::none || !(status_ & driver_ok))
+    if (request == Command::none || !listens())
         return false;
     if (request == Command::sync_clock) {
         if (stopping() || going_down_ || !(driver_features_ & clock_sync))
@@ -80,7 +86,7 @@ bool Vmmci::send(Command request) {
     return true;
 }
 
-// The guest wrote the command register.
+// The guest wrote the vmmci_register::command register.
 void Vmmci::answered(std::uint32_t value) {
     if (stopping()) {
         if (acknowledged_ || value != static_cast<std::uint32_t>(pending_))
@@ -141,7 +147,7 @@ void Vmmci::latch_time() {
 
 void Vmmci::Registers::read(std::uint64_t offset, MutableBytes data) {
     std::ranges::fill(data, std::uint8_t{0});
-    if (data.size() != width_of(offset))
+    if (data.size() != vmmci_width_of(offset))
         return;
     std::uint8_t raw[4];
     store_le<std::uint32_t>(raw, owner_.read_register(offset));
@@ -150,30 +156,30 @@ void Vmmci::Registers::read(std::uint64_t offset, MutableBytes data) {
 
 std::uint32_t Vmmci::read_register(std::uint64_t offset) {
     switch (offset) {
-    case device_features:
+    case vmmci_register::device_features:
         return features;
-    case guest_features:
+    case vmmci_register::guest_features:
         return driver_features_;
-    case queue_select:
+    case vmmci_register::queue_select:
         return queue_select_;
-    case device_status:
+    case vmmci_register::device_status:
         return status_;
-    case isr_status:
+    case vmmci_register::isr_status:
         raise_interrupt(false);
         return std::exchange(isr_, std::uint8_t{0});
-    case command:
+    case vmmci_register::command:
         return command_;
-    case seconds_high:
+    case vmmci_register::seconds_high:
         latch_time();
         latched_ = true;
         return high_word(seconds_);
-    case seconds_low:
+    case vmmci_register::seconds_low:
         if (!std::exchange(latched_, false))
             latch_time();
         return low_word(seconds_);
-    case microseconds_low:
+    case vmmci_register::microseconds_low:
         return low_word(microseconds_);
-    case microseconds_high:
+    case vmmci_register::microseconds_high:
         return high_word(microseconds_);
     default:
         return 0; // there are no queues
@@ -181,22 +187,22 @@ std::uint32_t Vmmci::read_register(std::uint64_t offset) {
 }
 
 void Vmmci::write_register(std::uint64_t offset, Bytes data) {
-    if (data.size() != width_of(offset))
+    if (data.size() != vmmci_width_of(offset))
         return;
     std::uint8_t raw[4] = {};
     std::ranges::copy(data, raw);
     auto value = load_le<std::uint32_t>(Bytes(raw));
     switch (offset) {
-    case guest_features:
+    case vmmci_register::guest_features:
         driver_features_ = value & features;
         break;
-    case queue_select:
+    case vmmci_register::queue_select:
         queue_select_ = static_cast<std::uint16_t>(value);
         break;
-    case device_status:
+    case vmmci_register::device_status:
         write_status(static_cast<std::uint8_t>(value));
         break;
-    case command:
+    case vmmci_register::command:
         answered(value);
         break;
     default:

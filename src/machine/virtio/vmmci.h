@@ -68,6 +68,8 @@ public:
     // it understands that, or one that has been asked to stop. The same request while it is
     // pending is the same request: its time does not start again.
     bool send(Command command);
+    // A driver is there, and would take note of a request to end.
+    bool listens() const;
     // Has the guest acknowledged what send() asked for?
     bool acknowledged() const { return acknowledged_; }
 

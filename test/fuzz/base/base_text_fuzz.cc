@@ -29,6 +29,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         must(parse_ipv4_prefix(prefix->text()).value() == *prefix);
         must(prefix->contains(prefix->address));
     }
+    if (auto address = parse_ipv6(text))
+        must(parse_ipv6(address->text()).value() == *address);
+    if (auto prefix = parse_ipv6_prefix(text)) {
+        must(parse_ipv6_prefix(prefix->text()).value() == *prefix);
+        must(prefix->contains(prefix->address));
+    }
     for (char c : printable(text, 1 << 20))
         must(c != '\n' && c != '\x1b');
     (void)check_name(text);

@@ -70,16 +70,41 @@ public:
         ended_ = std::move(ended);
         return {};
     }
+    void metrics(std::function<void(Samples)> done) override {
+        done(std::make_shared<const metrics::Samples>());
+    }
     Result<Fd> console(std::string_view, bool, bool) override {
         return fail(ErrorKind::not_found, "console not found");
     }
+    Result<control::ConsoleFiles> console_log(std::string_view, bool) override {
+        return control::ConsoleFiles{};
+    }
+    Result<Traced> trace(std::string_view, std::size_t interface) override {
+        if (interface > 1)
+            return fail(ErrorKind::not_found, "vm a has no interface {}", interface);
+        return Traced{"a-if0", Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC))};
+    }
+    Result<std::string> net() override { return R"([{"name":"lan"}])"; }
+    std::vector<control::EventRow> events() override { return {{1, 2, "a", 1, "started", "id 1"}}; }
+    // Who follows gets no last reply: here nobody may.
+    Result<void> follow_events(std::function<bool(const control::EventRow&)>,
+                               std::function<bool()>) override {
+        return fail(ErrorKind::limit, "too many follow");
+    }
+    void leases(std::function<void(Result<std::vector<control::LeaseRow>>)> done) override {
+        done(std::vector<control::LeaseRow>(2));
+    }
+    void release_lease(Ipv4, std::function<void(Result<void>)> done) override { done({}); }
+    void log_verbosely(bool) override {}
+    void upgrade(std::function<void(Result<void>)> done) override { done({}); }
+    void reset(bool, bool, std::function<void(Result<void>)> done) override { done({}); }
     void end() {
         if (auto ended = std::exchange(ended_, nullptr))
             ended();
     }
 
 private:
-    control::VmRow row_{.id = 1, .name = "a"};
+    control::VmRow row_{.id = 1, .state = "running", .name = "a"};
     std::function<void()> ended_;
 };
 

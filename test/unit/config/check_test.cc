@@ -130,6 +130,47 @@ TEST_CASE("listen addresses are distinct") {
           "address");
 }
 
+TEST_CASE("files that nobody can ask for are a mistake") {
+    const std::string files = "[[install.location]]\npath = \"/*\"\ndirectory = \"/srv\"\n";
+    CHECK(bad(files).starts_with("t.toml:1:1: install: files are served nowhere"));
+    CHECK(bad("[install]\nsets = \"/srv\"").starts_with("t.toml:2:8: install: files"));
+    CHECK(bad(files + lan).empty());
+    CHECK(bad("[install]\nlisten = [\"10.0.0.1:80\"]\n" + files).empty());
+    CHECK(bad(lan + "[[install.location]]\npath = \"x\"\ndirectory = \"/srv\"") != "");
+    CHECK(bad(lan + "[[install.location]]\npath = \"/\"\nhost = \"A.b\"\ndirectory = \"/srv\"") !=
+          "");
+    CHECK(bad(lan + "[[install.location]]\npath = \"/\"") != "");
+}
+
+TEST_CASE("files by TFTP are served at addresses, and from a directory") {
+    CHECK(bad("[tftp]\ndirectory = \"/srv\"\nlisten = [\"10.0.0.1\"]").empty());
+    CHECK(bad("[tftp]\nlisten = [\"10.0.0.1\"]")
+              .find("tftp.listen: has no effect without a directory") != std::string::npos);
+    CHECK(bad("[tftp]\ndirectory = \"/srv\"\nlisten = [\"0.0.0.0\"]")
+              .find("tftp.listen: 0.0.0.0 is no address of this host") != std::string::npos);
+}
+
+TEST_CASE("metrics have ports of their own") {
+    const std::string tenants = "[install]\nlisten = [\"10.0.0.1:80\"]\n";
+    CHECK(bad(tenants + "[metrics]\nlisten = [\"10.0.0.1:9100\", \"127.0.0.1:80\"]").empty());
+    CHECK(bad(tenants + "[metrics]\nlisten = [\"10.0.0.1:80\"]") ==
+          "t.toml:4:11: metrics.listen: 10.0.0.1:80 is taken by the HTTP service for installers at "
+          "line 2: give it another port");
+    CHECK_FALSE(bad(tenants + "[metrics]\nlisten = [\"0.0.0.0:80\"]").empty());
+    CHECK_FALSE(bad("[install]\nlisten = [\"0.0.0.0:80\"]\n[metrics]\nlisten = "
+                    "[\"10.0.0.1:80\"]")
+                    .empty());
+    CHECK_FALSE(bad("[metrics]\nlisten = [\"10.0.0.1:90\", \"0.0.0.0:90\"]").empty());
+    // Without [install] listen its service is on port 80 of every switch, when a VM needs it.
+    const std::string lan = "[switch.lan]\nipv4 = \"10.9.8.1/24\"\n";
+    const std::string listen = "[metrics]\nlisten = [\"10.9.8.1:80\"]\n";
+    CHECK(bad(lan + listen).empty());
+    CHECK_FALSE(bad(lan + listen +
+                    "[vm.a]\ninterface = [{ switch = \"lan\" }]\n"
+                    "[vm.a.install]\nuser = \"x\"\nsshkey = \"ssh-ed25519 A\"\n")
+                    .empty());
+}
+
 TEST_CASE("limits of counts") {
     auto repeat = [](std::string_view head, std::string_view item, std::size_t count,
                      std::string_view tail) {

@@ -66,18 +66,41 @@ TEST_CASE("every key has a type, a default and help") {
         CHECK_FALSE(key.help.empty());
         tables.insert(key.table);
     }
-    CHECK(tables == std::set<std::string>{"host", "host.start", "host.local", "control", "install",
-                                          "switch.NAME", "switch.NAME.dhcp", "vm.NAME",
-                                          "vm.NAME.console_log", "vm.NAME.allow_instance",
-                                          "vm.NAME.disk", "vm.NAME.disk.limit", "vm.NAME.interface",
-                                          "vm.NAME.interface.limit", "vm.NAME.install"});
+    CHECK(tables == std::set<std::string>{"host",
+                                          "host.start",
+                                          "host.local",
+                                          "control",
+                                          "install",
+                                          "install.location",
+                                          "metrics",
+                                          "switch.NAME",
+                                          "switch.NAME.dhcp",
+                                          "switch.NAME.dhcp.class.NAME",
+                                          "switch.NAME.dhcp6",
+                                          "switch.NAME.ports",
+                                          "switch.NAME.ra",
+                                          "switch.NAME.storm",
+                                          "switch.NAME.vxlan",
+                                          "tftp",
+                                          "vm.NAME",
+                                          "vm.NAME.dhcp",
+                                          "vm.NAME.console_log",
+                                          "vm.NAME.allow_instance",
+                                          "vm.NAME.disk",
+                                          "vm.NAME.disk.limit",
+                                          "vm.NAME.interface",
+                                          "vm.NAME.interface.limit",
+                                          "vm.NAME.install"});
 }
 
 TEST_CASE("defaults in the schema are those of an empty table") {
     // A default that is a value is also what the parser fills in.
-    auto model = good("[switch.s]\n[vm.a]\ndisk = [{ path = \"x\", limit = {} }]\n"
+    auto model = good("[switch.s]\nvxlan = { id = 7, local = \"192.0.2.1\" }\n"
+                      "[vm.a]\ndisk = [{ path = \"x\", limit = {} }]\n"
                       "interface = [{ switch = \"s\", limit = {} }]\ninstall = {}\n"
-                      "allow_instance = {}");
+                      "allow_instance = {}\n"
+                      "[[install.location]]\npath = \"/*\"\ndirectory = \"/srv\"\n"
+                      "[install]\nlisten = [\"10.0.0.1:80\"]");
     auto text = "\n" + print(model);
     for (const auto& key : keys()) {
         const auto& value = key.default_text;

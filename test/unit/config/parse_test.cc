@@ -59,6 +59,7 @@ disk = [{ path = "a.img", format = "raw", size = "10G", read_only = true, serial
 cdrom = "install.iso"
 balloon = true
 virtio_console = true
+start_timeout = "90s"
 interface = [{ switch = "lan", lladdr = "02:00:00:00:00:01", ipv4 = "10.9.8.77" }]
 [vm.a.install]
 hostname = "puffy"
@@ -91,7 +92,9 @@ file = "/etc/a.conf"
 
     const Switch& lan = *model.find_switch("lan");
     CHECK(lan.interface == "br931");
-    CHECK(lan.ports == std::vector<std::string>{"eth1.931", "eth2"});
+    REQUIRE(lan.ports.size() == 2);
+    CHECK(lan.ports[0] == SwitchPort{.interface = "eth1.931"});
+    CHECK(lan.ports[1].interface == "eth2");
     CHECK(lan.ipv4->text() == "10.9.8.1/24");
     CHECK(lan.mtu == 9000);
     CHECK(lan.dhcp.enabled);
@@ -126,6 +129,7 @@ file = "/etc/a.conf"
     CHECK(vm.cdrom == "install.iso");
     CHECK(vm.balloon);
     CHECK(vm.virtio_console);
+    CHECK(vm.start_timeout == std::chrono::seconds(90));
     REQUIRE(vm.interfaces.size() == 1);
     CHECK(vm.interfaces[0].switch_name == "lan");
     CHECK(vm.interfaces[0].lladdr.text() == "02:00:00:00:00:01");
@@ -453,4 +457,30 @@ TEST_CASE("what the life of a VM is set by") {
     CHECK_FALSE(bad("[vm.a]\ncpu_weight = 0").empty());
     CHECK(bad("[vm.a]\nmemory = \"1G\"\nmemory_limit = \"512M\"").find("memory_limit") !=
           std::string::npos);
+}
+
+TEST_CASE("a wave waits for a time or for answers, and for nothing else") {
+    CHECK(good("[host]\nstart = { delay = \"boot\" }").host.start_delay == until_answer);
+    CHECK(good("[host]\nstart = { delay = \"0s\" }").host.start_delay.count() == 0);
+    CHECK(good("[vm.a]").vms[0].start_timeout == std::chrono::minutes(1));
+    for (auto wrong : {"\"Boot\"", "\"boots\"", "30", "true", "\"-1ms\"", "\"\""}) {
+        INFO(wrong);
+        CHECK_FALSE(bad(fmt::format("[host]\nstart = {{ delay = {} }}", wrong)).empty());
+    }
+}
+
+// An order that took a switch its subnet failed before it came to the VMs.
+TEST_CASE("the state of a host between two files can be read back") {
+    auto model = good("[switch.lan]\nipv4 = \"10.1.0.1/24\"\n"
+                      "[vm.a]\ninterface = [{ switch = \"lan\", ipv4 = \"10.1.0.47\" },"
+                      " { switch = \"old\" }]\n[switch.old]\n");
+    model.switches[0].ipv4.reset();
+    model.switches[0].dhcp.enabled = false;
+    model.switches.pop_back();
+    CHECK(parse(print(model), "t.toml").error().size() == 2);
+    auto state = parse_state(print(model), "t.toml");
+    REQUIRE(state);
+    CHECK(state->vms == model.vms);
+    CHECK(state->switches == model.switches);
+    CHECK(parse_state("[vm.a]\nmemory = 3", "t.toml").error().size() == 1);
 }

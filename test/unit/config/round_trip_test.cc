@@ -1,4 +1,5 @@
 // parse(print(m)) == m for random models, and print is a function of the model alone.
+#include "config/assign.h"
 #include "helpers.h"
 
 #include <random>
@@ -21,9 +22,13 @@ public:
         m.host.domain = pick({"", "example.org"});
         m.host.state = "/" + name();
         m.host.start_parallel = number(0, 4096);
-        m.host.start_delay = milliseconds();
+        m.host.start_delay = coin() ? until_answer : milliseconds();
         m.host.accel = accel();
         m.host.user = name();
+        m.host.local_ipv6.enabled = coin();
+        m.host.local_ipv6.prefix = {{0xfd00'0000'0000'0000 | number(1, 0xffff) << 16, 0}, 64};
+        if (!m.host.local_ipv6.enabled)
+            m.host.local_ipv6.prefix = local_ipv6_of(m.host.name);
         m.host.local_ipv4 = {{0xac100000}, static_cast<std::uint8_t>(number(12, 16))};
         m.control = {"/run/" + name(), owner()};
         for (unsigned i = number(0, 3); i > 0; --i)
@@ -31,6 +36,20 @@ public:
                 {{}, {number(1, 0xffffffff)}, static_cast<std::uint16_t>(1000 + i)});
         m.install.release = pick({"7.8", "snapshots"});
         m.install.mirror = pick({"http://a.example", "https://b.example:8443/pub/"});
+        for (unsigned i = number(0, 2); i > 0; --i)
+            m.install.locations.push_back({{},
+                                           pick({"/pub/*", "*"}),
+                                           pick({"*", "*.example.org"}),
+                                           pick({"/srv/openbsd", "/srv/a b"}),
+                                           number(0, 4),
+                                           coin()});
+        m.install.sets = pick({"", "/srv/openbsd"});
+        if ((!m.install.locations.empty() || !m.install.sets.empty()) && m.install.listen.empty())
+            m.install.listen.push_back({{}, {number(1, 0xffffffff)}, 1000}); // whom files reach
+        m.install.access_log = pick({"", "/var/log/vmhost/access.log"});
+        m.tftp.directory = pick({"", "/srv/tftp", "/srv/a b"});
+        if (coin() && !m.tftp.directory.empty())
+            m.tftp.listen = {Ipv4{number(1, 0xffffffff)}};
         for (unsigned i = number(0, 4); i > 0; --i)
             m.switches.push_back(make_switch(i));
         for (unsigned i = number(0, 6); i > 0; --i)
@@ -42,18 +61,36 @@ public:
     }
 
 private:
+    SwitchPort make_port(unsigned index, unsigned i) {
+        SwitchPort port{.interface = fmt::format("eth{}.{}", index, i)};
+        if (coin()) {
+            port.parent = fmt::format("up{}", index);
+            port.vlan = i * 7;
+        }
+        return port;
+    }
+
     Switch make_switch(unsigned index) {
         Switch sw;
         sw.name = fmt::format("s{}{}", index, pick({"", ".x", "-y", "_z"}));
         sw.interface = fmt::format("br{}", index);
         for (unsigned i = number(0, 3); i > 0; --i)
-            sw.ports.push_back(fmt::format("eth{}.{}", index, i));
+            sw.ports.push_back(make_port(index, i));
         if (coin())
             sw.ipv4 = Ipv4Prefix{{0x0a000000 + index * 65536 + number(1, 250)}, 24};
-        sw.mtu = number(576, 65521);
+        sw.mtu = number(1280, 65521);
         sw.enabled = coin();
         sw.up = coin();
         sw.locked_lladdr = coin();
+        sw.isolated = coin();
+        sw.group = pick({"", "tenants"});
+        sw.rdomain = coin() ? number(1, 252) : 0;
+        if (coin())
+            sw.vxlan = Vxlan{100 + index, {0xc0000201}, {{0xc0000202}, {0xc0000203}}, 4790};
+        else if (std::ranges::all_of(sw.ports, [](const auto& one) { return one.parent.empty(); }))
+            sw.vlan = number(1, 4094);
+        sw.guard = coin();
+        sw.storm = {coin(), number(1, 10'000'000), number(1, 10'000'000)};
         sw.dhcp.enabled = sw.ipv4 && coin();
         sw.dhcp.domain_name_servers = addresses();
         sw.dhcp.routers = addresses();
@@ -62,6 +99,18 @@ private:
         if (sw.ipv4 || coin())
             sw.dhcp.next_server = Ipv4{number(1, 0xffffffff)};
         sw.dhcp.filename = pick({"", "auto_install", "x/y\"z\\"});
+        if (coin())
+            sw.ipv6 = Ipv6Prefix{{0x2001'0db8'0000'0000U + index, number(1, 0xffffffff)}, 64};
+        sw.ra.enabled = sw.ipv6 && coin();
+        sw.ra.router = coin();
+        sw.ra.autonomous = coin();
+        if (coin())
+            sw.ra.domain_name_servers = {{0x2001'0db8'0000'0000, number(1, 100)}};
+        sw.ra.domain_name = pick({"", "c.example"});
+        sw.ra.interval = std::chrono::seconds(number(4, 1800));
+        sw.ra.lifetime = sw.ra.interval + std::chrono::seconds(number(0, 1800));
+        sw.dhcp6.enabled = sw.ipv6 && coin();
+        sw.dhcp6.lease_time = std::chrono::seconds(number(60, 1'000'000));
         return sw;
     }
 
@@ -102,7 +151,7 @@ private:
         if (coin()) {
             Interface loose;
             loose.lladdr = {{2, 0, 1, 0, static_cast<std::uint8_t>(index), 0}};
-            loose.locked_lladdr = false;
+            loose.locked_lladdr = loose.guard = loose.isolated = false;
             loose.up = coin();
             vm.interfaces.push_back(loose);
         }
@@ -131,6 +180,8 @@ private:
                 if (*ipv4 == sw->ipv4->address)
                     ++ipv4->value;
             }
+            if (auto& ipv6 = vm.interfaces[i].ipv6)
+                ipv6->low = 0x2'0000'0000U + index * 100 + i;
             vm.interfaces[i].tap.clear();
         }
         return vm;
@@ -148,6 +199,8 @@ private:
             wire.local = true;
             wire.lladdr = {{2, 0, 3, 0, 0, static_cast<std::uint8_t>(host)}};
             wire.locked_lladdr = coin();
+            wire.guard = coin();
+            wire.isolated = false;
             wire.ipv4 = Ipv4{host + 1};
             wire.tap = fmt::format("t{}", host);
             wire.switch_name = fmt::format("{}:{}", vm.name, vm.interfaces.size());
@@ -159,6 +212,15 @@ private:
             sw.dhcp.next_server = Ipv4{host};
             sw.dhcp.domain_name = m.host.domain;
             sw.local = true;
+            sw.ra.domain_name = m.host.domain;
+            sw.ra.enabled = sw.dhcp6.enabled = m.host.local_ipv6.enabled;
+            sw.ra.router = false;
+            if (m.host.local_ipv6.enabled) {
+                const auto high = m.host.local_ipv6.prefix.address.high;
+                const auto pair = std::uint64_t{host + 1} << 32;
+                sw.ipv6 = Ipv6Prefix{{high, pair | 1}, 96};
+                wire.ipv6 = Ipv6{high, pair | 2};
+            }
             m.switches.push_back(sw);
             vm.interfaces.push_back(wire);
             host += 2;
@@ -170,11 +232,15 @@ private:
         Interface interface;
         interface.switch_name = sw.name;
         interface.locked_lladdr = coin();
+        interface.guard = coin();
+        interface.isolated = coin();
         interface.up = coin();
         if (coin())
             interface.tap = fmt::format("tap{}-{}", vm, index);
         interface.lladdr = {{2, 0, 0, static_cast<std::uint8_t>(number(0, 255)),
                              static_cast<std::uint8_t>(vm), static_cast<std::uint8_t>(index)}};
+        if (sw.ipv6)
+            interface.ipv6 = Ipv6{sw.ipv6->address.high, 0x1'0000'0000U + vm * 100 + index};
         if (!sw.ipv4)
             return interface;
         interface.ipv4 = Ipv4{sw.ipv4->network().value + vm * 10 + index};
@@ -262,6 +328,8 @@ TEST_CASE("models that differ in one value are different and print differently")
     };
     changed([](Model& m) { m.host.user = "x"; });
     changed([](Model& m) { m.host.start_delay = std::chrono::milliseconds(1); });
+    changed([](Model& m) { m.host.start_delay = until_answer; });
+    changed([](Model& m) { m.vms[0].start_timeout = std::chrono::milliseconds(1); });
     changed([](Model& m) { m.switches[0].dhcp.filename = "x"; });
     changed([](Model& m) { m.vms[0].accel = Accel::soft; });
     changed([](Model& m) { m.vms[0].disks[0].read_only = true; });

@@ -4,6 +4,24 @@
 using namespace vmhost;
 using namespace vmhost::config;
 
+TEST_CASE("who moves the frames of an interface") {
+    auto model = good("[vm.a]\ninterface = [{}, { vhost = \"auto\" }, { vhost = true }, "
+                      "{ vhost = false, limit = {} }, { limit = {} }]");
+    const auto& interfaces = model.vms[0].interfaces;
+    CHECK_FALSE(interfaces[0].vhost);
+    CHECK_FALSE(interfaces[1].vhost);
+    CHECK(interfaces[2].vhost == true);
+    CHECK(interfaces[3].vhost == false);
+    CHECK_FALSE(interfaces[4].vhost);
+    CHECK(good(print(model)).vms == model.vms);
+    CHECK(bad("[vm.a]\ninterface = [{ limit = {}, vhost = true }]") ==
+          "t.toml:2:36: vm.a.interface[0].vhost: the kernel keeps no limit: leave it or \"limit\" "
+          "out");
+    for (auto value : {"1", "\"yes\"", "\"\"", "[]"})
+        CHECK_THAT(bad(fmt::format("[vm.a]\ninterface = [{{ vhost = {} }}]", value)),
+                   Catch::Contains("vhost: expected \"auto\", true or false"));
+}
+
 TEST_CASE("a local interface gets a pair of addresses and a switch of its own") {
     auto model = good("[host]\nname = \"h\"\n[vm.a]\ninterface = [{}, { local = true }]\n");
     const Interface& wire = model.vms[0].interfaces[1];
@@ -85,17 +103,47 @@ TEST_CASE("wrong wires are refused") {
 }
 
 TEST_CASE("what cannot be done yet is refused where it stands") {
-    CHECK(bad("[switch.s]\nrdomain = 3\n") ==
-          "t.toml:2:11: switch.s.rdomain: routing domains cannot be set yet: leave it out, or 0");
-    CHECK(bad("[switch.s]\ngroup = \"tenants\"\n") ==
-          "t.toml:2:9: switch.s.group: groups of interfaces cannot be set yet: leave it out");
     CHECK(bad("[vm.a]\nsev = true\n") ==
           "t.toml:2:7: vm.a.sev: encrypted guests (SEV) do not exist yet: leave it out, or false");
-    CHECK(bad("[host]\nlocal = { ipv6 = true }\n").find("local interfaces have no IPv6 yet") !=
-          std::string::npos);
     // Wrong is still wrong.
     CHECK(bad("[switch.s]\nrdomain = 256\n").find("from 0 to 255") != std::string::npos);
     CHECK(bad("[switch.s]\ngroup = \"tenant0\"\n").find("does not end in a digit") !=
           std::string::npos);
     good("[switch.s]\nrdomain = 0\ngroup = \"\"\n[vm.a]\nsev = false\nsev_es = false\n");
+}
+
+TEST_CASE("an interface is guarded as its switch says when it is locked, and as it says itself") {
+    auto guard_of = [](const char* of_switch, const char* of_interface) {
+        auto model =
+            good(fmt::format("[switch.s]\n{}\n[vm.a]\ninterface = [{{ switch = \"s\"{} }}]\n",
+                             of_switch, of_interface));
+        CHECK(good(print(model)) == model);
+        return model.vms[0].interfaces[0].guard.value();
+    };
+    CHECK(guard_of("", ""));
+    CHECK_FALSE(guard_of("guard = false", ""));
+    CHECK_FALSE(guard_of("locked_lladdr = false", ""));
+    CHECK_FALSE(guard_of("", ", locked_lladdr = false"));
+    CHECK(guard_of("locked_lladdr = false", ", locked_lladdr = true"));
+    CHECK(guard_of("", ", locked_lladdr = false, guard = true"));
+    CHECK(guard_of("guard = false", ", guard = true"));
+    CHECK_FALSE(guard_of("", ", guard = false"));
+    CHECK(good("[vm.a]\ninterface = [{ local = true }]\n").vms[0].interfaces[0].guard == true);
+    CHECK(good("[vm.a]\ninterface = [{ }]\n").vms[0].interfaces[0].guard == false);
+    CHECK(bad("[vm.a]\ninterface = [{ guard = true }]\n") ==
+          "t.toml:2:24: vm.a.interface[0].guard: has no effect without a switch");
+}
+
+TEST_CASE("a storm is limited, by how much, or not at all") {
+    auto storm_of = [](const char* key) {
+        return good(fmt::format("[switch.s]\n{}\n", key)).switches[0].storm;
+    };
+    CHECK(storm_of("") == StormLimit{true, 1000, 2000});
+    CHECK(storm_of("storm = true") == StormLimit{true, 1000, 2000});
+    CHECK_FALSE(storm_of("storm = false").enabled);
+    CHECK(storm_of("storm = { frames = 10 }") == StormLimit{true, 10, 2000});
+    CHECK(storm_of("storm = { frames = 10, burst = 1 }") == StormLimit{true, 10, 1});
+    CHECK(bad("[switch.s]\nstorm = 5\n") ==
+          "t.toml:2:9: switch.s.storm: expected true, false or a table, got an integer");
+    CHECK_FALSE(bad("[switch.s]\nstorm = { frames = 0 }\n").empty());
 }

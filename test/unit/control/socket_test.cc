@@ -87,7 +87,7 @@ TEST_CASE("requests, replies and descriptors cross the control socket") {
                                      fmt::join(groups, ",")));
 
     int parts = 0;
-    CHECK(client.request("twice", [&](const std::string&) { ++parts; }));
+    CHECK(client.request("twice", [&](const control::Client::Answer&) { ++parts; }));
     CHECK(parts == 1);
     CHECK(client.request("fd").value().fd.has_value());
     auto file = [&](const char* content) {

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sys/socket.h>
 
@@ -28,10 +29,12 @@ public:
                 return row;
         return fail(ErrorKind::not_found, "vm {} not found", vm);
     }
-    bool may_control(const control::Caller& caller, std::string_view) override {
-        return caller.uid == 0 || caller.uid == 1000;
+    bool may_control(const control::Caller& caller, std::string_view vm) override {
+        return caller.uid == 0 || caller.uid == 1000 ||
+               (caller.uid == 1001 && vm == only_of_1001) || (caller.uid == 1002 && vm == "b");
     }
     bool may_change_host(const control::Caller& caller) override { return caller.uid == 0; }
+    Result<std::string> net() override { return R"([{"switch":"lan","ports":[]}])"; }
     Result<control::PlanRows> plan(const std::string& file) override {
         calls.push_back("plan " + file);
         if (file == "/bad.toml")
@@ -44,6 +47,10 @@ public:
             fmt::format("apply {} {} {}", order.file, order.digest, order.restart_guests));
         order.told("vm a: ended");
         order.done(start_result);
+    }
+    void upgrade(std::function<void(Result<void>)> done) override {
+        calls.push_back("upgrade");
+        done(start_result);
     }
     void start(std::string_view vm, control::StartOnce once,
                std::function<void(Result<void>)> done) override {
@@ -71,8 +78,9 @@ public:
     }
     Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) override {
         calls.push_back(fmt::format("stop {} {}", vm, force));
-        on_end = std::move(ended);
-        return {};
+        on_end = ended;
+        ends[std::string(vm)] = std::move(ended);
+        return stop_result;
     }
     void pause(std::string_view vm, std::function<void(Result<void>)> done) override {
         calls.push_back("pause " + std::string(vm));
@@ -105,15 +113,58 @@ public:
         return {};
     }
     Result<void> wait(std::string_view vm, std::function<void()> ended) override {
-        if (find(vm)->state != "running")
+        if (find(vm)->state != "running" && find(vm)->state != "stopping")
             return fail(ErrorKind::invalid, "vm {} is not running", vm);
-        on_end = std::move(ended);
+        calls.push_back("wait " + std::string(vm));
+        on_end = ended;
+        ends[std::string(vm)] = std::move(ended);
         return {};
+    }
+    void metrics(std::function<void(Samples)> done) override {
+        calls.push_back("metrics");
+        done(samples);
     }
     Result<Fd> console(std::string_view, bool want_writer, bool virtio) override {
         calls.push_back(fmt::format("console {} {}", virtio ? "virtio" : "serial",
                                     want_writer ? "writer" : "reader"));
         return std::move(socket_pair(SOCK_STREAM)->first);
+    }
+    Result<control::ConsoleFiles> console_log(std::string_view vm, bool virtio) override {
+        calls.push_back(fmt::format("log of {} {}", vm, virtio ? "virtio" : "serial"));
+        control::ConsoleFiles found{.kept = true, .files = {}};
+        found.files.push_back(std::move(socket_pair(SOCK_STREAM)->first));
+        found.files.push_back(std::move(socket_pair(SOCK_STREAM)->first));
+        return found;
+    }
+    Result<Traced> trace(std::string_view vm, std::size_t interface) override {
+        calls.push_back(fmt::format("trace {} {}", vm, interface));
+        if (interface > 0)
+            return fail(ErrorKind::not_found, "no such interface");
+        return Traced{"a-if0", std::move(socket_pair(SOCK_STREAM)->first)};
+    }
+    std::vector<control::EventRow> events() override { return kept; }
+    Result<void> follow_events(std::function<bool(const control::EventRow&)> take,
+                               std::function<bool()>) override {
+        follower = std::move(take);
+        return {};
+    }
+    void leases(std::function<void(Result<std::vector<control::LeaseRow>>)> done) override {
+        control::LeaseRow guest, client;
+        guest.vm = "a";
+        guest.address = "10.0.0.11";
+        guest.state = "bound";
+        client.address = "10.0.0.100";
+        client.until_s = 5;
+        done(std::vector{guest, client});
+    }
+    void release_lease(Ipv4 address, std::function<void(Result<void>)> done) override {
+        calls.push_back("release " + address.text());
+        done(start_result);
+    }
+    void log_verbosely(bool verbose) override { calls.push_back(verbose ? "verbose" : "brief"); }
+    void reset(bool switches, bool vms, std::function<void(Result<void>)> done) override {
+        calls.push_back(fmt::format("reset{}{}", switches ? " switches" : "", vms ? " vms" : ""));
+        done(start_result);
     }
     void add(std::uint32_t id, const char* name, const char* state) {
         control::VmRow row;
@@ -124,6 +175,12 @@ public:
         rows.push_back(row);
     }
     std::vector<control::VmRow> rows;
+    std::string only_of_1001;
+    Samples samples = std::make_shared<const metrics::Samples>();
+    std::vector<control::EventRow> kept;
+    std::function<bool(const control::EventRow&)> follower;
+    std::map<std::string, std::function<void()>> ends; // of stop and wait
+    Result<void> stop_result;
     std::vector<std::string> calls;
     std::function<void()> on_end;
     Result<void> start_result;
@@ -135,10 +192,13 @@ struct Asked {
     Machines machines;
     control::Verbs verbs{machines};
     std::vector<control::Reply> replies;
+    bool active = true; // the client is there
 
     json ask(const std::string& text, std::uint32_t uid = 0, std::vector<Fd> fds = {}) {
-        verbs.handle({uid, uid}, text, std::move(fds),
-                     [this](control::Reply reply) { replies.push_back(std::move(reply)); });
+        verbs.handle(
+            {uid, uid}, text, std::move(fds),
+            [this](control::Reply reply) { replies.push_back(std::move(reply)); },
+            [this] { return active; });
         return json::parse(replies.back().json);
     }
 };
@@ -412,7 +472,12 @@ TEST_CASE("plan and apply are for who may change the host") {
     };
     CHECK(ask(1000, R"({"verb":"plan"})")[0]["kind"] == "denied");
     CHECK(ask(1000, R"({"verb":"apply"})")[0]["kind"] == "denied");
+    CHECK(ask(1000, R"({"verb":"upgrade"})")[0]["kind"] == "denied");
+    CHECK(ask(1000, R"({"verb":"net"})")[0]["kind"] == "denied"); // addresses of everybody's guests
+    CHECK(ask(0, R"({"verb":"net"})")[0]["switches"][0]["switch"] == "lan");
     CHECK(machines.calls.empty());
+    CHECK(ask(0, R"({"verb":"upgrade"})")[0]["event"] == "upgrading");
+    CHECK(machines.calls.back() == "upgrade");
     auto plan = ask(0, R"({"verb":"plan","file":"/x.toml"})")[0];
     CHECK(plan["changes"][0]["effect"] == "restart");
     CHECK(plan["digest"] == "d1");
@@ -422,4 +487,308 @@ TEST_CASE("plan and apply are for who may change the host") {
     CHECK(applied[0]["text"] == "vm a: ended");
     CHECK(applied[1]["event"] == "applied");
     CHECK(machines.calls.back() == "apply /x.toml d1 false");
+}
+
+TEST_CASE("metrics are root's, and of an owner's VMs his") {
+    using metrics::Metric;
+    Machines machines;
+    metrics::Samples samples;
+    samples.add(Metric::plans_total, 3);
+    samples.add(Metric::role_up, {"dhcp"}, 1);
+    for (auto vm : {"a", "b"})
+        samples.add(Metric::vm_exits_total, {vm, "port"}, 7);
+    samples.add(Metric::vm_cpu_seconds_total, {"a"}, 0.5);
+    machines.samples = std::make_shared<const metrics::Samples>(samples);
+    machines.only_of_1001 = "b";
+    control::Verbs verbs(machines);
+    auto ask = [&](std::uint32_t uid, const char* request) {
+        auto families = nlohmann::ordered_json::array();
+        bool last = false;
+        verbs.handle({uid, uid}, request, {}, [&](control::Reply reply) {
+            CHECK_FALSE(last);
+            last = reply.last;
+            auto part = nlohmann::ordered_json::parse(reply.json);
+            if (!part["ok"])
+                families = part;
+            for (auto& family : part["metrics"])
+                families.push_back(family);
+        });
+        CHECK(last);
+        return families;
+    };
+    auto all = ask(0, R"({"verb":"metrics"})");
+    REQUIRE(all.size() == 4);
+    CHECK(all[0]["name"] == "vmhost_plans_total");
+    CHECK(all[0]["type"] == "counter");
+    CHECK(all[0]["samples"].dump() == R"([{"labels":{},"value":3}])");
+    CHECK(all[2]["samples"].dump() == R"([{"labels":{"vm":"a"},"value":0.5}])");
+    CHECK(all[3]["samples"].dump() == R"([{"labels":{"vm":"a","kind":"port"},"value":7},)"
+                                      R"({"labels":{"vm":"b","kind":"port"},"value":7}])");
+    auto of_b = ask(1001, R"({"verb":"metrics"})");
+    REQUIRE(of_b.size() == 1);
+    CHECK(of_b[0]["samples"].dump() == R"([{"labels":{"vm":"b","kind":"port"},"value":7}])");
+    CHECK(ask(4711, R"({"verb":"metrics"})").empty());
+    CHECK(ask(0, R"({"verb":"metrics","vm":"2"})") == of_b);
+    CHECK(ask(1001, R"({"verb":"metrics","vm":"a"})")["kind"] == "denied");
+    CHECK(ask(0, R"({"verb":"metrics","vm":"x"})")["kind"] == "not_found");
+}
+
+TEST_CASE("metrics of thousands of VMs come in parts") {
+    Machines machines;
+    metrics::Samples samples;
+    const auto most = limits::metrics_part_samples;
+    for (std::size_t i = 0; i < 2 * most + 1; ++i)
+        samples.add(metrics::Metric::vm_up, {fmt::format("v{}", i)}, 1);
+    machines.samples = std::make_shared<const metrics::Samples>(samples);
+    control::Verbs verbs(machines);
+    std::vector<std::size_t> counts;
+    verbs.handle({0, 0}, R"({"verb":"metrics"})", {}, [&](control::Reply reply) {
+        CHECK(reply.json.size() < limits::max_frame_bytes);
+        auto part = json::parse(reply.json);
+        CHECK(reply.last == (part["event"] == "end"));
+        if (!reply.last)
+            counts.push_back(part["metrics"][0]["samples"].size());
+    });
+    CHECK(counts == std::vector<std::size_t>{most, most, 1});
+}
+
+namespace {
+
+struct Kept final : control::Records {
+    std::string user_name(std::uint32_t uid) override { return std::to_string(uid); }
+    std::int64_t audit_began(const store::AuditRow& row) override {
+        rows.push_back(fmt::format("{} {} ({})", row.verb, row.vm, row.arguments));
+        return static_cast<std::int64_t>(rows.size());
+    }
+    void audit_ended(std::int64_t number, std::string_view outcome) override {
+        rows.at(static_cast<std::size_t>(number - 1)) += fmt::format(": {}", outcome);
+    }
+    Result<std::string> explain(std::string_view vm) override {
+        return fmt::format(R"([{{"what":"vm","value":"{}"}}])", vm);
+    }
+    Result<void> forget(const std::string& vm) override {
+        if (vm == "a")
+            return fail(ErrorKind::busy, "vm a is there");
+        forgotten.push_back(vm);
+        return {};
+    }
+    std::vector<std::string> rows, forgotten;
+};
+
+} // namespace
+
+TEST_CASE("what is asked for is kept with its arguments, and what only looks is not") {
+    Asked asked;
+    Kept kept;
+    asked.verbs.use(kept);
+    asked.ask(R"({"verb":"stop","vm":"1","force":true})");
+    asked.ask(R"({"verb":"memory","vm":"a","bytes":4096})");
+    asked.ask(R"({"verb":"apply","file":"/a.toml","digest":"d1","restart":false})");
+    asked.ask(R"({"verb":"snapshot","vm":"a","snapshot":"one","remove":true})");
+    asked.ask(R"({"verb":"console","vm":"a","port":"virtio"})");
+    asked.ask(R"({"verb":"start","vm":"new","new":{"template":"t"}})");
+    asked.ask(R"({"verb":"stop","vm":"nobody"})");
+    CHECK(kept.rows == std::vector<std::string>{"stop 1 (force): ok", "memory a (bytes=4096): ok",
+                                                "apply  (file=/a.toml plan=d1 keep-guests): ok",
+                                                "snapshot a (remove snapshot=one): ok",
+                                                "console a (port=virtio): ok",
+                                                "start new (new=t): ok",
+                                                "stop nobody (): not_found: vm nobody not found"});
+    kept.rows.clear();
+    asked.ask(R"({"verb":"status"})");
+    asked.ask(R"({"verb":"snapshot","vm":"a"})");
+    asked.ask(R"({"verb":"console","vm":"a","read_only":true})");
+    asked.ask(R"({"verb":"plan"})");
+    asked.ask(R"({"verb":"fly","vm":"a"})");
+    CHECK(kept.rows.empty());
+    asked.ask(R"({"verb":"plan"})", 4711);
+    asked.ask(R"({"verb":"wait","vm":"a"})", 4711);
+    CHECK(kept.rows == std::vector<std::string>{"plan  (): denied", "wait a (): denied"});
+    CHECK(asked.verbs.refusals().total == 2);
+}
+
+TEST_CASE("explain is for the owner, forget and refusals for root") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"explain","vm":"a"})")["kind"] == "unsupported");
+    Kept kept;
+    asked.verbs.use(kept);
+    CHECK(asked.ask(R"({"verb":"explain","vm":"1"})", 1000)["facts"][0]["value"] == "a");
+    CHECK(asked.ask(R"({"verb":"explain","vm":"a"})", 4711)["kind"] == "denied");
+    CHECK(asked.ask(R"({"verb":"explain","vm":"nobody"})")["kind"] == "not_found");
+    CHECK(asked.ask(R"({"verb":"forget","vm":"b"})", 1000)["kind"] == "denied");
+    CHECK(asked.ask(R"({"verb":"refusals"})", 1000)["kind"] == "denied");
+    CHECK(kept.forgotten.empty());
+    CHECK(asked.ask(R"({"verb":"forget","vm":"gone"})")["ok"] == true);
+    CHECK(kept.forgotten == std::vector<std::string>{"gone"});
+    CHECK(asked.ask(R"({"verb":"forget","vm":"a"})")["kind"] == "busy");
+    CHECK(asked.ask(R"({"verb":"forget","vm":"../a"})")["kind"] == "invalid");
+    auto refusals = asked.ask(R"({"verb":"refusals"})")["refusals"];
+    CHECK(refusals["total"] == 3);
+    CHECK(refusals["by_uid"]["1000"] == 2);
+    CHECK(refusals["by_verb"]["explain"] == 1);
+}
+
+// The verbs about more than one VM: events, stop of all, log, reset; files of a console log.
+
+namespace {
+
+constexpr std::uint32_t owner_of_all = 1000, owner_of_b = 1002, stranger = 4711;
+
+json reply_at(const Asked& asked, std::size_t index) {
+    return json::parse(asked.replies.at(index).json);
+}
+
+} // namespace
+
+TEST_CASE("root sees every event, an owner those of his VMs, a stranger none") {
+    Asked asked;
+    asked.machines.kept = {{1, 10, "", 0, "up", ""},
+                           {2, 20, "a", 1, "started", "id 1"},
+                           {3, 30, "b", 2, "started", "id 2"},
+                           {4, 40, "gone", 9, "stopped", ""},
+                           {5, 50, "b", 7, "crashed", "another VM of that name"}};
+    CHECK(asked.ask(R"({"verb":"events"})")["events"].size() == 5);
+    auto of_b = asked.ask(R"({"verb":"events"})", owner_of_b)["events"];
+    REQUIRE(of_b.size() == 1);
+    CHECK(of_b[0] == json{{"number", 3},
+                          {"id", 2},
+                          {"time_us", 30},
+                          {"vm", "b"},
+                          {"kind", "started"},
+                          {"text", "id 2"}});
+    CHECK(asked.ask(R"({"verb":"events"})", stranger)["events"].empty());
+    CHECK(asked.ask(R"({"verb":"events","vm":"a"})")["events"].size() == 1);
+    CHECK(asked.ask(R"({"verb":"events","vm":"1"})")["events"].size() == 1);
+    CHECK(asked.ask(R"({"verb":"events","vm":"a"})", owner_of_b)["kind"] == "denied");
+    // One that is not there any more: what was its is root's to know.
+    CHECK(asked.ask(R"({"verb":"events","vm":"gone"})")["events"].size() == 1);
+    CHECK(asked.ask(R"({"verb":"events","vm":"gone"})", owner_of_b)["kind"] == "not_found");
+    CHECK_FALSE(asked.machines.follower);
+}
+
+TEST_CASE("who follows gets what was kept, then each event, until he is gone") {
+    Asked asked;
+    asked.machines.kept = {{1, 10, "b", 2, "started", "id 2"}};
+    asked.ask(R"({"verb":"events","follow":true})", owner_of_b);
+    REQUIRE(asked.replies.size() == 1);
+    CHECK_FALSE(asked.replies[0].last);
+    CHECK(asked.machines.follower({2, 20, "a", 1, "paused", ""})); // not his: not told
+    CHECK(asked.machines.follower({3, 30, "b", 2, "paused", ""}));
+    REQUIRE(asked.replies.size() == 2);
+    CHECK_FALSE(asked.replies[1].last);
+    CHECK(reply_at(asked, 1)["events"][0]["number"] == 3);
+    asked.active = false;
+    CHECK_FALSE(asked.machines.follower({4, 40, "b", 2, "unpaused", ""}));
+    CHECK(asked.replies.size() == 2);
+}
+
+TEST_CASE("stop of all asks every VM before it waits for any") {
+    Asked asked;
+    asked.machines.rows[1].state = "waiting";
+    asked.machines.add(3, "c", "stopped");
+    asked.ask(R"({"verb":"stop","all":true,"wait":true})");
+    CHECK(asked.machines.calls == std::vector<std::string>{"stop a false", "stop b false"});
+    REQUIRE(asked.replies.size() == 2);
+    CHECK(reply_at(asked, 0) ==
+          json{{"ok", true}, {"event", "requested"}, {"id", 1}, {"name", "a"}});
+    asked.machines.ends["b"]();
+    CHECK(reply_at(asked, 2)["event"] == "terminated");
+    CHECK(reply_at(asked, 2)["name"] == "b");
+    CHECK_FALSE(asked.replies.back().last);
+    asked.machines.ends["a"]();
+    REQUIRE(asked.replies.size() == 5);
+    CHECK(reply_at(asked, 4) == json{{"ok", true}, {"event", "done"}, {"failed", 0}});
+    CHECK(asked.replies.back().last);
+}
+
+TEST_CASE("stop of all leaves out what is not the caller's, and counts what fails") {
+    Asked asked;
+    asked.machines.rows[1].state = "running";
+    auto last = asked.ask(R"({"verb":"stop","all":true,"force":true})", owner_of_b);
+    CHECK(asked.machines.calls == std::vector<std::string>{"stop b true"});
+    CHECK(last["event"] == "done");
+    CHECK(last["failed"] == 0);
+    asked.replies.clear();
+    asked.machines.stop_result = fail(ErrorKind::limit, "256 others wait");
+    last = asked.ask(R"({"verb":"stop","all":true,"wait":true})", owner_of_all);
+    CHECK(last == json{{"ok", true}, {"event", "done"}, {"failed", 2}});
+    CHECK(reply_at(asked, 1)["error"] == "256 others wait");
+}
+
+TEST_CASE("one that is stopping already is waited for, not asked again") {
+    Asked asked;
+    asked.machines.rows[0].state = "stopping";
+    CHECK(asked.ask(R"({"verb":"stop","all":true})")["event"] == "done");
+    CHECK(asked.replies.size() == 1);
+    CHECK(asked.machines.calls.empty());
+    asked.ask(R"({"verb":"stop","all":true,"wait":true})");
+    CHECK(asked.machines.calls == std::vector<std::string>{"wait a"});
+    asked.machines.ends["a"]();
+    CHECK(reply_at(asked, asked.replies.size() - 1)["failed"] == 0);
+}
+
+TEST_CASE("log and reset are root's, and know their words") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"log","what":"verbose"})")["ok"] == true);
+    CHECK(asked.ask(R"({"verb":"log","what":"brief"})")["ok"] == true);
+    CHECK(asked.ask(R"({"verb":"reset","what":"all"})")["ok"] == true);
+    CHECK(asked.ask(R"({"verb":"reset","what":"vms"})")["ok"] == true);
+    CHECK(asked.ask(R"({"verb":"reset","what":"switches"})")["ok"] == true);
+    CHECK(asked.machines.calls == std::vector<std::string>{"verbose", "brief", "reset switches vms",
+                                                           "reset vms", "reset switches"});
+    CHECK(asked.ask(R"({"verb":"reset","what":"ALL"})")["kind"] == "invalid");
+    CHECK(asked.ask(R"({"verb":"log"})")["kind"] == "invalid");
+    CHECK(asked.ask(R"({"verb":"log","what":"verbose"})", owner_of_all)["kind"] == "denied");
+    CHECK(asked.ask(R"({"verb":"reset","what":"all"})", owner_of_all)["kind"] == "denied");
+    CHECK(asked.machines.calls.size() == 5);
+    asked.machines.start_result = fail(ErrorKind::busy, "another change is being applied");
+    CHECK(asked.ask(R"({"verb":"reset","what":"all"})")["kind"] == "busy");
+}
+
+TEST_CASE("leases: root sees all of them, an owner those of his VMs; root takes one back") {
+    Asked asked;
+    auto shown = [&](std::uint32_t caller) {
+        asked.replies.clear();
+        CHECK(asked.ask(R"({"verb":"leases"})", caller)["event"] == "end");
+        REQUIRE(asked.replies.size() == 2);
+        return json::parse(asked.replies[0].json)["leases"];
+    };
+    auto all = shown(0);
+    REQUIRE(all.size() == 2);
+    CHECK(all[0]["vm"] == "a");
+    CHECK(all[0]["until_s"].is_null());
+    CHECK(all[1]["until_s"] == 5);
+    CHECK(shown(owner_of_all).size() == 1);
+    CHECK(asked.ask(R"({"verb":"release","what":"10.0.0.100"})")["ok"] == true);
+    CHECK(asked.machines.calls.back() == "release 10.0.0.100");
+    CHECK(asked.ask(R"({"verb":"release","what":"10.0.0"})")["kind"] == "invalid");
+    CHECK(asked.ask(R"({"verb":"release","what":"10.0.0.100"})", owner_of_all)["kind"] == "denied");
+}
+
+TEST_CASE("a trace is root's: its socket could listen elsewhere") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"trace","vm":"a"})")["tap"] == "a-if0");
+    CHECK(asked.replies.back().fd);
+    CHECK(asked.machines.calls.back() == "trace a 0");
+    CHECK(asked.ask(R"({"verb":"trace","vm":"a","interface":1})")["kind"] == "not_found");
+    const auto calls = asked.machines.calls.size();
+    CHECK(asked.ask(R"({"verb":"trace","vm":"a"})", owner_of_all)["kind"] == "denied");
+    CHECK(asked.ask(R"({"verb":"trace","vm":"a"})", stranger)["kind"] == "denied");
+    CHECK(asked.ask(R"({"verb":"trace","vm":"a","interface":-1})")["kind"] == "invalid");
+    CHECK(asked.machines.calls.size() == calls);
+}
+
+TEST_CASE("the files of a console log are handed over one by one, to the owner") {
+    Asked asked;
+    auto last = asked.ask(R"({"verb":"console_log","vm":"a"})", owner_of_all);
+    CHECK(last["files"] == 2);
+    CHECK(last["kept"] == true);
+    REQUIRE(asked.replies.size() == 3);
+    CHECK(asked.replies[0].fd);
+    CHECK(asked.replies[1].fd);
+    CHECK_FALSE(asked.replies[2].fd);
+    CHECK(asked.machines.calls.back() == "log of a serial");
+    asked.ask(R"({"verb":"console_log","vm":"a","port":"virtio"})");
+    CHECK(asked.machines.calls.back() == "log of a virtio");
+    CHECK(asked.ask(R"({"verb":"console_log","vm":"a"})", stranger)["kind"] == "denied");
 }

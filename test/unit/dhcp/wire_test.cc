@@ -1,7 +1,7 @@
 // The listener on a real bridge, in namespaces of the test's own: a real client
 // (busybox's udhcpc) behind a veth, and a guest of ours behind a tap that leaves
 // its checksums to the network card.
-#define CATCH_CONFIG_RUNNER
+#define CATCH_CONFIG_EXTERNAL_INTERFACES
 #include <catch2/catch.hpp>
 
 #include <csignal>
@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
+#include <set>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -83,18 +84,19 @@ struct Wire {
     std::unique_ptr<net::Network> network;
     Server server;
     Loop loop;
+    Ledger ledger{loop};
     std::vector<Event> events;
     std::function<void(const Event&)> on_event = [](const Event&) {};
     std::optional<Listener> listener;
 
-    Wire() {
+    explicit Wire(const Network& served = lan()) {
         if (::unshare(CLONE_NEWNET) != 0)
             throw std::runtime_error("unshare");
         network = net::Network::open("test").value();
         auto index = network->make_bridge({.name = "br-lan", .ipv4 = lan().server}).value();
-        if (auto done = server.configure({lan()}); !done)
+        if (auto done = server.configure({served}); !done)
             throw std::runtime_error(done.error().text());
-        listener.emplace(loop, open_sockets("br-lan", index, own).value(), "lan", server,
+        listener.emplace(loop, open_sockets("br-lan", index, own).value(), "lan", server, ledger,
                          [this](const Event& event) {
                              events.push_back(event);
                              on_event(event);
@@ -239,6 +241,88 @@ TEST_CASE("udhcpc gets its lease, renews it by unicast and gives it back") {
     CHECK(wire.run(10s, [&] { return ended; }));
 }
 
+// A client that is no guest, as an operator would run it; the address that its script was told.
+std::string obtain(Wire& wire, const std::string& client, const std::string& arguments,
+                   const std::string& variable) {
+    Namespace far;
+    Directory directory;
+    auto script = directory.path + "/script", lease = directory.path + "/lease";
+    std::ofstream(script) << "#!/bin/sh\n[ -n \"$" << variable << "\" ] && env > " << lease
+                          << ".new && mv " << lease << ".new " << lease << "\nexit 0\n";
+    std::filesystem::permissions(script, std::filesystem::perms::owner_all);
+    auto near = "to-" + client;
+    sh("ip link add " + near + " type veth peer name v1 netns " + far.pid());
+    sh("nsenter --net=/proc/" + far.pid() + "/ns/net ip link set v1 up");
+    if (!wire.network->attach_port("br-lan", near))
+        throw std::runtime_error("attach");
+    bool ended = false;
+    auto child = Child::start(wire.loop,
+                              {.path = "/bin/sh",
+                               .arguments = {"sh", "-c",
+                                             "exec nsenter --net=/proc/" + far.pid() + "/ns/net " +
+                                                 client + " " + arguments},
+                               .environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                                               "SCRIPT=" + script, "DIR=" + directory.path},
+                               .fds = {-1, -1, -1}},
+                              [&](Child::Exit) { ended = true; })
+                     .value();
+    wire.run(20s, [&] { return std::filesystem::exists(lease); });
+    auto values = read_lease(lease);
+    child->signal(SIGTERM);
+    wire.run(5s, [&] { return ended; });
+    if (!ended) {
+        child->signal(SIGKILL);
+        wire.run(5s, [&] { return ended; });
+    }
+    sh("ip link delete " + near);
+    return values[variable];
+}
+
+TEST_CASE("real clients get addresses of a range that nobody answers on, written down first") {
+    auto served = lan();
+    served.ranges = {{ip("10.0.0.100"), ip("10.0.0.109")}};
+    Wire wire(served);
+    Directory state;
+    wire.ledger.use(store::LeaseStore::open(store::open_lease_files(state.path).value()).value());
+    // Somebody sits on the first address.
+    Namespace elsewhere;
+    sh("ip link add stranger type veth peer name s1 netns " + elsewhere.pid());
+    sh("nsenter --net=/proc/" + elsewhere.pid() +
+       "/ns/net sh -c 'ip addr add 10.0.0.100/24 dev s1 && ip link set s1 up'");
+    REQUIRE(wire.network->attach_port("br-lan", "stranger"));
+    struct Client {
+        const char *name, *arguments, *variable;
+    };
+    std::set<std::string> given;
+    for (auto [name, arguments, variable] :
+         {Client{"udhcpc", "-f -i v1 -s $SCRIPT", "ip"},
+          Client{"dhclient", "-4 -d -1 -cf /dev/null -lf $DIR/l -pf $DIR/p -sf $SCRIPT v1",
+                 "new_ip_address"}}) {
+        if (std::system(fmt::format("command -v {} >/dev/null", name).c_str()) != 0) {
+            WARN(name << " is not installed: not tried");
+            continue;
+        }
+        auto address = obtain(wire, name, arguments, variable);
+        INFO(name);
+        CHECK(address.starts_with("10.0.0.10"));
+        CHECK(given.insert(address).second);
+    }
+    CHECK_FALSE(given.contains("10.0.0.100"));
+    wire.listener.reset();
+    std::set<std::string> written;
+    bool stranger_found = false;
+    for (const auto& lease : wire.server.leases(wire.loop.now_ms())) {
+        if (lease.state == LeaseState::declined)
+            stranger_found = lease.address.text() == "10.0.0.100";
+        else if (lease.vm.empty())
+            written.insert(lease.address.text());
+    }
+    CHECK(stranger_found);
+    CHECK(wire.ledger.written() >= given.size());
+    for (const auto& address : given)
+        CHECK(written.contains(address));
+}
+
 TEST_CASE("a guest behind a tap that leaves its checksum to the card") {
     Wire wire;
     auto tap = wire.network->make_tap({.name = "a-if0", .bridge = "br-lan"}).value();
@@ -342,21 +426,28 @@ TEST_CASE("port 67 in use is an error at start that names the bridge") {
     CHECK_FALSE(open_sockets("br-none", 999, own));
 }
 
-int main(int argc, char** argv) {
-    if (::unshare(CLONE_NEWNET) != 0) {
-        std::perror("skipped: unshare(CLONE_NEWNET)");
-        return 77;
+namespace {
+
+// A listener and not a main(): Catch's own runner would be compiled again with that.
+struct Place : Catch::TestEventListenerBase {
+    using TestEventListenerBase::TestEventListenerBase;
+    void testRunStarting(const Catch::TestRunInfo&) override {
+        if (::unshare(CLONE_NEWNET) != 0) {
+            std::perror("skipped: unshare(CLONE_NEWNET)");
+            std::exit(77);
+        }
+        if (std::system("command -v ip nsenter udhcpc >/dev/null") != 0) {
+            std::puts("skipped: ip, nsenter or udhcpc is not installed");
+            std::exit(77);
+        }
+        auto network = net::Network::open("probe");
+        if (!network || !(*network)->make_bridge({.name = "br-probe"}) ||
+            !(*network)->make_tap({.name = "tap-probe", .bridge = "br-probe"})) {
+            std::puts("skipped: bridges and taps cannot be made here");
+            std::exit(77);
+        }
     }
-    if (std::system("command -v ip nsenter udhcpc >/dev/null") != 0) {
-        std::puts("skipped: ip, nsenter or udhcpc is not installed");
-        return 77;
-    }
-    auto network = net::Network::open("probe");
-    if (!network || !(*network)->make_bridge({.name = "br-probe"}) ||
-        !(*network)->make_tap({.name = "tap-probe", .bridge = "br-probe"})) {
-        std::puts("skipped: bridges and taps cannot be made here");
-        return 77;
-    }
-    network->reset();
-    return Catch::Session().run(argc, argv);
-}
+};
+CATCH_REGISTER_LISTENER(Place)
+
+} // namespace

@@ -80,6 +80,18 @@ TEST_CASE("a switch that is made anew takes its guests down, another does not") 
                 "switch lan: switch.lan.dhcp.routers: service",
                 "switch lan: switch.lan.dhcp.next_server: service"});
     CHECK(told("", lan, {}) == Lines{"switch lan: switch.lan: service"});
+    const std::string joined = "vxlan = { id = 7, local = \"192.0.2.1\", peers = [] }\n";
+    CHECK(told(lan + "mtu = 1450\n" + on_lan, lan + "mtu = 1450\n" + joined + on_lan) ==
+          Lines{"switch lan: switch.lan.vxlan: reconnect"});
+    CHECK(told(lan + on_lan, lan + "rdomain = 4\n" + on_lan) ==
+          Lines{"switch lan: switch.lan.rdomain: reconnect"});
+    CHECK(told(lan + on_lan, lan + "group = \"tenants\"\n" + on_lan) ==
+          Lines{"switch lan: switch.lan.group: next start"});
+    CHECK(told("[vm.a]\ninterface = [{}]\n", "[vm.a]\ninterface = [{ vhost = false }]\n") ==
+          Lines{"vm a: vm.a.interface[0].vhost: next start"});
+    CHECK(told(lan + on_lan, lan + "isolated = true\n" + on_lan) ==
+          Lines{"switch lan: switch.lan.isolated: none",
+                "vm a: vm.a.interface[0].isolated: restart"});
 }
 
 TEST_CASE("names may have dots") {

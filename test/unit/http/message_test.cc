@@ -1,13 +1,28 @@
 #include <catch2/catch.hpp>
 
-#include "http/message.h"
+#include "http/access_log.h"
 
 using namespace vmhost;
 using namespace vmhost::http;
 
-TEST_CASE("dates have the fixed form") {
-    CHECK(http_date(784111777) == "Sun, 06 Nov 1994 08:49:37 GMT");
-    CHECK(http_date(0) == "Thu, 01 Jan 1970 00:00:00 GMT");
+TEST_CASE("a line of the access log cannot be made two, nor a word too many") {
+    Access access;
+    access.peer = {0x0a090814};
+    access.method = "GET";
+    access.target = "/a%20b\"?q=1";
+    access.status = 200;
+    access.body_bytes = 1234;
+    access.user_agent = "curl\" 500 \x7f";
+    access.vm = "vm13";
+    CHECK(access_line(access, 784111777) ==
+          "10.9.8.20 - vm13 [06/Nov/1994:08:49:37 +0000] \"GET /a%20b\\x22?q=1 HTTP/1.1\" 200 "
+          "1234 \"-\" \"curl\\x22 500 \\x7f\"\n");
+    access.target = "/" + std::string(5000, 'x');
+    auto line = access_line(access, 0);
+    CHECK(line.size() < 1300);
+    CHECK(line.find("xx... HTTP/1.1\" 200") != std::string::npos);
+    CHECK(access_line({}, 0).starts_with(
+        "0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] \"-\" 0 0 \"-\" \"-\"\n"));
 }
 
 TEST_CASE("a response as bytes") {

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <mutex>
 #include <netinet/in.h>
@@ -20,11 +21,39 @@ inline Ipv4 loopback(std::uint8_t last) {
     return {0x7f000000u + last};
 }
 
+inline std::string get(std::string_view path, std::string_view fields = "") {
+    return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "\r\n";
+}
+inline constexpr std::string_view close_field = "Connection: close\r\n";
+
 // Echoes what it was asked, except below /answers (the response files).
 class Served {
 public:
     explicit Served(Options options = {}, Answers answers = {}, std::size_t big_bytes = 0)
         : answers_(std::move(answers)), big_(big_bytes, 'x') {
+        start(std::move(options));
+    }
+    // Files of a site, and nothing else.
+    explicit Served(Site site, Options options = {}) : site_(std::move(site)) {
+        start(std::move(options));
+    }
+    ~Served() {
+        wakeup_->wake();
+        thread_.join();
+    }
+    std::uint16_t port() const { return port_; }
+    std::size_t connections() const { return connections_; }
+    // Answers to /later are held back.
+    void hold(bool on) { hold_ = on; }
+    std::size_t waiting() const { return waiting_; }
+    std::vector<Access> accesses() {
+        std::lock_guard lock(mutex_);
+        return accesses_;
+    }
+
+private:
+    void start(Options options) {
+        ::signal(SIGPIPE, SIG_IGN);
         auto socket = open_listener({0x7f000001}, 0);
         REQUIRE(socket);
         sockaddr_in name{};
@@ -37,34 +66,42 @@ public:
         while (!ready_)
             std::this_thread::yield();
     }
-    ~Served() {
-        wakeup_->wake();
-        thread_.join();
-    }
-    std::uint16_t port() const { return port_; }
-    std::size_t connections() const { return connections_; }
-    std::vector<Access> accesses() {
-        std::lock_guard lock(mutex_);
-        return accesses_;
-    }
-
-private:
     void run(Options options, Fd socket) {
         Loop loop;
-        Server server(loop, options, [this](const Request& request) { return answer(request); });
+        std::vector<std::uint64_t> later; // connections whose answer comes in a turn of its own
+        Server server(loop, options, [&](const Request& request) -> std::optional<Response> {
+            if (request.path == "/never")
+                return std::nullopt;
+            if (request.path == "/later") {
+                later.push_back(request.connection_id);
+                return std::nullopt;
+            }
+            return answer(request);
+        });
         server.on_request([this](const Access& access) {
             std::lock_guard lock(mutex_);
             accesses_.push_back(access);
         });
         REQUIRE(server.listen(std::move(socket)));
         wakeup_ = std::make_unique<Wakeup>(loop, [&] { loop.stop(); });
-        Timer count(loop, [&] { connections_ = server.connections(); });
+        Timer count(loop, [&] {
+            connections_ = server.connections();
+            waiting_ = later.size();
+            if (hold_)
+                return;
+            Response response;
+            response.body = "at last";
+            for (auto id : std::exchange(later, {}))
+                server.answer(id, response);
+        });
         count.start(std::chrono::milliseconds(1), std::chrono::milliseconds(1));
         ready_ = true;
         loop.run();
         wakeup_.reset();
     }
     Response answer(const Request& request) {
+        if (site_)
+            return site_->answer(request, ::time(nullptr)).value_or(error_response(404));
         auto lookup = answers_.find(request.path, request.query, request.peer);
         if (lookup.is_answer_name)
             return answer_response(lookup);
@@ -80,11 +117,13 @@ private:
         return response;
     }
 
+    std::optional<Site> site_;
     Answers answers_;
     std::string big_;
     std::uint16_t port_ = 0;
     std::atomic<bool> ready_ = false;
-    std::atomic<std::size_t> connections_ = 0;
+    std::atomic<std::size_t> connections_ = 0, waiting_ = 0;
+    std::atomic<bool> hold_ = false;
     std::mutex mutex_;
     std::vector<Access> accesses_;
     std::unique_ptr<Wakeup> wakeup_;

@@ -11,10 +11,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-std::string get(std::string_view path, std::string_view fields = "") {
-    return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "\r\n";
-}
-
 bool wait_for(const std::function<bool()>& condition) {
     for (int i = 0; i < 5000 && !condition(); ++i)
         std::this_thread::sleep_for(1ms);
@@ -203,4 +199,18 @@ TEST_CASE("out of descriptors the server turns clients away and recovers") {
     CHECK(status_of(response) == 200);
     CHECK((turned_away == 0 || turned_away_error == ECONNRESET));
     CHECK(status_of(ask(served, get("/x", "Connection: close\r\n"))) == 200);
+}
+
+TEST_CASE("a client that does not take what came before gets no later answer") {
+    Options options;
+    options.send_stall_timeout = 100ms;
+    options.answer_timeout = 60s;
+    Served served(options, {}, 20'000'000);
+    Client client(served, loopback(1), 4096);
+    client.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    while (served.connections() == 0)
+        std::this_thread::sleep_for(1ms);
+    while (served.connections() != 0)
+        std::this_thread::sleep_for(5ms);
+    CHECK(served.accesses().size() == 1);
 }

@@ -6,15 +6,6 @@ using namespace vmhost;
 using namespace vmhost::http;
 using namespace std::chrono_literals;
 
-namespace {
-
-std::string get(std::string_view path, std::string_view fields = "") {
-    return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "\r\n";
-}
-constexpr std::string_view close_field = "Connection: close\r\n";
-
-} // namespace
-
 TEST_CASE("after Connection: close the end follows the body at once") {
     Served served;
     Client client(served);
@@ -214,4 +205,57 @@ TEST_CASE("a listener says which port is taken") {
     auto absent = open_listener(parse_ipv4("192.0.2.1").value(), 0);
     REQUIRE_FALSE(absent);
     CHECK(absent.error().text() == "http: 192.0.2.1 is not an address of this host");
+}
+
+TEST_CASE("an answer that comes later keeps its place") {
+    Served served;
+    Client client(served);
+    client.send(get("/1") + get("/later") + get("/2") + "HEAD /later HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK(body_of(client.read_response()) == "GET /1?@a 127.0.0.1");
+    CHECK(body_of(client.read_response()) == "at last");
+    CHECK(body_of(client.read_response()) == "GET /2?@a 127.0.0.1");
+    auto head = client.read_response(true);
+    CHECK(status_of(head) == 200);
+    CHECK(head.find("Content-Length: 7\r\n") != std::string::npos);
+    CHECK(body_of(head).empty());
+    client.send(get("/later", close_field));
+    CHECK(body_of(client.read_all()) == "at last");
+    auto list = served.accesses();
+    REQUIRE(list.size() == 5);
+    CHECK(list[1].path == "/later");
+    CHECK(list[1].status == 200);
+}
+
+TEST_CASE("a client that has said all it has to say gets its late answer") {
+    Served served;
+    Client client(served);
+    client.send(get("/later"));
+    client.finish();
+    CHECK(body_of(client.read_all()) == "at last");
+}
+
+TEST_CASE("an answer that never comes is 503") {
+    Options options;
+    options.answer_timeout = 50ms;
+    Served served(options);
+    Client client(served);
+    client.send(get("/never") + get("/1"));
+    CHECK(status_of(client.read_response()) == 503);
+    CHECK(body_of(client.read_response()) == "GET /1?@a 127.0.0.1");
+}
+
+TEST_CASE("a late answer to a client that is gone goes nowhere") {
+    Served served;
+    served.hold(true);
+    {
+        Client gone(served), patient(served);
+        gone.send(get("/later"));
+        patient.send(get("/later"));
+        while (served.waiting() != 2)
+            std::this_thread::yield();
+        gone.close();
+        served.hold(false);
+        CHECK(body_of(patient.read_response()) == "at last");
+    }
+    CHECK(body_of(ask(served, get("/1", close_field))) == "GET /1?@a 127.0.0.1");
 }

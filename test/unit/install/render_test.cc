@@ -108,6 +108,34 @@ TEST_CASE("the operator's answers come first and replace ours") {
     CHECK(complaints(text).empty());
 }
 
+TEST_CASE("sets of this host are fetched from where the guest reaches it") {
+    Sample sample;
+    auto& model = sample.model;
+    model.install.sets = "/srv/openbsd";
+    CHECK(sample.refusal().text().find("no interface") != std::string::npos);
+    auto& lan = model.switches.emplace_back();
+    lan.name = "lan";
+    lan.ipv4 = parse_ipv4_prefix("10.9.8.1/24").value();
+    auto& other = sample.vm.interfaces.emplace_back(); // on no switch with an address
+    other.switch_name = "none";
+    auto& interface = sample.vm.interfaces.emplace_back();
+    interface.switch_name = "lan";
+    interface.ipv4 = parse_ipv4("10.9.8.13").value();
+    CHECK(has_line(sample.render(), "HTTP Server = http://10.9.8.1"));
+    CHECK(has_line(sample.render(), "Server directory = pub/OpenBSD/7.8/amd64"));
+    auto listen = [&](const char* address, std::uint16_t port) {
+        model.install.listen.push_back({{}, parse_ipv4(address).value(), port});
+    };
+    listen("127.0.0.1", 80);
+    CHECK(sample.refusal().text().find("cannot reach 127.0.0.1") != std::string::npos);
+    model.install.listen.clear();
+    listen("192.0.2.1", 8000);
+    CHECK(has_line(sample.render(), "HTTP Server = http://192.0.2.1:8000"));
+    listen("0.0.0.0", 8080);
+    CHECK(has_line(sample.render(), "HTTP Server = http://10.9.8.1:8080"));
+    CHECK(complaints(sample.render()).empty());
+}
+
 TEST_CASE("mirrors") {
     Sample sample;
     sample.model.install.mirror = "http://10.0.0.1:8080/";

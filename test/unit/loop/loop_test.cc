@@ -2,6 +2,8 @@
 
 #include <csignal>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <thread>
 
 #include "loop/loop.h"
@@ -127,6 +129,31 @@ TEST_CASE("a child gets its descriptors and tells its end") {
           ErrorKind::not_found);
 }
 
+TEST_CASE("an adopted child tells its end, and can be signalled") {
+    const auto pid = ::fork();
+    if (pid == 0) {
+        ::pause();
+        ::_exit(1);
+    }
+    Loop loop;
+    Child::Exit exit;
+    int ends = 0;
+    Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    REQUIRE(process);
+    auto child = Child::adopt(loop, pid, std::move(process), [&](Child::Exit how) {
+        exit = how;
+        ++ends;
+        loop.stop();
+    });
+    CHECK(child->pid() == pid);
+    child->signal(SIGKILL);
+    loop.run();
+    CHECK(ends == 1);
+    CHECK(exit.signal == SIGKILL);
+    CHECK(exit.status == 0);
+    CHECK(::waitpid(pid, nullptr, 0) < 0); // nothing is left of it
+}
+
 TEST_CASE("signals reach the loop") {
     Loop loop;
     Timer keep(loop, [&] { loop.stop(); });
@@ -139,4 +166,67 @@ TEST_CASE("signals reach the loop") {
     ::raise(SIGUSR1);
     loop.run();
     CHECK(caught);
+}
+
+TEST_CASE("a virtual clock: time jumps, and what is due at one moment keeps its order") {
+    Loop loop{VirtualTime{}};
+    std::string order;
+    const auto begin_ms = loop.now_ms();
+    Timer late(loop, [&] { order += fmt::format("late@{} ", loop.now_ms() - begin_ms); });
+    Timer first(loop, [&] { order += "first "; });
+    Timer never(loop, [&] { order += "never "; });
+    Timer second(loop, [&] {
+        order += "second ";
+        never.stop();
+    });
+    late.start(24h);
+    first.start(1min);
+    second.start(1min);
+    never.start(1min);
+    CHECK(never.active());
+    CHECK(loop.alive());
+    loop.run_once(false);
+    CHECK(order.empty()); // nothing is due, and time does not pass by itself
+    loop.run();
+    CHECK(order == "first second late@86400000 ");
+    CHECK(loop.now_ms() - begin_ms == 86'400'000);
+    CHECK_FALSE(late.active());
+    CHECK_FALSE(loop.alive());
+}
+
+TEST_CASE("a virtual clock: repeated, moved and destroyed timers, ends of turns, work, stop") {
+    Loop loop{VirtualTime{}};
+    std::string order;
+    int ticks = 0;
+    std::unique_ptr<Timer> tick;
+    tick = std::make_unique<Timer>(loop, [&] {
+        if (++ticks == 3)
+            tick.reset();
+    });
+    tick->start(5ms, 10ms);
+    loop.run();
+    CHECK(ticks == 3);
+    CHECK(loop.now_ms() == 1000 + 25);
+
+    Timer moved(loop, [&] { order += "moved "; });
+    TurnEnd end(loop, [&] { order += "end "; });
+    Timer now(loop, [&] {
+        order += "now ";
+        end.arm();
+        end.arm();
+        moved.start(0ms); // in a turn of its own
+    });
+    moved.start(1h);
+    now.start(0ms);
+    loop.run();
+    CHECK(order == "now end moved ");
+
+    order.clear();
+    loop.work([&] { order += "job "; }, [&] { order += "done"; });
+    Timer forever(loop, [&] { loop.stop(); });
+    forever.start(1s, 1s);
+    loop.run();
+    CHECK(order == "job done");
+    CHECK(Child::start(loop, {.path = "/bin/true", .arguments = {"true"}}, {}).error().kind() ==
+          ErrorKind::unsupported);
 }

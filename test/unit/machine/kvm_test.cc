@@ -341,6 +341,43 @@ TEST_CASE("a doorbell rings without the bus") {
     CHECK(registers.writes == std::vector<Port::Write>{{0x10, 2, 3}});
 }
 
+TEST_CASE("a bound eventfd sends its message without us, and the wires stay where they are") {
+    Guest guest;
+    Fd signals(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        others(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    auto first = guest.backend->bind_message(others.get(), 0xfee00000, 0x41);
+    auto bound = guest.backend->bind_message(signals.get(), 0xfee00000, 0x42);
+    REQUIRE(first);
+    REQUIRE(bound);
+    CHECK(*first != *bound);
+    CHECK_FALSE(guest.backend->bind_message(others.get(), 0x1000, 0x43));
+    guest.backend->unbind_message(*first, others.get());
+    guest.start_flat({
+        0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, // local APIC on
+        0xe6, 0xf4,                                                 // out 0xf4, al
+        0xf7, 0x05, 0x20, 0x02, 0xe0, 0xfe, 0x04, 0x00, 0x00, 0x00, // vector 0x42 requested?
+        0x74, 0xf4,                                                 // not yet
+        0xb0, 0x0a, 0xe6, 0xa0, 0xe4, 0xa0,                         // requests of the second 8259
+        0xe6, 0xf5,                                                 // out 0xf5, al
+        0xeb, 0xfe,
+    });
+    std::uint64_t one = 1;
+    guest.port.on_write = [&] {
+        if (guest.port.writes.size() == 2)
+            return guest.vcpus[0]->kick();
+        guest.backend->interrupts()->set_level(11, true);
+        CHECK(::write(others.get(), &one, sizeof(one)) == sizeof(one));
+        CHECK(::write(signals.get(), &one, sizeof(one)) == sizeof(one));
+    };
+    guest.expect_kicked(guest.run());
+    REQUIRE(guest.port.writes.size() == 2);
+    CHECK(guest.port.writes[1] == Port::Write{1, 1, 0x08});
+    std::uint64_t left = 0;
+    CHECK(::read(signals.get(), &left, sizeof(left)) < 0); // taken
+    CHECK(::read(others.get(), &left, sizeof(left)) == sizeof(left));
+    guest.backend->unbind_message(*bound, signals.get());
+}
+
 TEST_CASE("the second vCPU waits for its start-up message") {
     Guest guest(2);
     CHECK(guest.run(1, 30ms).text == "timed out"); // and can be kicked while it waits

@@ -23,6 +23,25 @@ std::size_t threads() {
 
 } // namespace
 
+TEST_CASE("counters of machines with the same devices add up") {
+    machine::MachineCounters sum, one;
+    one.port_exits = 3;
+    one.disks = {{.reads = 1, .failed = 2}, {.written_bytes = 512}};
+    one.nics = {{.received_frames = 4, .malformed = 5}};
+    sum += one; // from nothing
+    sum += one;
+    CHECK(sum.port_exits == 6);
+    REQUIRE(sum.disks.size() == 2);
+    CHECK(sum.disks[0].reads == 2);
+    CHECK(sum.disks[0].failed == 4);
+    CHECK(sum.disks[1].written_bytes == 1024);
+    REQUIRE(sum.nics.size() == 1);
+    CHECK(sum.nics[0].received_frames == 8);
+    CHECK(sum.nics[0].malformed == 10);
+    sum += {}; // one that was never built
+    CHECK(sum.disks[1].written_bytes == 1024);
+}
+
 TEST_CASE("a guest prints on its console and ends with a code") {
     Rig rig;
     rig.run({
@@ -336,9 +355,8 @@ TEST_CASE("a machine is built and started quickly", "[.][time]") {
 namespace {
 // Prints dots without end; ends with code 1 when something is typed.
 constexpr std::initializer_list<int> dots = {
-    0xba, 0xf8, 0x03, 0xb0, '.', 0xee, // out 0x3f8, '.'
-    0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf2,
-    0xb0, 0x01, 0xe6, 0xf4, 0xeb, 0xfe,
+    0xba, 0xf8, 0x03, 0xb0, '.',  0xee, // out 0x3f8, '.'
+    0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf2, 0xb0, 0x01, 0xe6, 0xf4, 0xeb, 0xfe,
 };
 
 void pause(Rig& rig) {

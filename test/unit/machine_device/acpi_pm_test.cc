@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::uint64_t status = 0, enable = 2, control = 4, timer = 8;
 constexpr unsigned timer_bit = 0x0001, button_bit = 0x0100;
-constexpr std::uint64_t second_ns = 1'000'000'000;
 // The top bit of a 32-bit timer changes this often.
 constexpr std::uint64_t half_turn_ns = (1ULL << 31) * second_ns / 3'579'545;
 
@@ -42,6 +41,7 @@ TEST_CASE("acpi pm: after reset nothing is pending and the machine is in ACPI mo
 
 TEST_CASE("acpi pm: a button that nobody listens to does nothing") {
     Board board;
+    CHECK_FALSE(board.pm.power_button_enabled());
     CHECK_FALSE(board.pm.press_power_button());
     CHECK(board.word(status) == 0);
     CHECK_FALSE(board.pm.power_button_pending());
@@ -52,6 +52,7 @@ TEST_CASE("acpi pm: a button that nobody listens to does nothing") {
 TEST_CASE("acpi pm: the button raises the SCI until its status is cleared by writing 1") {
     Board board;
     board.word(enable, button_bit);
+    CHECK(board.pm.power_button_enabled());
     CHECK(board.pm.press_power_button());
     CHECK(board.sci());
     CHECK(board.pm.power_button_pending());

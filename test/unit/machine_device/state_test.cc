@@ -60,7 +60,6 @@ struct PmHolder {
     AcpiPm& part() { return *pm; }
 };
 
-constexpr std::uint64_t second_ns = 1'000'000'000;
 
 } // namespace
 

@@ -370,8 +370,14 @@ TEST_CASE("an image that fails is an I/O error to the guest, and nothing more") 
     CHECK(read.length == 1);
     CHECK(g.write_sectors(0, pattern(512)).status == io_error);
     CHECK(g.block->counters().failed == 2);
+    CHECK(g.block->counters().reads + g.block->counters().writes == 0);
     g.gate->failing = false;
     CHECK(g.read_sectors(0, 512).status == ok);
+    CHECK(g.write_sectors(0, pattern(1024)).status == ok);
+    CHECK(g.block->counters().reads == 1);
+    CHECK(g.block->counters().read_bytes == 512);
+    CHECK(g.block->counters().writes == 1);
+    CHECK(g.block->counters().written_bytes == 1024);
 }
 
 TEST_CASE("each failure is the guest's, a log line comes once in a while") {

@@ -68,8 +68,29 @@ public:
         std::uint64_t one = 1;
         return found != bells.end() && ::write(found->second, &one, sizeof(one)) == sizeof(one);
     }
+    Result<unsigned> bind_message(int eventfd, std::uint64_t address, std::uint32_t data) override {
+        if (!supported)
+            return fail(ErrorKind::unsupported, "no messages");
+        if (address >> 20 != 0xfee)
+            return fail(ErrorKind::invalid, "no interrupt there");
+        messages[next_message] = {eventfd, data};
+        return next_message++;
+    }
+    void unbind_message(unsigned binding, int eventfd) override {
+        REQUIRE(messages.at(binding).first == eventfd);
+        messages.erase(binding);
+    }
+    // What a signal of the eventfd would send.
+    std::optional<std::uint32_t> message_of(int eventfd) const {
+        for (const auto& [binding, message] : messages)
+            if (message.first == eventfd)
+                return message.second;
+        return std::nullopt;
+    }
     bool supported = true;
     std::map<std::uint64_t, int> bells;
+    std::map<unsigned, std::pair<int, std::uint32_t>> messages; // eventfd and data
+    unsigned next_message = 24;
 
 private:
     machine::Capabilities none_;

@@ -68,8 +68,11 @@ struct NetGuest : Guest {
     Fd wire; // the host's end
     Net* net = nullptr;
 
+    DoorbellBackend bells; // of a device with vhosts
+
     explicit NetGuest(unsigned pairs = 1, machine::IoLimit limit = {},
-                      Interface interface = Interface::modern) {
+                      Interface interface = Interface::modern,
+                      std::vector<std::unique_ptr<machine::virtio::Vhost>> vhosts = {}) {
         std::vector<int> numbers;
         for (unsigned i = 0; i < pairs; ++i) {
             taps.push_back(open_tap("tap0", pairs > 1 ? IFF_MULTI_QUEUE : 0));
@@ -84,12 +87,17 @@ struct NetGuest : Guest {
         address.sll_protocol = htons(ETH_P_ALL);
         address.sll_ifindex = static_cast<int>(::if_nametoindex("tap0"));
         REQUIRE(::bind(wire.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
-        auto made = Net::create(
-            {.name = "vm-net0", .taps = numbers, .mac = guest_mac, .mtu = 1500, .limit = limit},
-            loop, bus.lock(), clock);
+        auto* backend = vhosts.empty() ? nullptr : &bells;
+        auto made = Net::create({.name = "vm-net0",
+                                 .taps = numbers,
+                                 .mac = guest_mac,
+                                 .mtu = 1500,
+                                 .limit = limit,
+                                 .vhosts = std::move(vhosts)},
+                                loop, bus.lock(), clock);
         REQUIRE(made);
         net = made->get();
-        add(std::move(*made), nullptr, interface);
+        add(std::move(*made), backend, interface);
     }
     ~NetGuest() { host.reset(); }
 
@@ -167,6 +175,26 @@ private:
         }
         REQUIRE(length <= content.size());
         bytes.insert(bytes.end(), content.begin(), content.begin() + length);
+    }
+};
+
+// On the control queue; the answer.
+struct Command {
+    NetGuest& g;
+    std::uint16_t queue;
+    int operator()(std::uint8_t group, std::uint8_t command, Bytes data) {
+        std::vector<std::uint8_t> head = {group, command};
+        auto sent = g.queue(queue).chain().readable(head).readable(data).writable(1).submit();
+        g.notify(queue);
+        auto used = g.wait_used(queue);
+        CHECK(used == Used{sent.head, 1});
+        return g.queue(queue).contents(sent.buffers.back())[0];
+    }
+    template <WireInteger T>
+    int operator()(std::uint8_t group, std::uint8_t command, T value) {
+        std::uint8_t raw[sizeof(T)];
+        store_le(MutableBytes(raw), value);
+        return (*this)(group, command, Bytes(raw));
     }
 };
 

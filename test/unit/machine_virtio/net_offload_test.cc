@@ -34,25 +34,6 @@ std::vector<std::uint8_t> segmentation(std::uint8_t type, std::uint16_t size,
     return header;
 }
 
-struct Command {
-    NetGuest& g;
-    std::uint16_t queue;
-    int operator()(std::uint8_t group, std::uint8_t command, Bytes data) {
-        std::vector<std::uint8_t> head = {group, command};
-        auto sent = g.queue(queue).chain().readable(head).readable(data).writable(1).submit();
-        g.notify(queue);
-        auto used = g.wait_used(queue);
-        CHECK(used == Used{sent.head, 1});
-        return g.queue(queue).contents(sent.buffers.back())[0];
-    }
-    template <WireInteger T>
-    int operator()(std::uint8_t group, std::uint8_t command, T value) {
-        std::uint8_t raw[sizeof(T)];
-        store_le(MutableBytes(raw), value);
-        return (*this)(group, command, Bytes(raw));
-    }
-};
-
 } // namespace
 
 TEST_CASE("a frame that one buffer cannot hold comes in several, seen all at once") {
@@ -269,7 +250,8 @@ TEST_CASE("state: a network device goes on with its pairs of queues") {
         after.wait_used(index);
     }
     NetGuest single;
-    CHECK(machine::refusal(*single.transport, saved) == "number of MSI-X vectors is 4 here and was 6");
+    CHECK(machine::refusal(*single.transport, saved) ==
+          "number of MSI-X vectors is 4 here and was 6");
 }
 
 TEST_CASE("a limit holds frames back in both directions and drops none of the guest's") {

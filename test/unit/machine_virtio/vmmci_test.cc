@@ -109,10 +109,12 @@ TEST_CASE("vmmci: without a driver nobody can be asked") {
         g.write<std::uint8_t>(18, static_cast<std::uint8_t>(status));
         for (auto command : {Command::shutdown, Command::reboot, Command::sync_clock})
             CHECK_FALSE(g.vmmci->send(command));
+        CHECK_FALSE(g.vmmci->listens());
     }
     CHECK(g.clock.inner.pending() == 0);
     CHECK_FALSE(g.wires.levels[5]);
     g.attach();
+    CHECK(g.vmmci->listens());
     CHECK_FALSE(g.vmmci->send(Command::none));
     CHECK(g.vmmci->send(Command::shutdown));
 }

@@ -4,23 +4,20 @@
 #include <fcntl.h>
 #include <fstream>
 #include <linux/if_tun.h>
-#include <poll.h>
+#include <set>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "namespace.h"
+#include "wire.h"
 
 using namespace vmhost;
 using namespace vmhost::test;
 using net::Network;
 
 namespace {
-
-Ipv4Prefix prefix(const char* text) {
-    return parse_ipv4_prefix(text).value();
-}
 
 std::string file_text(const std::string& path) {
     std::ifstream file(path);
@@ -86,6 +83,50 @@ TEST_CASE("a bridge has the settings a host for guests needs, and is gone at the
     CHECK(text(snapshot()) == text(before));
 }
 
+TEST_CASE("a bridge has the IPv6 address that it is given, at once, and no other") {
+    fresh_namespace();
+    auto before = snapshot();
+    {
+        auto network = Network::open("t").value();
+        auto six = [](const char* text) { return parse_ipv6_prefix(text).value(); };
+        REQUIRE(network->make_bridge({.name = "br0", .ipv6 = six("2001:db8::1/64")}));
+        auto own = Ipv6::link_local(net::bridge_mac("t", "br0")).text();
+        auto addresses = [] {
+            auto links = net::open_kernel_links().value();
+            std::set<std::string> all;
+            const auto listed = links->addresses6().value();
+            for (const auto& one : listed)
+                if (one.index == link("br0").index)
+                    all.insert(one.prefix.text());
+            return all;
+        };
+        CHECK(addresses() == std::set<std::string>{"2001:db8::1/64", own + "/64"});
+        sh("! ip -6 addr show br0 | grep -q tentative");
+        CHECK(file_text("/proc/sys/net/ipv6/conf/br0/accept_ra") == "0");
+        CHECK(file_text("/proc/sys/net/ipv6/conf/br0/accept_redirects") == "0");
+        // What somebody else put there is no part of it.
+        sh("ip addr add 2001:db8:5::5/64 dev br0");
+        CHECK(network->change_bridge({.name = "br0", .ipv6 = six("2001:db8:1::1/64")}));
+        CHECK(addresses() == std::set<std::string>{"2001:db8:1::1/64", own + "/64"});
+        // Down and up again, both are back once there is a carrier.
+        sh("ip link add v0 type veth peer name v1 && ip link set v1 up");
+        REQUIRE(network->attach_port("br0", "v0"));
+        sh("ip link set br0 down && ip link set br0 up");
+        for (int i = 0; i < 100 && addresses().size() < 2; ++i)
+            ::usleep(50'000);
+        CHECK(addresses() == std::set<std::string>{"2001:db8:1::1/64", own + "/64"});
+        sh("ip link delete v0");
+        // A second bridge with the address of the first is refused, by name.
+        auto same = network->make_bridge({.name = "br1", .ipv6 = six("2001:db8:1::1/64")});
+        REQUIRE_FALSE(same);
+        CHECK_THAT(same.error().message(), Catch::Contains("interface br0 of this host has"));
+        CHECK(network->change_bridge({.name = "br0"}));
+        CHECK(addresses().empty());
+        CHECK(file_text("/proc/sys/net/ipv6/conf/br0/disable_ipv6") == "1");
+    }
+    CHECK(text(snapshot()) == text(before));
+}
+
 TEST_CASE("a tap is ready for a guest, and is gone at the end") {
     fresh_namespace();
     auto before = snapshot();
@@ -140,44 +181,10 @@ TEST_CASE("a tap can be plugged into nothing, and be left down") {
     CHECK_FALSE(link("br0").up);
 }
 
-namespace {
-
-// A tap as its guest sees it: frames behind a virtio-net header of 12 bytes.
-struct Wire {
-    Fd fd;
-
-    void send(const Mac& from, const Mac& to, char mark) {
-        std::vector<std::uint8_t> frame(12 + 60);
-        std::ranges::copy(to.octets, frame.begin() + 12);
-        std::ranges::copy(from.octets, frame.begin() + 18);
-        frame[24] = 0x88; // a type that nobody on the host knows
-        frame[25] = 0xb5;
-        frame[26] = static_cast<std::uint8_t>(mark);
-        REQUIRE(::write(fd.get(), frame.data(), frame.size()) == 72);
-    }
-    // The marks of our frames that came, up to one that is '.'.
-    std::string received() {
-        std::string marks;
-        while (!marks.ends_with('.')) {
-            std::uint8_t frame[2000];
-            pollfd ready{fd.get(), POLLIN, 0};
-            if (::poll(&ready, 1, 10'000) <= 0)
-                return marks + " and no end";
-            auto count = ::read(fd.get(), frame, sizeof(frame));
-            if (count >= 27 && frame[24] == 0x88 && frame[25] == 0xb5)
-                marks += static_cast<char>(frame[26]);
-        }
-        return marks;
-    }
-};
-
-} // namespace
-
 TEST_CASE("a locked guest sends from its own address only, and hears what is for it") {
     fresh_namespace();
     const Mac a{{2, 0, 0, 0, 0, 1}}, b{{2, 0, 0, 0, 0, 2}}, c{{2, 0, 0, 0, 0, 3}},
-        other{{2, 0, 0, 0, 0, 9}}, everybody{{255, 255, 255, 255, 255, 255}},
-        group{{1, 0, 0x5e, 0, 0, 7}};
+        other{{2, 0, 0, 0, 0, 9}}, group{{1, 0, 0x5e, 0, 0, 7}};
     auto network = Network::open("t").value();
     REQUIRE(network->make_bridge({.name = "br0"}));
     Wire wire_a{network->make_tap({.name = "a", .bridge = "br0", .locked_to = a}).value()};
@@ -385,6 +392,36 @@ TEST_CASE("an earlier run's bridge is adopted and reset") {
     CHECK(text(snapshot()) == text(before));
 }
 
+// The parent was killed, and the file was changed before the next one came.
+TEST_CASE("bridges that an earlier run left may have swapped their addresses and ports") {
+    fresh_namespace();
+    sh("ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up");
+    auto before = snapshot();
+    {
+        auto killed = Network::open("t").value();
+        REQUIRE(
+            killed->make_bridge({.name = "br0", .ipv4 = prefix("10.0.0.1/24"), .ports = {"v0"}}));
+        REQUIRE(
+            killed->make_bridge({.name = "br1", .ipv4 = prefix("10.0.1.1/24"), .ports = {"v1"}}));
+        killed->leave();
+    }
+    {
+        auto network = Network::open("t").value();
+        REQUIRE(
+            network->make_bridge({.name = "br0", .ipv4 = prefix("10.0.1.1/24"), .ports = {"v1"}}));
+        // What this run has made is still nobody else's.
+        CHECK(network->make_bridge({.name = "br2", .ipv4 = prefix("10.0.1.1/24")}).error().kind() ==
+              ErrorKind::exists);
+        CHECK(network->make_bridge({.name = "br2", .ports = {"v1"}}).error().kind() ==
+              ErrorKind::busy);
+        REQUIRE(
+            network->make_bridge({.name = "br1", .ipv4 = prefix("10.0.0.1/24"), .ports = {"v0"}}));
+        CHECK(link("v1").master == link("br0").index);
+        CHECK(link("v0").master == link("br1").index);
+    }
+    CHECK(text(snapshot()) == text(before));
+}
+
 TEST_CASE("a bridge whose alias was never written is known by its address") {
     fresh_namespace();
     auto before = snapshot();
@@ -421,6 +458,17 @@ TEST_CASE("taps that nobody holds are deleted, those of living guests are kept")
             REQUIRE(network->make_bridge({.name = "br0"}));
             CHECK(network->make_tap({.name = "live-if0", .bridge = "br0"}).error().kind() ==
                   ErrorKind::busy);
+            CHECK(network->adopt_tap("br0").error().kind() == ErrorKind::not_found);
+            CHECK(network->adopt_tap("none").error().kind() == ErrorKind::not_found);
+        }
+        {
+            auto network = Network::open("t").value();
+            REQUIRE(network->make_bridge({.name = "br0"}));
+            REQUIRE(network->adopt_tap("live-if0"));
+            REQUIRE(network->remove_tap("live-if0"));
+            CHECK_FALSE(exists("live-if0"));
+            live = network->make_tap({.name = "live-if0", .bridge = "br0"}).value();
+            network->leave();
         }
         CHECK(exists("br0")); // a guest of the earlier parent is still on it
         CHECK(link("live-if0").master == link("br0").index);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -50,8 +51,8 @@ struct Role {
     const char* name;
     std::span<const Call> calls;
 };
-const Role roles[] = {
-    {"control", control_calls}, {"dhcp", dhcp_calls}, {"http", http_calls}, {"vm", vm_calls}};
+const Role roles[] = {{"control", control_calls}, {"dhcp", dhcp_calls}, {"http", http_calls},
+                      {"ipv6", ipv6_calls},       {"tftp", tftp_calls}, {"vm", vm_calls}};
 
 // Sanitizers of this test build wrap the C library's functions, so calls are made bare.
 template <class... Arguments>
@@ -76,7 +77,6 @@ TEST_CASE("a forbidden system call ends each role") {
         {"ptrace", [] { call(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0); }},
         {"process_vm_readv", [] { call(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0); }},
         {"kill", [] { call(SYS_kill, 1, 0); }},
-        {"openat2", [] { call(SYS_openat2, -1, "/", nullptr, 0); }},
         {"open", [] { call(SYS_open, "/", O_RDONLY); }},
         {"mount", [] { call(SYS_mount, nullptr, "/", nullptr, 0, nullptr); }},
         {"unshare", [] { call(SYS_unshare, CLONE_NEWUSER); }},
@@ -110,8 +110,10 @@ TEST_CASE("what only one role needs ends the others") {
     for (const auto& role : roles) {
         INFO(role.name);
         bool is_vm = std::strcmp(role.name, "vm") == 0;
-        bool listens =
-            std::strcmp(role.name, "control") == 0 || std::strcmp(role.name, "http") == 0;
+        bool is_tftp = std::strcmp(role.name, "tftp") == 0;
+        bool is_dhcp = std::strcmp(role.name, "dhcp") == 0;
+        bool listens = !is_dhcp && std::strcmp(role.name, "ipv6") != 0 &&
+                       !is_tftp; // a VM: for the next parent
         auto ends = [&](auto act) {
             return under(role.calls, [&] {
                        act();
@@ -120,7 +122,10 @@ TEST_CASE("what only one role needs ends the others") {
         };
         CHECK(ends([] { call(SYS_ioctl, -1, KVM_RUN, 0); }) == !is_vm);
         CHECK(ends([] { call(SYS_io_uring_setup, 0, nullptr); }) == !is_vm);
-        CHECK(ends([] { call(SYS_ftruncate, -1, 0); }) == !is_vm);
+        CHECK(ends([] { call(SYS_ftruncate, -1, 0); }) == !(is_vm || is_dhcp)); // disks, leases
+        bool reads_files = is_tftp || std::strcmp(role.name, "http") == 0;
+        CHECK(ends([] { call(SYS_openat2, -1, "/", nullptr, 0); }) == !reads_files);
+        CHECK(ends([] { call(SYS_landlock_create_ruleset, nullptr, 0, 0); }) == !reads_files);
         CHECK(ends([] { call(SYS_accept4, -1, nullptr, nullptr, 0); }) == !listens);
     }
 }
@@ -162,6 +167,58 @@ TEST_CASE("landlock closes the file system by itself") {
                   return 2;
               bool refused = ::open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES;
               return refused ? 0 : 1;
+          }) == 0);
+}
+
+TEST_CASE("a role that serves files reads those of its directory, and no other") {
+    if (landlock_level() == 0) {
+        WARN("this kernel has no landlock");
+        return;
+    }
+    char folder[] = "/tmp/vmhost-role-XXXXXX";
+    REQUIRE(::mkdtemp(folder) != nullptr);
+    std::string inside = std::string(folder) + "/f";
+    Fd file(::open(inside.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    REQUIRE(::chmod(folder, 0755) == 0);
+    Fd directory(::open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    CHECK(outcome([&] {
+              (void)log::set_levels("error"); // no complaint of a container without mounts
+              const bool is_root = ::geteuid() == 0;
+              const char* id = is_root ? "2113929999" : "-";
+              const Fd* only[] = {&directory};
+              if (!confine({id, id, false, true}, tftp_calls) || !open_beneath(only))
+                  return 1;
+              auto open_at = [](int at, const char* name, std::uint64_t flags) {
+                  open_how how{};
+                  how.flags = flags;
+                  return ::syscall(SYS_openat2, at, name, &how, sizeof(how));
+              };
+              if (open_at(directory.get(), "f", O_RDONLY) < 0)
+                  return 2;
+              if (open_at(directory.get(), "f", O_WRONLY) >= 0 || errno != EACCES)
+                  return 3;
+              if (open_at(root.get(), "etc/passwd", O_RDONLY) >= 0 || errno != EACCES)
+                  return 4;
+              return 0;
+          }) == 0);
+    ::unlink(inside.c_str());
+    ::rmdir(folder);
+}
+
+TEST_CASE("a role that serves files does not without landlock") {
+    std::vector<Call> calls(tftp_calls.begin(), tftp_calls.end());
+    std::erase_if(calls, [](const Call& one) {
+        return std::string_view(one.name) == "landlock_create_ruleset";
+    });
+    calls.push_back({.name = "landlock_create_ruleset", .refused_with = ENOSYS});
+    Fd directory(::open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    CHECK(under(calls, [&] {
+              if (!open_nothing())
+                  return 1; // the other fences hold for roles that open none
+              const Fd* only[] = {&directory};
+              auto opened = open_beneath(only);
+              return !opened && opened.error().kind() == ErrorKind::unsupported ? 0 : 2;
           }) == 0);
 }
 

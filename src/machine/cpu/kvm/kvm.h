@@ -38,12 +38,15 @@ inline constexpr std::size_t xsave_area_bytes = 4096;
 inline constexpr unsigned long get_xsave = _IOC(_IOC_READ, KVMIO, 0xa4, xsave_area_bytes);
 inline constexpr unsigned long set_xsave = _IOC(_IOC_WRITE, KVMIO, 0xa5, xsave_area_bytes);
 inline constexpr unsigned long get_xsave2 = _IOC(_IOC_READ, KVMIO, 0xcf, xsave_area_bytes);
+// struct kvm_irq_routing: its head.
+inline constexpr unsigned long set_gsi_routing = _IOC(_IOC_WRITE, KVMIO, 0x6a, 8);
 inline constexpr unsigned long set_cpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
 
 // What optional pieces this host's KVM has.
 struct Features {
     bool user_space_msr = false;
     bool doorbells = false;
+    bool bound_messages = false; // irqfd, and routes to say what it sends
     bool read_only_memory = false;
     std::size_t xsave_bytes = 0; // of a vCPU's XSAVE area; 0 = KVM_GET_XSAVE's fixed size
 };
@@ -67,6 +70,9 @@ public:
                                int eventfd) override;
     void unbind_doorbell(Space space, std::uint64_t address, unsigned size, int eventfd) override;
 
+    Result<unsigned> bind_message(int eventfd, std::uint64_t address, std::uint32_t data) override;
+    void unbind_message(unsigned binding, int eventfd) override;
+
     void set_level(unsigned gsi, bool level) override;
     bool send_msi(std::uint64_t address, std::uint32_t data) override;
 
@@ -77,6 +83,8 @@ private:
     Result<void> set_trigger_modes();
     Result<void> read_capabilities();
     std::uint64_t read_tsc_khz();
+    Result<void> set_routes();
+    Result<void> set_message_source(unsigned input, int eventfd, bool on);
 
     Fd kvm_, vm_;
     Features features_;
@@ -84,6 +92,11 @@ private:
     Capabilities capabilities_;
     Fd first_vcpu_;                      // made before it is asked for, to read the TSC's frequency
     std::map<Gpa, std::uint32_t> slots_; // by start of range
+    struct Message {
+        std::uint64_t address = 0;
+        std::uint32_t data = 0;
+    };
+    std::map<unsigned, Message> messages_;     // bound ones, by the input that sends them
     std::optional<kvm_pit_state2> held_timer_; // while the 8254 is stopped: what it goes on with
 };
 
@@ -135,6 +148,11 @@ private:
     }
     Counter ports_{0}, memory_{0}, unknown_msrs_{0}, kicks_{0}, others_{0};
 };
+
+// The local APICs' window, Intel SDM vol. 3, 11.11.1.
+constexpr bool is_message_address(std::uint64_t address) {
+    return address >> 20 == 0xfee;
+}
 
 // The real-time signal that pulls a vCPU thread out of the kernel; its handler does nothing.
 int kick_signal();

@@ -67,6 +67,8 @@ Result<std::unique_ptr<KvmVm>> KvmVm::create(Fd kvm) {
 
     Features features;
     features.doorbells = has(kvm.get(), KVM_CAP_IOEVENTFD) > 0;
+    features.bound_messages =
+        has(kvm.get(), KVM_CAP_IRQFD) > 0 && has(kvm.get(), KVM_CAP_IRQ_ROUTING) > 0;
     features.read_only_memory = has(kvm.get(), KVM_CAP_READONLY_MEM) > 0;
     features.xsave_bytes = static_cast<std::size_t>(std::max(has(vm.get(), KVM_CAP_XSAVE2), 0));
     if (has(vm.get(), KVM_CAP_X86_USER_SPACE_MSR) > 0) {
@@ -257,7 +259,7 @@ void KvmVm::set_level(unsigned gsi, bool level) {
 }
 
 bool KvmVm::send_msi(std::uint64_t address, std::uint32_t data) {
-    if (address >> 20 != 0xfee) // the local APICs' window, Intel SDM vol. 3, 11.11.1
+    if (!is_message_address(address))
         return false;
     kvm_msi message{};
     message.address_lo = static_cast<std::uint32_t>(address);

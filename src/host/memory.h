@@ -1,0 +1,54 @@
+// What the host remembers of its VMs across restarts: the id and the addresses of each name, in
+// store/. Where nothing can be written it remembers for as long as the daemon runs.
+//
+// Loop thread of the parent; a call that writes waits for the disk, which only a start of the
+// daemon, an order and a new VM do.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "store/store.h"
+
+namespace vmhost::host {
+
+// A VM of a model and, unless the file made it, the user who did.
+struct Noted {
+    const config::Model* model = nullptr;
+    const config::Vm* vm = nullptr; // of the model
+    std::optional<std::uint32_t> maker;
+    std::optional<std::uint32_t> id; // that it runs with
+};
+
+class Memory {
+public:
+    // Refused when the file there cannot be relied on: see store::HostStore::open.
+    static Result<Memory> open(const config::Host& host);
+    // To look only, beside a daemon or without one: not_found when nothing was ever remembered.
+    static Result<Memory> look(const config::Host& host);
+
+    // What the VMs of a file had; of a new VM of that maker.
+    Result<config::Remembered> of_file();
+    Result<config::Remembered> of_new(std::string_view name, std::uint32_t maker);
+    // Writes down what VMs have, all or nothing; of an address that two have, it is the later
+    // one's. Their ids, in order.
+    Result<std::vector<std::uint32_t>> note(const std::vector<Noted>& vms);
+    // Forgets VMs that nobody told of for limits::remember_days.
+    Result<void> forget_old();
+    // Forgets what a maker's VMs had, but for the ones that were noted last.
+    Result<void> forget_surplus(std::uint32_t maker, std::size_t keep);
+
+    store::HostStore& store() { return store_; }
+    // Why nothing stays when the daemon ends; empty: it does.
+    const std::string& lost_because() const { return lost_because_; }
+
+private:
+    explicit Memory(store::HostStore store) : store_(std::move(store)) {}
+
+    store::HostStore store_;
+    std::string lost_because_;
+};
+
+} // namespace vmhost::host

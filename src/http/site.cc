@@ -1,0 +1,178 @@
+#include "http/site.h"
+
+#include <algorithm>
+
+#include "http/conditions.h"
+#include "http/date.h"
+#include "http/directory.h"
+#include "http/glob.h"
+#include "http/media_type.h"
+
+namespace vmhost::http {
+
+namespace {
+
+constexpr std::string_view index_text = "index.txt";
+constexpr std::size_t max_lists = 64; // that are kept
+constexpr std::string_view index_page = "index.html";
+
+bool is_hidden(std::string_view path) {
+    if (path.starts_with("/.well-known/"))
+        path.remove_prefix(std::string_view("/.well-known").size());
+    return path.find("/.") != std::string_view::npos;
+}
+
+// RFC 3986 §3.3: what a path may hold as it is.
+std::string encode_path(std::string_view path) {
+    std::string out;
+    for (char c : path) {
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') ||
+                           std::string_view("-._~/:@!$&'()*+,;=").find(c) != std::string_view::npos;
+        out += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+    return out;
+}
+
+// Whole, as OpenBSD's installer cannot follow a path alone. The client's name for us is only
+// repeated when the location is for it: else anybody could make an answer name another host.
+Response redirect_to_directory(const Request& request, const Location& location) {
+    auto host = location.host != "*" && !request.host.empty() ? request.host : request.local.text();
+    if (request.local_port != 80)
+        host += fmt::format(":{}", request.local_port);
+    auto response = error_response(301);
+    response.headers.emplace_back("Location",
+                                  fmt::format("http://{}{}/{}{}", host, encode_path(request.path),
+                                              request.query.empty() ? "" : "?", request.query));
+    return response;
+}
+
+} // namespace
+
+std::string_view strip_components(std::string_view path, unsigned count) {
+    for (; count > 0; --count) {
+        auto end = path.find('/', 1);
+        if (end == std::string_view::npos)
+            return "/";
+        path.remove_prefix(end);
+    }
+    return path;
+}
+
+std::optional<Response> Site::answer(const Request& request, std::int64_t now_unix_seconds) {
+    now_ = now_unix_seconds;
+    auto location = std::ranges::find_if(locations_, [&](const Location& one) {
+        return glob_matches(one.host, request.host) && glob_matches(one.path, request.path);
+    });
+    if (location == locations_.end())
+        return std::nullopt;
+    if (is_hidden(request.path))
+        return error_response(404);
+    if (!location->directory)
+        return error_response(503);
+    auto name = strip_components(request.path, location->strip).substr(1);
+    auto opened = open_beneath(*location->directory, name);
+    if (!opened) {
+        if (opened.error().kind() == ErrorKind::not_found)
+            if (auto index = made_index(*location, name))
+                return index;
+        return error_response(status_of(std::move(opened).error().in(printable(request.path))));
+    }
+    if (S_ISDIR(opened->status.st_mode))
+        return send_directory(std::move(*opened), request, *location);
+    if (name.ends_with('/'))
+        return error_response(404);
+    return send_file(std::move(*opened), request, name);
+}
+
+Response Site::send_directory(Opened opened, const Request& request, const Location& location) {
+    if (!request.path.ends_with('/'))
+        return redirect_to_directory(request, location);
+    auto page = open_beneath(opened.fd, index_page);
+    if (page && S_ISREG(page->status.st_mode))
+        return send_file(std::move(*page), request, index_page);
+    if (!page && page.error().kind() != ErrorKind::not_found)
+        return error_response(status_of(std::move(page).error().in(printable(request.path))));
+    return location.listing ? send_list(opened) : error_response(403);
+}
+
+// index.txt of a directory that has none.
+std::optional<Response> Site::made_index(const Location& location, std::string_view name) {
+    if (!location.listing || (name != index_text && !name.ends_with("/index.txt")))
+        return std::nullopt;
+    name.remove_suffix(index_text.size());
+    auto directory = open_beneath(*location.directory, name);
+    if (!directory || !S_ISDIR(directory->status.st_mode))
+        return std::nullopt;
+    return send_list(*directory);
+}
+
+Response Site::send_list(const Opened& directory) {
+    if (std::exchange(lists_made_, now_) != now_)
+        lists_.clear();
+    auto list = std::ranges::find_if(lists_, [&](const List& one) {
+        return one.device == directory.status.st_dev && one.inode == directory.status.st_ino;
+    });
+    if (list == lists_.end()) {
+        List made{directory.status.st_dev, directory.status.st_ino, 200, {}};
+        if (auto text = list_directory(directory.fd))
+            made.text = std::move(*text);
+        else
+            made.status = status_of(text.error());
+        if (lists_.size() >= max_lists)
+            lists_.clear();
+        lists_.push_back(std::move(made));
+        list = std::prev(lists_.end());
+    }
+    if (list->status != 200)
+        return error_response(list->status);
+    Response response;
+    response.content_type = media_type(index_text);
+    response.body = list->text;
+    return response;
+}
+
+Response Site::send_file(Opened opened, const Request& request, std::string_view name) const {
+    const auto& status = opened.status;
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    Validators file;
+    file.entity_tag = fmt::format("\"{:x}-{:x}-{:x}-{:x}.{:x}\"", status.st_dev, status.st_ino,
+                                  size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+    file.modified = std::min<std::int64_t>(status.st_mtim.tv_sec, now_); // RFC 9110 §8.8.2.1
+    auto selected = select(request.conditions, file, size, request.method == "GET", now_);
+    Response response;
+    if (selected.status == 412 || selected.status == 416)
+        response = error_response(selected.status);
+    response.status = selected.status;
+    if (selected.status == 200 || selected.status == 206) {
+        response.content_type = media_type(name);
+        response.file = FileBody{std::make_shared<const Fd>(std::move(opened.fd)), selected.offset,
+                                 selected.length};
+    }
+    if (selected.status == 206)
+        response.headers.emplace_back("Content-Range",
+                                      fmt::format("bytes {}-{}/{}", selected.offset,
+                                                  selected.offset + selected.length - 1, size));
+    if (selected.status == 416)
+        response.headers.emplace_back("Content-Range", fmt::format("bytes */{}", size));
+    response.headers.emplace_back("Accept-Ranges", "bytes");
+    response.headers.emplace_back("ETag", file.entity_tag);
+    response.headers.emplace_back("Last-Modified", http_date(file.modified));
+    return response;
+}
+
+// What is wrong with this machine is told once a second, as any client can ask for it again.
+int Site::status_of(const Error& error) {
+    switch (error.kind()) {
+    case ErrorKind::not_found:
+        return 404;
+    case ErrorKind::denied:
+        return 403;
+    default:
+        if (std::exchange(complained_, now_) != now_)
+            log::error("http", "{}", error.message());
+        return error.kind() == ErrorKind::limit || error.kind() == ErrorKind::busy ? 503 : 500;
+    }
+}
+
+} // namespace vmhost::http

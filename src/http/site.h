@@ -1,0 +1,59 @@
+// Files of directories: which of them a request is for, and what is answered with it.
+//
+// A site is a list of locations, and the first whose host and path match is the request's, as in
+// httpd.conf(5). A file is opened beneath its location's directory, which is known by its
+// descriptor alone (openat2(2), RESOLVE_BENEATH): links may lead anywhere in it and nowhere else.
+// No component that begins with a dot is served, but for /.well-known/ (RFC 8615).
+//
+// Thread: that of the server. Opening and reading may wait for a disk.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "http/directory.h"
+#include "http/message.h"
+
+namespace vmhost::http {
+
+struct Location {
+    std::string host = "*"; // pattern of the Host field, in small letters
+    std::string path = "*"; // pattern of the path
+    unsigned strip = 0;     // so many components of the path are not the directory's
+    // A directory without index.html, and an index.txt that is not there, are answered with the
+    // names in it.
+    bool listing = false;
+    std::shared_ptr<const Fd> directory; // of open(2) with O_PATH; null: it cannot be served now
+};
+
+class Site {
+public:
+    void configure(std::vector<Location> locations) { locations_ = std::move(locations); }
+    // Nothing: no location is for it.
+    std::optional<Response> answer(const Request& request, std::int64_t now_unix_seconds);
+
+private:
+    // A list is made at most once a second: it costs several system calls for each name.
+    struct List {
+        dev_t device = 0;
+        ino_t inode = 0;
+        int status = 200;
+        std::string text;
+    };
+    Response send_file(Opened opened, const Request& request, std::string_view name) const;
+    Response send_directory(Opened opened, const Request& request, const Location& location);
+    Response send_list(const Opened& directory);
+    std::optional<Response> made_index(const Location& location, std::string_view name);
+    int status_of(const Error& error);
+
+    std::vector<Location> locations_;
+    std::int64_t now_ = 0;    // of the request that is answered
+    std::vector<List> lists_; // made in the second of lists_made_
+    std::int64_t lists_made_ = 0;
+    std::int64_t complained_ = 0; // in that second
+};
+
+// Without so many components: "/a/b/c" less 2 is "/c"; of fewer "/" is left.
+std::string_view strip_components(std::string_view path, unsigned count);
+
+} // namespace vmhost::http

@@ -1,0 +1,118 @@
+// The door of store/: what must survive a restart.
+//
+// One SQLite file for each process that owns one (vmhost-store(5)): the parent's, host.db in [host]
+// state, and the dhcp role's, leases.db, which is store/leases.h. Values only: who may have which
+// address is decided by config/ and host/.
+//
+// Everything is written when the call returns, so that a daemon that is killed loses nothing. What
+// guests depend on (remember, forget) is on the disk then too; the audit trail may lose its last
+// seconds when the power fails, which keeps it from waiting for the disk.
+//
+// Any one thread at a time. Times are of the system's clock, seconds or milliseconds since 1970.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/base.h"
+#include "store/leases.h"
+
+namespace vmhost::store {
+
+class Database;
+
+// What one interface of a VM has. given: the file says so, it is nobody's rule.
+struct Interface {
+    unsigned index = 0;
+    Mac lladdr;
+    bool lladdr_given = false;
+    std::int64_t lladdr_since_s = 0; // set by the store
+    std::string switch_name;         // of ipv4 and ipv6
+    std::optional<Ipv4> ipv4;
+    bool ipv4_given = false;
+    std::int64_t ipv4_since_s = 0; // set by the store
+    std::optional<Ipv6> ipv6;
+    bool ipv6_given = false;
+    std::int64_t ipv6_since_s = 0; // set by the store
+    bool operator==(const Interface&) const = default;
+};
+
+// A VM by its name and, when it was not made by the file, by the user who made it: two users'
+// instances of one name are two VMs.
+struct Machine {
+    std::string name;
+    std::optional<std::uint32_t> maker; // none: the file
+    std::vector<Interface> interfaces;
+    // Set by the store: never that of another VM, forgotten or not. remember() takes another than 0
+    // for a VM that it does not know, as long as nobody has it.
+    std::uint32_t id = 0;
+    std::int64_t since_s = 0; // set by the store
+    std::int64_t last_s = 0;  // set by the store: when it was last told of
+    bool operator==(const Machine&) const = default;
+};
+
+// What somebody asked for.
+struct AuditRow {
+    std::int64_t number = 0; // set by the store
+    std::int64_t time_ms = 0;
+    std::uint32_t uid = 0, gid = 0;
+    std::string user; // name of uid then
+    std::string verb, vm;
+    std::string arguments; // in short, without secrets
+    std::string outcome;   // empty: the daemon ended before there was one
+};
+
+// host.db. The name of the host is part of every VM's: daemons that share a state directory, and
+// copies of one, have VMs, ids and addresses of their own.
+class HostStore {
+public:
+    // Makes the file when it is not there. denied or io: the directory cannot be written;
+    // unsupported: a newer vmhost wrote it; corrupt: it is damaged; busy: another program holds it.
+    static Result<HostStore> open(const std::string& directory, std::string host);
+    // To look only: not_found when there is none.
+    static Result<HostStore> open_to_look(const std::string& directory, std::string host);
+    // The same without a file, for a host that has nowhere to write.
+    static Result<HostStore> in_memory(std::string host);
+    HostStore(HostStore&&) noexcept;
+    HostStore& operator=(HostStore&&) noexcept;
+    ~HostStore();
+
+    // Notes that these VMs are there and what they have, all or nothing; an address that another
+    // one had is that one's no more. Their ids, in order.
+    Result<std::vector<std::uint32_t>> remember(const std::vector<Machine>& machines,
+                                                std::int64_t now_s);
+    // All VMs of the host, by id.
+    Result<std::vector<Machine>> machines();
+    // The one of the file, or else the one that was told of last.
+    Result<std::optional<Machine>> find(std::string_view name);
+    // Every VM of that name. How many there were.
+    Result<unsigned> forget(std::string_view name);
+    // VMs that were last told of before that.
+    Result<unsigned> forget_older(std::int64_t before_s);
+    // Of a maker's VMs, all but the keep that were told of last.
+    Result<unsigned> forget_surplus(std::uint32_t maker, std::size_t keep);
+
+    // The number of the row; its outcome follows.
+    Result<std::int64_t> audit_began(const AuditRow& row);
+    Result<void> audit_ended(std::int64_t number, std::string_view outcome);
+    // The newest, oldest of them first; of one VM, or of all when the name is empty.
+    Result<std::vector<AuditRow>> audit(std::size_t count, std::string_view vm);
+    // Removes rows beyond the limits of base/limits.h. Done by audit_began now and then.
+    Result<void> prune_audit(std::int64_t now_ms);
+
+private:
+    HostStore(std::unique_ptr<Database> database, std::string host);
+    Result<std::uint32_t> remember_one(const Machine& machine, std::int64_t now_s);
+    Result<void> remember_interface(std::uint32_t id, const Interface& interface,
+                                    std::int64_t now_s);
+
+    std::unique_ptr<Database> database_;
+    std::string host_;
+    unsigned rows_to_prune_ = 0;
+};
+
+} // namespace vmhost::store
