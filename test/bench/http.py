@@ -88,7 +88,7 @@ def answers(port):
 
 def wrk(port, name):
     """Requests and bytes in a second."""
-    done = subprocess.run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s",
+    done = subprocess.run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--timeout", f"{LIMIT_S}s",
                            f"http://127.0.0.1:{port}/{name}"], capture_output=True, text=True,
                           check=True).stdout
     found = dict(line.split(":", 1) for line in done.splitlines() if "/sec:" in line)
