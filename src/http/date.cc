@@ -8,7 +8,7 @@
 #include <ctime>
 #include <utility>
 
-#include <fmt/format.h>
+#include <fmt/compile.h>
 
 namespace vmhost::http {
 
@@ -121,7 +121,7 @@ std::string http_date(std::int64_t unix_seconds) {
     time_t seconds = unix_seconds;
     tm parts{};
     ::gmtime_r(&seconds, &parts);
-    return fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+    return fmt::format(FMT_COMPILE("{}, {:02} {} {} {:02}:{:02}:{:02} GMT"),
                        days[static_cast<std::size_t>(parts.tm_wday)], parts.tm_mday,
                        months[static_cast<std::size_t>(parts.tm_mon)], parts.tm_year + 1900,
                        parts.tm_hour, parts.tm_min, parts.tm_sec);

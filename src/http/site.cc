@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/compile.h>
+
 #include "http/conditions.h"
 #include "http/date.h"
 #include "http/directory.h"
@@ -136,8 +138,9 @@ Response Site::send_file(Opened opened, const Request& request, std::string_view
     const auto& status = opened.status;
     const auto size = static_cast<std::uint64_t>(status.st_size);
     Validators file;
-    file.entity_tag = fmt::format("\"{:x}-{:x}-{:x}-{:x}.{:x}\"", status.st_dev, status.st_ino,
-                                  size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+    file.entity_tag =
+        fmt::format(FMT_COMPILE("\"{:x}-{:x}-{:x}-{:x}.{:x}\""), status.st_dev, status.st_ino, size,
+                    status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
     file.modified = std::min<std::int64_t>(status.st_mtim.tv_sec, now_); // RFC 9110 §8.8.2.1
     auto selected = select(request.conditions, file, size, request.method == "GET", now_);
     Response response;
