@@ -40,6 +40,8 @@ int main(int argc, char** argv) {
         return cli::run_net(command);
     case cli::Command::Verb::upgrade:
         return cli::run_upgrade(command);
+    case cli::Command::Verb::reinstall:
+        return cli::run_reinstall(command);
     case cli::Command::Verb::import:
         return cli::run_import(command);
     case cli::Command::Verb::plan:

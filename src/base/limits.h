@@ -162,6 +162,8 @@ inline constexpr std::uint64_t max_http_body_bytes = 1 << 20;
 inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
 // A guest that asks in a loop must not fill the host's journal.
 inline constexpr unsigned max_http_log_lines_per_second = 100;
+// Of requests for answer files: a guest that asks in a loop is to be seen, not to fill the log.
+inline constexpr unsigned max_answer_log_lines_per_second = 10;
 
 // Metrics are gathered at most this often, however many ask: every process is asked for them.
 inline constexpr std::uint64_t metrics_interval_ms = 1000;

@@ -46,6 +46,7 @@ struct Command {
         plan,
         apply,
         upgrade,
+        reinstall,
         reload,
         image_check,
         image_info,
@@ -83,7 +84,8 @@ struct Command {
     unsigned count = 0;          // top -n; 0 = for ever
     std::string release;         // leases: an address to take back
     std::string reset = "all";   // reset: or "switches", "vms"
-    bool yes = false;            // apply -y
+    bool yes = false;            // apply -y, reinstall -y
+    bool upgrade = false;        // reinstall --upgrade
     bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
     // start of a VM that is not in the file.
@@ -124,6 +126,9 @@ int run_image(const Command& command);
 
 // vmhost upgrade. Exit status.
 int run_upgrade(const Command& command);
+
+// vmhost reinstall. Exit status.
+int run_reinstall(const Command& command);
 // vmhost plan and apply, vmctl reload and load. Exit status.
 int run_plan(const Command& command);
 

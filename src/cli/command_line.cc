@@ -143,6 +143,19 @@ void add_records(CLI::App& app, Command& command, AddFile add_file, AddSocket ad
 }
 
 template <class AddFile, class AddSocket>
+void add_reinstall(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
+    auto* reinstall =
+        app.add_subcommand("reinstall", "arm a VM for another unattended installation");
+    add_file(reinstall);
+    add_socket(reinstall);
+    reinstall->add_flag("--upgrade", command.upgrade, "renew the system on its disk instead");
+    reinstall->add_flag("-y,--yes", command.yes, "do not ask");
+    reinstall->add_flag("--json", command.json, "as JSON");
+    reinstall->add_option("vm", command.vm, "name or id of a VM")->type_name("VM")->required();
+    reinstall->callback([&command] { command.verb = Command::Verb::reinstall; });
+}
+
+template <class AddFile, class AddSocket>
 void add_leases(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
     auto* leases = app.add_subcommand("leases", "list who has which address by DHCP");
     add_file(leases);
@@ -242,6 +255,7 @@ void build_vmhost(CLI::App& app, Command& command) {
                     "restart no guest; what it needs changes at its next start");
 
     add_records(app, command, add_file, add_socket);
+    add_reinstall(app, command, add_file, add_socket);
     add_leases(app, command, add_file, add_socket);
     add_net(app, command, add_file, add_socket);
 

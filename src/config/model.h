@@ -277,8 +277,14 @@ struct Interface {
     bool operator==(const Interface&) const = default;
 };
 
-// What an installer's answer file is made from (install/).
+// What the installer is to do: make a system on the disk, or renew the one that is there.
+enum class InstallMode : std::uint8_t { install, upgrade };
+
+// How the VM is installed, and what its answer file is made from (install/).
 struct VmInstall {
+    InstallMode mode = InstallMode::install; // of its first installation
+    std::string kernel; // of the installer, which the VM boots while it is armed; empty = none
+    Where kernel_place;
     std::string hostname; // default: the VM's name
     std::string user;
     std::string sshkey;

@@ -63,6 +63,8 @@ constexpr Word restart_words[] = {{"never", static_cast<int>(Restart::never)},
 constexpr Word boot_device_words[] = {{"disk", static_cast<int>(BootDevice::disk)},
                                       {"cdrom", static_cast<int>(BootDevice::cdrom)},
                                       {"net", static_cast<int>(BootDevice::net)}};
+constexpr Word install_mode_words[] = {{"install", static_cast<int>(InstallMode::install)},
+                                       {"upgrade", static_cast<int>(InstallMode::upgrade)}};
 constexpr Word format_words[] = {{"auto", static_cast<int>(ImageFormat::automatic)},
                                  {"raw", static_cast<int>(ImageFormat::raw)},
                                  {"qcow2", static_cast<int>(ImageFormat::qcow2)},
@@ -500,6 +502,9 @@ constexpr Row interface_rows[] = {
 constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
 
 constexpr Row vm_install_rows[] = {
+    row<&VmInstall::mode, Choice<install_mode_words>>("mode", "", "what the installer is to do"),
+    row<&VmInstall::kernel, Text<optional_path_rule>>(
+        "kernel", "", "the installer's kernel, which the VM starts from while it is armed"),
     row<&VmInstall::hostname, Text<host_name_rule>>("hostname", "the VM's name",
                                                     "host name of the guest"),
     row<&VmInstall::user, Text<login_rule>>("user", "", "user to set up; empty is none"),

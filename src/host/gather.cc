@@ -7,6 +7,7 @@
 #include "dhcp/dhcp.h"
 #include "host/host.h"
 #include "host/usage.h"
+#include "http/http.h"
 
 namespace vmhost::host {
 
@@ -148,6 +149,9 @@ void add_counter(Samples& out, std::string_view role, const ipc::ServiceCounter&
         return add(Metric::tftp_transfers, {});
     if (role != "http")
         return;
+    if (counter.what == Counted::http_answers && counter.of < http::answer_outcomes)
+        return add(Metric::install_answers_total,
+                   {std::string(name_of(static_cast<http::AnswerOutcome>(counter.of)))});
     const bool metrics = counter.what >= Counted::metrics_responses;
     const std::string listener = metrics ? "metrics" : "install";
     switch (counter.what) {

@@ -147,7 +147,7 @@ void Guest::launch(Done done, StartOnce once) {
     reboots_ = 0;
     counted_ = {};
     lease.reset();
-    answer_served = false;
+    in_installer_ = false;
     auto setup = open_everything(std::move(once));
     if (!setup) {
         finish_start(std::unexpected(std::move(setup).error()));

@@ -44,6 +44,7 @@ Result<void> Host::prepare() {
                 .events = &events_,
                 .state_directory = model_.host.state,
                 .config_file = model_.file,
+                .memory = &*memory_,
                 .accel = model_.host.accel,
                 .cgroups = ground_.cgroups(),
                 .cgroup_folder = "vmhost-" + model_.host.name,
@@ -197,15 +198,21 @@ std::unique_ptr<Service> Host::make_dhcp() {
     if (!wants_dhcp(model_))
         return nullptr;
     return std::make_unique<Service>(
-        loop_,
-        Service::Plan{
-            .ground = ground_,
-            .launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-            .prepare = [this] { return describe_dhcp(ground_, model_, bridges_, dhcp_has_, true); },
-            .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); },
-            .change = [this] { return describe_dhcp(ground_, model_, bridges_, dhcp_has_, false); },
-            .died = [this](const std::string& why) { role_died("dhcp", why); },
-            .answer_timeout = [this] { return model_.host.answer_timeout; }});
+        loop_, Service::Plan{.ground = ground_,
+                             .launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
+                             .prepare =
+                                 [this] {
+                                     return describe_dhcp(ground_, model_, bridges_,
+                                                          install_states(), dhcp_has_, true);
+                                 },
+                             .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); },
+                             .change =
+                                 [this] {
+                                     return describe_dhcp(ground_, model_, bridges_,
+                                                          install_states(), dhcp_has_, false);
+                                 },
+                             .died = [this](const std::string& why) { role_died("dhcp", why); },
+                             .answer_timeout = [this] { return model_.host.answer_timeout; }});
 }
 
 std::unique_ptr<Service> Host::make_ipv6() {
@@ -228,14 +235,21 @@ std::unique_ptr<Service> Host::make_http() {
     if (!wants_http(model_))
         return nullptr;
     return std::make_unique<Service>(
-        loop_,
-        Service::Plan{.ground = ground_,
-                      .launch = {.role = "http", .title = "http", .user = role_user_},
-                      .prepare = [this] { return describe_http(ground_, model_, http_has_, true); },
-                      .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); },
-                      .change = [this] { return describe_http(ground_, model_, http_has_, false); },
-                      .died = [this](const std::string& why) { role_died("http", why); },
-                      .answer_timeout = [this] { return model_.host.answer_timeout; }});
+        loop_, Service::Plan{.ground = ground_,
+                             .launch = {.role = "http", .title = "http", .user = role_user_},
+                             .prepare =
+                                 [this] {
+                                     return describe_http(ground_, model_, install_states(),
+                                                          http_has_, true);
+                                 },
+                             .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); },
+                             .change =
+                                 [this] {
+                                     return describe_http(ground_, model_, install_states(),
+                                                          http_has_, false);
+                                 },
+                             .died = [this](const std::string& why) { role_died("http", why); },
+                             .answer_timeout = [this] { return model_.host.answer_timeout; }});
 }
 
 std::unique_ptr<Service> Host::make_tftp() {
@@ -404,16 +418,8 @@ void Host::took_http(ipc::Frame&& frame) {
             on_metrics_wanted();
         return;
     }
-    auto served = ipc::decode<ipc::HttpAnswerServed>(std::move(frame));
-    if (!served)
-        return;
-    if (auto guest = find(served->vm); guest && !(*guest)->answer_served) {
-        (*guest)->answer_served = true;
-        (*guest)->tell("answer file");
-        (*guest)->keep_record();
-        if (on_progress)
-            on_progress(**guest, "answer file");
-    }
+    if (auto claim = ipc::decode<ipc::HttpClaim>(std::move(frame)))
+        http_->send(ipc::encode(decide(*claim)));
 }
 
 } // namespace vmhost::host

@@ -132,6 +132,10 @@ public:
     // What is remembered of a VM that is not there: busy when it is, not_found when nothing is.
     Result<void> forget(const std::string& name);
 
+    // Begins another installation of a VM: its next start is the installer's, when it has a kernel
+    // for that, and its answer file is there again, once. By its file's mode, or an upgrade.
+    Result<store::Installation> reinstall(std::string_view name_or_id, bool upgrade);
+
     // Told of every lease and every answer file served.
     std::function<void(Guest&, std::string_view)> on_progress;
 
@@ -201,6 +205,10 @@ private:
     bool has_answered(const Guest& guest);
     void took_dhcp(ipc::Frame&& frame);
     void took_http(ipc::Frame&& frame);
+    // install.cc
+    InstallStates install_states() const;
+    ipc::HttpClaimed decide(const ipc::HttpClaim& claim);
+    static void renew_told(Service* service);
 
     Loop& loop_;
     Ground& ground_;

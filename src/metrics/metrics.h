@@ -38,6 +38,7 @@ enum class Metric : std::uint8_t {
     dhcp_commits_total,
     ipv6_messages_total,
     ipv6_drops_total,
+    install_answers_total,
     tftp_requests_total,
     tftp_bytes_total,
     tftp_transfers,

@@ -178,6 +178,9 @@ public:
         return guest->stop_to_stay(force ? Stop::force : Stop::orderly, std::move(ended));
     }
     void upgrade(std::function<void(Result<void>)> done) override { upgrade_(std::move(done)); }
+    Result<control::InstallRow> reinstall(std::string_view vm, bool upgrade) override {
+        return row_of(TRY(host_.reinstall(vm, upgrade)));
+    }
     void count(std::function<void()> done) override {
         auto left = std::make_shared<std::size_t>(1);
         auto one = [left, done = std::move(done)] {
@@ -311,6 +314,10 @@ private:
     static control::EventRow row_of(const host::Event& event) {
         return {event.number, event.time_us, event.vm, event.id, event.kind, event.text};
     }
+    static control::InstallRow row_of(const store::Installation& installation) {
+        return {installation.number, installation.upgrade, installation.armed_s,
+                installation.sealed_s};
+    }
     control::VmRow row_of(const host::Guest& guest) {
         control::VmRow row;
         row.id = guest.id();
@@ -327,7 +334,8 @@ private:
         row.note = guest.answers() ? guest.note() : "its process does not answer";
         if (guest.lease)
             row.lease = guest.lease->text();
-        row.answer_served = guest.answer_served;
+        if (const auto* installation = guest.installation())
+            row.install = row_of(*installation);
         row.last_lines = guest.last_lines();
         row.restarts = guest.restarts();
         row.reboots = guest.reboots();
