@@ -285,6 +285,10 @@ struct VmInstall {
     InstallMode mode = InstallMode::install; // of its first installation
     std::string kernel; // of the installer, which the VM boots while it is armed; empty = none
     Where kernel_place;
+    std::string initrd;       // of kernel, which is a Linux one then
+    std::string command_line; // the same
+    // So long nothing may go on before it is told; 0 = for ever.
+    std::chrono::milliseconds stall_timeout{600'000};
     std::string hostname; // default: the VM's name
     std::string user;
     std::string sshkey;

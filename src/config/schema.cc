@@ -505,6 +505,12 @@ constexpr Row vm_install_rows[] = {
     row<&VmInstall::mode, Choice<install_mode_words>>("mode", "", "what the installer is to do"),
     row<&VmInstall::kernel, Text<optional_path_rule>>(
         "kernel", "", "the installer's kernel, which the VM starts from while it is armed"),
+    row<&VmInstall::initrd, Text<optional_path_rule>>("initrd", "",
+                                                      "initial RAM disk of that kernel"),
+    row<&VmInstall::command_line, Text<line_rule>>("command_line", "",
+                                                   "command line of that kernel"),
+    row<&VmInstall::stall_timeout, Duration<0, 1>>("stall_timeout", "",
+                                                   "how long nothing may go on before it is told"),
     row<&VmInstall::hostname, Text<host_name_rule>>("hostname", "the VM's name",
                                                     "host name of the guest"),
     row<&VmInstall::user, Text<login_rule>>("user", "", "user to set up; empty is none"),

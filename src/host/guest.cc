@@ -184,6 +184,9 @@ Result<void> Guest::boot_installer(ipc::VmSetup& setup) {
     boot.boot_from = from(vm_.boot_device);
     boot.image = TRY(open_boot_file(vm_.install->kernel, "install kernel"));
     boot.image_name = vm_.install->kernel;
+    if (!vm_.install->initrd.empty())
+        boot.initrd = TRY(open_boot_file(vm_.install->initrd, "install initrd"));
+    boot.command_line = vm_.install->command_line;
     boot.stays = true;
     auto answers =
         std::ranges::find_if(vm_.interfaces, [](const auto& one) { return one.ipv4.has_value(); });
@@ -272,7 +275,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 11; // KVM, two boot images, initrd, CD-ROM, consoles, state, listener
+    std::size_t files = 12; // KVM, two boot images and initrds, CD-ROM, consoles, state, listener
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)

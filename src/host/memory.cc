@@ -157,4 +157,13 @@ Result<void> Memory::seal(std::uint32_t id) {
     return {};
 }
 
+Result<void> Memory::keep_progress(std::uint32_t id, const std::string& progress) {
+    auto last = installations_.find(id);
+    if (last == installations_.end())
+        return fail(ErrorKind::not_found, "the VM with id {} has no installation", id);
+    TRY(store_.keep_progress(id, last->second.number, progress));
+    last->second.progress = progress;
+    return {};
+}
+
 } // namespace vmhost::host

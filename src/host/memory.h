@@ -49,6 +49,8 @@ public:
     Result<store::Installation> arm(std::uint32_t id, bool upgrade);
     // Seals the installation that the VM is armed for; it is on the disk when this returns.
     Result<void> seal(std::uint32_t id);
+    // What has been seen of the VM's last installation.
+    Result<void> keep_progress(std::uint32_t id, const std::string& progress);
 
     store::HostStore& store() { return store_; }
     // Why nothing stays when the daemon ends; empty: it does.

@@ -24,6 +24,9 @@ constexpr Rule rules[] = {
     {"vm.*.console_log", Effect::next_start},
     {"vm.*.install.mode", Effect::none}, // of the first installation
     {"vm.*.install.kernel", Effect::next_start},
+    {"vm.*.install.initrd", Effect::next_start},
+    {"vm.*.install.command_line", Effect::next_start},
+    {"vm.*.install.stall_timeout", Effect::none},
     {"vm.*.install", Effect::service},
     {"vm.*.dhcp", Effect::service}, // the guest has it at its next renewal
     {"vm.*.interface.group", Effect::next_start},

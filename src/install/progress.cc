@@ -7,11 +7,11 @@ namespace vmhost::install {
 
 namespace {
 
-constexpr std::size_t max_line_bytes = 512;
+constexpr std::size_t max_console_line_bytes = 512;
 constexpr std::size_t max_set_name_bytes = 64;
 
 // After each of these the installer goes back to its menu, and nothing goes on by itself.
-constexpr std::string_view ends[] = {
+constexpr std::string_view last_words[] = {
     "failed; check /tmp/ai/ai.log",
     "non-interactive mode aborted",
     "Question has no answer in response file",
@@ -141,7 +141,7 @@ ConsoleReader::Heard ConsoleReader::read(Bytes text) {
         if (byte == '\n' || byte == '\r') {
             read_line(heard);
             line_.clear();
-        } else if (line_.size() < max_line_bytes) {
+        } else if (line_.size() < max_console_line_bytes) {
             line_ += static_cast<char>(byte);
         }
     }
@@ -151,7 +151,7 @@ ConsoleReader::Heard ConsoleReader::read(Bytes text) {
 }
 
 void ConsoleReader::read_line(Heard& heard) {
-    for (auto end : ends)
+    for (auto end : last_words)
         if (heard.failed.empty() && line_.find(end) != std::string::npos)
             heard.failed = end;
     for (std::string_view word : {"Installing ", "Get/Verify ", "Fetching "}) {

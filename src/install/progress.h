@@ -27,8 +27,8 @@ enum class Phase : std::uint8_t {
     answers = 2,  // its answer file was given out
     sets = 3,     // it has fetched or unpacked one
     rebooted = 4, // by itself
-    booted = 5,   // it has asked for its address again, or says that it waits for somebody to log in
-    ssh = 6,      // its sshd says who it is
+    booted = 5, // it has asked for its address again, or says that it waits for somebody to log in
+    ssh = 6,    // its sshd says who it is
 };
 inline constexpr std::size_t phases = 7;
 std::string_view name_of(Phase phase); // "lease"
@@ -37,7 +37,7 @@ struct Progress {
     std::array<std::optional<std::int64_t>, phases> since_s; // of each phase that was come to
     std::string failed;                                      // the installer's words, or none
     std::int64_t failed_s = 0;
-    std::string set;               // fetched or unpacked last
+    std::string set; // fetched or unpacked last
     std::uint64_t fetched_bytes = 0;
     std::uint64_t wanted_bytes = 0; // of all sets that it will fetch; 0 = nobody knows
     std::int64_t moved_s = 0;       // when something last went on
@@ -73,7 +73,7 @@ public:
 
 private:
     void read_line(Heard& heard);
-    std::string line_; // so far, at most max_line_bytes of it
+    std::string line_; // so far, at most max_console_line_bytes of it
 };
 
 // Whether a file is one of those that an installer may choose: "base78.tgz", "bsd.mp".

@@ -109,14 +109,16 @@ struct VmCdrom {
 
 // What differs until the guest's first reset, or for longer.
 struct VmBootOnce {
-    std::optional<Fd> image; // instead of image, initrd and command line
+    std::optional<Fd> image; // with the next two instead of image, initrd and command line
     std::string image_name;
+    std::optional<Fd> initrd;
+    std::string command_line;
     std::optional<Mac> boot_mac;
     std::uint8_t boot_from = 0;
     bool stays = false; // also after resets, until VmBootConfigured
     template <class A>
     void fields(A& a) {
-        a(image, image_name, boot_mac, boot_from, stays);
+        a(image, image_name, initrd, command_line, boot_mac, boot_from, stays);
     }
 };
 
@@ -588,6 +590,38 @@ struct HttpAccessLog {
     template <class A>
     void fields(A& a) {
         a(file);
+    }
+};
+
+// http → parent: who has the address was sent so many bytes of a set of OpenBSD's.
+struct HttpSetSent {
+    static constexpr std::uint16_t type = 88;
+    Ipv4 address;
+    std::string set;
+    std::uint64_t bytes = 0;
+    template <class A>
+    void fields(A& a) {
+        a(address, set, bytes);
+    }
+};
+
+// parent → http: somebody may say "SSH-" on this connection, which is being made. HttpSshSeen
+// answers when it does.
+struct HttpSshWanted {
+    static constexpr std::uint16_t type = 89;
+    std::uint64_t number = 0;
+    Fd socket;
+    template <class A>
+    void fields(A& a) {
+        a(number, socket);
+    }
+};
+struct HttpSshSeen {
+    static constexpr std::uint16_t type = 90;
+    std::uint64_t number = 0;
+    template <class A>
+    void fields(A& a) {
+        a(number);
     }
 };
 

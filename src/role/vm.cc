@@ -176,8 +176,8 @@ private:
         if (once.image) {
             spec_.boot.image_fd = once.image->get();
             spec_.boot.image_name = once.image_name;
-            spec_.boot.initrd_fd = -1;
-            spec_.boot.command_line.clear();
+            spec_.boot.initrd_fd = once.initrd ? once.initrd->get() : -1;
+            spec_.boot.command_line = once.command_line;
         }
     }
 

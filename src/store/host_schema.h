@@ -49,7 +49,8 @@ inline constexpr const char* host_schema_steps[] = {
         number INTEGER NOT NULL,
         upgrade INTEGER NOT NULL,
         armed INTEGER NOT NULL,
-        sealed INTEGER);)",
+        sealed INTEGER,
+        progress TEXT NOT NULL DEFAULT '');)",
 };
 
 inline constexpr Schema host_schema{0x766d686f, host_schema_steps}; // "vmho"

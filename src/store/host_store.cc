@@ -215,15 +215,16 @@ Result<void> HostStore::arm_in_transaction(std::uint32_t machine, bool upgrade,
                                            std::int64_t now_s) {
     return database_->run("INSERT INTO installation (machine, number, upgrade, armed, sealed) "
                           "VALUES (?1, 1, ?2, ?3, NULL) ON CONFLICT DO UPDATE SET "
-                          "number = number + 1, upgrade = ?2, armed = ?3, sealed = NULL",
+                          "number = number + 1, upgrade = ?2, armed = ?3, sealed = NULL, "
+                          "progress = ''",
                           machine, upgrade, now_s);
 }
 
 Result<std::vector<Installation>> HostStore::installations() {
-    auto rows = TRY(database_->query(
-        "SELECT machine, number, upgrade, armed, sealed FROM installation WHERE machine IN "
-        "(SELECT id FROM machine WHERE host = ?) ORDER BY machine",
-        host_));
+    auto rows = TRY(database_->query("SELECT machine, number, upgrade, armed, sealed, progress "
+                                     "FROM installation WHERE machine IN "
+                                     "(SELECT id FROM machine WHERE host = ?) ORDER BY machine",
+                                     host_));
     std::vector<Installation> all;
     while (TRY(rows.next())) {
         auto& one = all.emplace_back();
@@ -233,6 +234,7 @@ Result<std::vector<Installation>> HostStore::installations() {
         one.armed_s = rows.integer(3);
         if (!rows.is_null(4))
             one.sealed_s = rows.integer(4);
+        one.progress = rows.text(5);
     }
     return all;
 }
@@ -246,7 +248,7 @@ Result<Installation> HostStore::arm(std::uint32_t machine, bool upgrade, std::in
             return fail(ErrorKind::not_found, "host.db has no VM with id {}", machine);
     }
     TRY(arm_in_transaction(machine, upgrade, now_s));
-    Installation armed{machine, 0, upgrade, now_s, {}};
+    Installation armed{machine, 0, upgrade, now_s, {}, {}};
     {
         auto rows =
             TRY(database_->query("SELECT number FROM installation WHERE machine = ?", machine));
@@ -255,6 +257,12 @@ Result<Installation> HostStore::arm(std::uint32_t machine, bool upgrade, std::in
     }
     TRY(transaction.commit());
     return armed;
+}
+
+Result<void> HostStore::keep_progress(std::uint32_t machine, std::uint32_t number,
+                                      std::string_view progress) {
+    return database_->run("UPDATE installation SET progress = ? WHERE machine = ? AND number = ?",
+                          progress, machine, number);
 }
 
 Result<void> HostStore::seal(std::uint32_t machine, std::uint32_t number, std::int64_t now_s) {

@@ -66,6 +66,7 @@ struct Installation {
     bool upgrade = false;      // of what is on its disk
     std::int64_t armed_s = 0;
     std::optional<std::int64_t> sealed_s;
+    std::string progress; // what the host has seen of it, as the host writes it
     bool armed() const { return !sealed_s; }
     bool operator==(const Installation&) const = default;
 };
@@ -117,6 +118,9 @@ public:
     Result<Installation> arm(std::uint32_t machine, bool upgrade, std::int64_t now_s);
     // Seals the installation of that number; invalid when it is sealed, or not the VM's last.
     Result<void> seal(std::uint32_t machine, std::uint32_t number, std::int64_t now_s);
+    // May lose its last seconds when the power fails.
+    Result<void> keep_progress(std::uint32_t machine, std::uint32_t number,
+                               std::string_view progress);
 
     // The number of the row; its outcome follows.
     Result<std::int64_t> audit_began(const AuditRow& row);

@@ -49,28 +49,30 @@ TEST_CASE("a new VM with an install table is armed, one that is known is not") {
         auto store = opened(folder);
         remembered(store, {machine("a", false), machine("b", true), machine("c", {})});
         CHECK(all(store) ==
-              std::vector<Installation>{{1, 1, false, 1000, {}}, {2, 1, true, 1000, {}}});
+              std::vector<Installation>{{1, 1, false, 1000, {}, {}}, {2, 1, true, 1000, {}, {}}});
         REQUIRE(store.seal(1, 1, 1500));
     }
     auto store = opened(folder);
     // Neither one that has been installed, nor one whose table came later.
     remembered(store, {machine("a", false), machine("b", false), machine("c", false)});
     CHECK(all(store) ==
-          std::vector<Installation>{{1, 1, false, 1000, 1500}, {2, 1, true, 1000, {}}});
+          std::vector<Installation>{{1, 1, false, 1000, 1500, {}}, {2, 1, true, 1000, {}, {}}});
 }
 
 TEST_CASE("a seal is for one number, once, and the next number is open again") {
     auto store = HostStore::in_memory("h");
     REQUIRE(store);
     remembered(*store, {machine("a", false)});
+    REQUIRE(store->keep_progress(1, 1, "half"));
     REQUIRE(store->seal(1, 1, 2000));
+    CHECK(all(*store).at(0).progress == "half");
     auto again = store->seal(1, 1, 2001);
     REQUIRE_FALSE(again);
     CHECK(again.error().kind() == ErrorKind::invalid);
     CHECK(all(*store).at(0).sealed_s == 2000);
     auto next = store->arm(1, true, 3000);
     REQUIRE(next);
-    CHECK(*next == Installation{1, 2, true, 3000, {}});
+    CHECK(*next == Installation{1, 2, true, 3000, {}, {}});
     CHECK(all(*store).at(0) == *next);
     CHECK_FALSE(store->seal(1, 1, 3001)); // what was allowed for the one before
     CHECK(all(*store).at(0).armed());
@@ -101,7 +103,7 @@ TEST_CASE("what is forgotten takes its installations along") {
     REQUIRE(store->forget("a"));
     CHECK(all(*store).empty());
     remembered(*store, {machine("a", false)});
-    CHECK(all(*store).at(0) == Installation{2, 1, false, 1000, {}});
+    CHECK(all(*store).at(0) == Installation{2, 1, false, 1000, {}, {}});
 }
 
 TEST_CASE("a seal that was made is there after kill -9") {
