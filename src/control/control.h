@@ -74,6 +74,12 @@ struct InstallRow {
     bool upgrade = false;
     std::int64_t armed_s = 0;             // since 1970
     std::optional<std::int64_t> sealed_s; // when its answer file was given out; none: it is armed
+    // How far it is: what it has come to, and since when; the last is the phase of now.
+    std::vector<std::pair<std::string, std::int64_t>> phases;
+    std::optional<unsigned> percent; // of the sets; none: nobody knows
+    std::string set;                 // that was fetched last
+    std::string failed;              // why it does not go on; empty = it does
+    bool stalled = false;
 };
 
 struct VmRow {

@@ -30,6 +30,14 @@ json install_of(const InstallRow& install) {
                 {"state", install.sealed_s ? "sealed" : "armed"},
                 {"armed_s", install.armed_s}};
     object["sealed_s"] = install.sealed_s ? json(*install.sealed_s) : json();
+    object["phases"] = json::array();
+    for (const auto& [phase, since_s] : install.phases)
+        object["phases"].push_back({{"phase", phase}, {"since_s", since_s}});
+    object["phase"] = install.phases.empty() ? json() : json(install.phases.back().first);
+    object["percent"] = install.percent ? json(*install.percent) : json();
+    object["set"] = install.set;
+    object["failed"] = install.failed;
+    object["stalled"] = install.stalled;
     return object;
 }
 

@@ -10,6 +10,7 @@
 #include "disk/disk.h"
 #include "host/disks.h"
 #include "host/files.h"
+#include "host/install_watch.h"
 #include "host/links.h"
 #include "host/usage.h"
 #include "ipc/messages.h"
@@ -195,6 +196,8 @@ Result<void> Guest::boot_installer(ipc::VmSetup& setup) {
     if (answers != vm_.interfaces.end())
         boot.boot_mac = answers->lladdr;
     in_installer_ = true;
+    if (context_.installs != nullptr)
+        context_.installs->wake();
     return {};
 }
 
@@ -353,6 +356,8 @@ void Guest::took_frame(ipc::Frame&& frame) {
             ++reboots_;
             log::info("host", "vm {} rebooted, by {}", vm_.name, printable(reset->by, 40));
             tell("rebooted", "by " + printable(reset->by, 40));
+            if (context_.installs != nullptr)
+                context_.installs->reached(*this, install::Phase::rebooted);
         }
         return;
     case ipc::VmCounted::type:

@@ -30,6 +30,8 @@
 
 namespace vmhost::host {
 
+class InstallWatch; // install_watch.h
+
 enum class GuestState : std::uint8_t { stopped, waiting, starting, running, paused, stopping };
 std::string_view name_of(GuestState state); // vmctl's words: "waiting" covers starting
 
@@ -41,7 +43,8 @@ struct GuestContext {
     Events* events = nullptr;        // null: nobody keeps them
     std::string state_directory;     // relative image paths start here
     std::string config_file;
-    const Memory* memory = nullptr; // null: no VM is armed for an installation
+    const Memory* memory = nullptr;   // null: no VM is armed for an installation
+    InstallWatch* installs = nullptr; // null: nobody watches them
     config::Accel accel = config::Accel::automatic;
     CgroupMounts cgroups;
     std::string cgroup_folder;
@@ -101,6 +104,10 @@ public:
         std::vector<Fd> files;
     };
     Result<ConsoleFiles> console_log(bool virtio) const;
+    // What its serial console has said from the position on, at most so much; and its last lines.
+    void read_console(std::uint64_t& position, std::size_t most,
+                      std::vector<std::uint8_t>& into) const;
+    std::vector<std::string> console_lines() const;
     // How much of its memory the running guest is to keep.
     void set_memory_target(std::uint64_t bytes, Done done);
     // orderly asks the guest, and ends it when it does not end in time; busy (EALREADY) when it

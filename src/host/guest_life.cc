@@ -109,6 +109,19 @@ Result<Guest::ConsoleFiles> Guest::console_log(bool virtio) const {
     return found;
 }
 
+void Guest::read_console(std::uint64_t& position, std::size_t most,
+                         std::vector<std::uint8_t>& into) const {
+    if (console_.ring)
+        (void)console_.ring->read(position, most, into);
+}
+
+std::vector<std::string> Guest::console_lines() const {
+    if (!console_.ring)
+        return {};
+    return last_lines_of(console_.ring->tail(limits::console_last_bytes),
+                         limits::console_last_lines);
+}
+
 Result<void> Guest::make_cgroup() {
     CgroupLimits limits{vm_.cpu_weight, vm_.cpu_limit_pct, vm_.memory_limit_bytes};
     if (!limits.any())

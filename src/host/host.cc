@@ -39,12 +39,14 @@ Result<void> Host::prepare() {
         role_user_ = *user;
     }
     TRY(open_memory());
+    watch_installs();
     context_ = {.loop = &loop_,
                 .ground = &ground_,
                 .events = &events_,
                 .state_directory = model_.host.state,
                 .config_file = model_.file,
                 .memory = &*memory_,
+                .installs = &*installs_,
                 .accel = model_.host.accel,
                 .cgroups = ground_.cgroups(),
                 .cgroup_folder = "vmhost-" + model_.host.name,
@@ -178,6 +180,7 @@ void Host::start(Done done) {
                 !guest->stop_requested() && !guest->temporary())
                 guest->mark_waiting();
         found_.clear();
+        installs_->wake();
         start_services([this, done](Result<void> services) {
             if (!services) {
                 done(std::move(services));
@@ -382,8 +385,11 @@ void Host::took_dhcp(ipc::Frame&& frame) {
     auto lease = ipc::decode<ipc::DhcpLease>(std::move(frame));
     if (!lease)
         return;
+    auto guest = find(lease->vm);
+    if (guest)
+        installs_->reached(**guest, install::Phase::lease, lease->address.text());
     // A guest may ask as often as it likes: only news is told.
-    if (auto guest = find(lease->vm); guest && (*guest)->lease != lease->address) {
+    if (guest && (*guest)->lease != lease->address) {
         (*guest)->lease = lease->address;
         (*guest)->tell("lease", lease->address.text());
         (*guest)->keep_record();
@@ -416,6 +422,18 @@ void Host::took_http(ipc::Frame&& frame) {
     if (frame.type == ipc::MetricsWanted::type) {
         if (on_metrics_wanted)
             on_metrics_wanted();
+        return;
+    }
+    if (frame.type == ipc::HttpSetSent::type) {
+        if (auto sent = ipc::decode<ipc::HttpSetSent>(std::move(frame)))
+            took_set(*sent);
+        return;
+    }
+    if (frame.type == ipc::HttpSshSeen::type) {
+        auto seen = ipc::decode<ipc::HttpSshSeen>(std::move(frame));
+        for (const auto& guest : guests_)
+            if (seen && guest->id() == seen->number)
+                installs_->reached(*guest, install::Phase::ssh);
         return;
     }
     if (auto claim = ipc::decode<ipc::HttpClaim>(std::move(frame)))

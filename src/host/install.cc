@@ -8,6 +8,7 @@
 //
 // Loop thread of the parent; a claim waits for the disk.
 #include <algorithm>
+#include <filesystem>
 
 #include "host/host.h"
 #include "http/http.h"
@@ -18,6 +19,35 @@ namespace {
 
 bool has_address(const config::Vm& vm, Ipv4 address) {
     return std::ranges::any_of(vm.interfaces, [&](const auto& one) { return one.ipv4 == address; });
+}
+
+constexpr std::uint16_t ssh_port = 22;
+
+std::optional<Ipv4> address_of(const config::Vm& vm) {
+    for (const auto& one : vm.interfaces)
+        if (one.ipv4)
+            return one.ipv4;
+    return std::nullopt;
+}
+
+// Of the sets that this host has for it and that it will choose; 0 when they are not here.
+std::uint64_t wanted_bytes(const config::Model& model, const config::Vm& vm) {
+    if (model.install.sets.empty())
+        return 0;
+    const auto directory =
+        std::filesystem::path(model.install.sets) / model.install.release / "amd64";
+    std::error_code error;
+    std::vector<std::string> names;
+    for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end;
+         at.increment(error))
+        if (names.size() < limits::max_http_listed_files)
+            names.push_back(at->path().filename().string());
+    std::uint64_t bytes = 0;
+    for (const auto& name : install::selected_sets(names, vm.install->sets, vm.vcpus > 1)) {
+        const auto size = std::filesystem::file_size(directory / name, error);
+        bytes += error ? 0 : size;
+    }
+    return bytes;
 }
 
 } // namespace
@@ -66,6 +96,7 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
     guest->tell("answer file",
                 fmt::format("of {} {}, to {}", installation.upgrade ? "upgrade" : "installation",
                             installation.number, claim.address.text()));
+    installs_->answered(*guest, claim.address.text(), wanted_bytes(model_, *vm));
     if (on_progress)
         on_progress(*guest, "answer file");
     renew_told(dhcp_.get());
@@ -87,9 +118,42 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
                 armed.number);
     guest->tell("armed",
                 fmt::format("for {} {}", upgrade ? "upgrade" : "installation", armed.number));
+    installs_->began(*guest);
     renew_told(dhcp_.get());
     renew_told(http_.get());
     return armed;
+}
+
+void Host::watch_installs() {
+    installs_.emplace(loop_, *memory_,
+                      InstallWatch::Doors{.guests = [this]() -> const auto& { return guests_;
+}
+, .ask_for_ssh = [this](Guest& guest) { ask_for_ssh(guest); },
+  .now_s = [this] { return ground_.time_s(); }
+} // namespace vmhost::host
+);
+}
+
+// The connection is begun here, where the network is, and read where nothing is lost by it.
+void Host::ask_for_ssh(const Guest& guest) {
+    const auto address = address_of(guest.config());
+    if (!http_ || !address)
+        return;
+    std::string device;
+    for (const auto& one : guest.config().interfaces)
+        if (const auto* on = model_.find_switch(one.switch_name);
+            on != nullptr && one.ipv4 == address && on->rdomain != 0)
+            device = net::rdomain_name(on->rdomain);
+    auto socket = ground_.open_connection(*address, ssh_port, device);
+    if (!socket)
+        return log::debug("host", "{}", socket.error().message());
+    http_->send(ipc::encode(ipc::HttpSshWanted{guest.id(), std::move(*socket)}));
+}
+
+void Host::took_set(const ipc::HttpSetSent& sent) {
+    for (const auto& guest : guests_)
+        if (guest->pid() && has_address(guest->config(), sent.address))
+            installs_->fetched(*guest, sent.set, sent.bytes);
 }
 
 void Host::renew_told(Service* service) {

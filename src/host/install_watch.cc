@@ -61,7 +61,7 @@ install::Progress progress_of(const store::Installation& installation) {
 InstallWatch::InstallWatch(Loop& loop, Memory& memory, Doors doors)
     : memory_(memory), doors_(std::move(doors)), look_(loop, [this] { look(); }) {}
 
-InstallWatch::Watched* InstallWatch::watched(const Guest& guest) {
+InstallWatch::Watched* InstallWatch::watched(const Guest& guest) const {
     const auto* installation = guest.installation();
     if (installation == nullptr)
         return nullptr;
@@ -74,7 +74,7 @@ InstallWatch::Watched* InstallWatch::watched(const Guest& guest) {
     return &one;
 }
 
-const install::Progress* InstallWatch::find(const Guest& guest) {
+const install::Progress* InstallWatch::find(const Guest& guest) const {
     const auto* one = watched(guest);
     return one != nullptr ? &one->progress : nullptr;
 }

@@ -25,7 +25,7 @@ public:
     InstallWatch(Loop& loop, Memory& memory, Doors doors);
 
     // Of the VM's last installation; null when it has none.
-    const install::Progress* find(const Guest& guest);
+    const install::Progress* find(const Guest& guest) const;
     // It is armed anew.
     void began(Guest& guest);
     void reached(Guest& guest, install::Phase phase, std::string_view how = {});
@@ -45,7 +45,7 @@ private:
         std::int64_t asked_ssh_s = 0;
         std::optional<pid_t> not_of; // it ran when the VM was armed, and is not what was meant
     };
-    Watched* watched(const Guest& guest);
+    Watched* watched(const Guest& guest) const;
     void look();
     bool look_at(Guest& guest);
     void read_console(Guest& guest, Watched& one);
@@ -54,7 +54,7 @@ private:
 
     Memory& memory_;
     Doors doors_;
-    std::map<std::uint32_t, Watched> watched_; // by id of the VM
+    mutable std::map<std::uint32_t, Watched> watched_; // by id of the VM, as they are asked for
     Timer look_;
 };
 

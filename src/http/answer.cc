@@ -132,6 +132,10 @@ AnswerOutcome Answers::refusal(std::string_view stem, AnswerMode mode, Ipv4 peer
     return why;
 }
 
+bool Answers::is_guest(Ipv4 peer) const {
+    return std::ranges::find(answers_, peer, &Answer::address) != answers_.end();
+}
+
 void Answers::seal(std::string_view vm) {
     for (auto& answer : answers_)
         answer.sealed |= answer.vm == vm;

@@ -63,6 +63,7 @@ public:
     void configure(std::vector<Answer> answers) { answers_ = std::move(answers); }
     // path: decoded and canonical; query: raw.
     Lookup find(std::string_view path, std::string_view query, Ipv4 peer) const;
+    bool is_guest(Ipv4 peer) const;
     // On every interface of the VM.
     void seal(std::string_view vm);
 

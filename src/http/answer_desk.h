@@ -42,6 +42,8 @@ public:
     void configure(std::vector<Answer> answers) { answers_.configure(std::move(answers)); }
     // Whether a request is for an answer file, of whomever.
     bool is_for_answer(const Request& request) const;
+    // One that has an answer file, or had it.
+    bool is_guest(Ipv4 peer) const { return answers_.is_guest(peer); }
     // Nothing: Doors::answer() answers it.
     std::optional<Response> ask(const Request& request);
     // On a claim, once; others are ignored.

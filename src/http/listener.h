@@ -9,4 +9,8 @@ namespace vmhost::http {
 // device: only what comes by it, or by what is in it when it is a routing domain; empty = any.
 Result<Fd> open_listener(Ipv4 address, std::uint16_t port, const std::string& device = {});
 
+// A connection that is being made: it can be written to, or not, when that is decided. device as
+// above.
+Result<Fd> open_connection(Ipv4 address, std::uint16_t port, const std::string& device);
+
 } // namespace vmhost::http

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "config/model.h"
+#include "install/progress.h"
 
 namespace vmhost::install {
 

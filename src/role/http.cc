@@ -10,8 +10,10 @@
 #include <map>
 
 #include "http/http.h"
+#include "install/install.h"
 #include "role/child.h"
 #include "role/metrics_page.h"
+#include "role/ssh_greeting.h"
 
 namespace vmhost::role {
 
@@ -121,10 +123,16 @@ int run_http(const Identity& identity) {
     asked = server.get();
     server->on_request([&](const http::Access& access) {
         installers.add(access);
+        auto name = access.path.substr(access.path.rfind('/') + 1);
+        if (access.body_bytes > 0 && install::is_set(name) && desk.is_guest(access.peer))
+            parent->send(ipc::HttpSetSent{access.peer, std::move(name), access.body_bytes});
         access_log.add(access, ::time(nullptr));
     });
     auto page = std::make_unique<MetricsPage>(loop, [&] { parent->send(ipc::MetricsWanted{}); });
     page->server().on_request([&](const http::Access& access) { readers.add(access); });
+
+    SshGreetings greetings(loop,
+                           [&](std::uint64_t number) { parent->send(ipc::HttpSshSeen{number}); });
 
     // Of the next Begin.
     std::vector<http::Answer> described;
@@ -155,6 +163,9 @@ int run_http(const Identity& identity) {
         } else if (frame.type == ipc::HttpClaimed::type) {
             auto claimed = TRY(ipc::decode<ipc::HttpClaimed>(std::move(frame)));
             desk.decided(claimed.number, outcome_of(claimed), std::move(claimed.content));
+        } else if (frame.type == ipc::HttpSshWanted::type) {
+            auto wanted = TRY(ipc::decode<ipc::HttpSshWanted>(std::move(frame)));
+            greetings.wait_for(wanted.number, std::move(wanted.socket));
         } else if (frame.type == ipc::MetricsText::type) {
             page->took(TRY(ipc::decode<ipc::MetricsText>(std::move(frame))));
         } else if (frame.type == ipc::ServiceCount::type) {
