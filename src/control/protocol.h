@@ -41,8 +41,8 @@
 // | explain | vm                        | id, facts: [ {what, value, source, file, line, since_s,
 //             text} … ]                                                                      |
 // | forget  | vm                        | nothing, when what was remembered of it is gone |
-// | trace   | vm, interface: its number | id, tap, and a packet socket on the host's side of it;
-// for root | | refusals | nothing                  | refusals: {total, unlogged, by_verb, by_uid} |
+// | trace   | vm, interface: its number | id, tap, and a packet socket on the host's side of it; for root |
+// | refusals | nothing                  | refusals: {total, unlogged, by_verb, by_uid} |
 // | leases  | nothing                   | event leases, leases: [ {switch, address, lladdr, vm,
 // state,
 //             since_s, seen_s, until_s, host_name, client_id, messages, dropped} … ], as often as

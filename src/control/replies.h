@@ -9,8 +9,7 @@
 namespace vmhost::control {
 
 // Of json and of ordered_json.
-template <typename Json = nlohmann::json>
-std::string text_of(const Json& object) {
+template <typename Json = nlohmann::json> std::string text_of(const Json& object) {
     return object.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -175,6 +175,7 @@ private:
     }
 
     Result<void> add_sets() {
+        TRY(check_value("hostname", install().hostname)); // it names a site set
         auto url = model_.install.mirror;
         if (!model_.install.sets.empty())
             url = TRY(own_mirror());

@@ -12,7 +12,7 @@ import time
 import media
 
 LIMIT_S = 60.0
-NEEDS_KVM = {"install_kernel", "install_adopted"}
+NEEDS_KVM = {"install_kernel", "install_adopted", "install_phases", "install_fails"}
 A, B = "10.9.8.10", "10.9.8.11"
 MAC_A, MAC_B = "fe:e1:bb:d1:00:01", "fe:e1:bb:d1:00:02"
 LAN = '[switch.lan]\ninterface = "br-lan"\nipv4 = "10.9.8.1/24"\nports = ["near"]\n'
@@ -137,10 +137,10 @@ def test_install_once(host):
         check(get(where, "install.conf", B)[0] == 200, "the other VM's")
         # Its owner and root arm it, nobody else does, and nobody by mistake.
         check("-y arms it" in reinstall(host, "a", status=1), "without being asked")
+        os.chmod(host.socket, 0o666)
         check("is for its owner" in reinstall(host, "-y", "a", status=1, user=4711, group=4711,
                                               extra_groups=[]), "a stranger")
         check(state(host) == ("sealed", "install", 1), "armed by who may not")
-        os.chmod(host.socket, 0o666)
         told = json.loads(reinstall(host, "-y", "--json", "a", user=1000, group=1000,
                                     extra_groups=[]))
         check(told["install"]["state"] == "armed" and told["install"]["number"] == 2, f"{told}")
@@ -273,3 +273,95 @@ def test_install_adopted(host):
     host.run(text, "--debug-exit")
     check(state(host) == ("sealed", "install", 1), f"{host.row('a')}")
     host.console("a", r"the disk \[ready\]", stdin="r")
+
+
+def sets_folder(host):
+    folder = host.path("mirror")
+    os.makedirs(os.path.join(folder, "7.8/amd64"))
+    for name, size in (("base78.tgz", 30000), ("man78.tgz", 10000), ("xbase78.tgz", 50000)):
+        with open(os.path.join(folder, "7.8/amd64", name), "wb") as file:
+            file.write(b"x" * size)
+    for parent, _, _ in os.walk(folder):
+        os.chmod(parent, 0o755)
+    return folder
+
+
+def phases(host):
+    return [one["phase"] for one in host.row("a")["install"]["phases"]]
+
+
+def events(host):
+    return [(one["kind"], one["text"]) for one in map(json.loads, host.ctl(
+        "events", "--json", "a").stdout.splitlines())]
+
+
+def test_install_phases(host):
+    """From its answers to its sshd, as the host sees it, also by a daemon that comes in between."""
+    text = (f'[install]\nsets = "{sets_folder(host)}"\n' + LAN +
+            machine("a", A, MAC_A, f'boot = "{host.guest("installer")}"\n',
+                    f'kernel = "{host.guest("installer")}"\n'))
+    with clients(host) as where:
+        host.run(text, "--debug-exit")
+        host.ctl("start", "a")
+        host.console("a", r"installer \[ready\]")
+        check(phases(host) == ["armed"], f"{host.row('a')}")
+        # What the guest would do itself, but that it has no more than this of a network.
+        check(get(where, "install.conf", A)[0] == 200, "its answers")
+        check(phases(host) == ["armed", "answers"], f"{host.row('a')}")
+        check(get(where, "pub/OpenBSD/7.8/amd64/base78.tgz", B)[0] == 200, "a set for another")
+        check(phases(host) == ["armed", "answers"], f"{host.row('a')}")
+        check(get(where, "pub/OpenBSD/7.8/amd64/base78.tgz", A)[0] == 200, "a set")
+        row = wait_until(lambda: (lambda install: install if install["phase"] == "sets" else None)(
+            host.row("a")["install"]), "the set to count")
+        check(row["percent"] == 75 and row["set"] == "base78.tgz", f"{row}")
+        host.console("a", r"Installing   man78", stdin="s")
+        wait_until(lambda: host.row("a")["install"]["set"] == "man78.tgz", "the console to count")
+        host.process.kill()
+        host.process.wait()
+        wait_until(lambda: ":0043 " not in open("/proc/self/net/udp").read(), "DHCP to go")
+        host.run(text, "--debug-exit")
+        check(phases(host) == ["armed", "answers", "sets"], f"{host.row('a')}")
+        host.console("a", r"man78[\s\S]*\[ready\]\s+installer \[ready\]", stdin="r")
+        wait_until(lambda: phases(host)[-1] == "rebooted", "the reboot")
+        listener = subprocess.Popen(
+            ["ip", "netns", "exec", where, "python3", "-c",
+             "import socket\ns = socket.create_server(('10.9.8.10', 22))\n"
+             "while True: s.accept()[0].send(b'SSH-2.0-OpenSSH_10.0')"])
+        try:
+            wait_until(lambda: phases(host)[-1] == "ssh", "its sshd")
+        finally:
+            listener.kill()
+            listener.wait()
+        check(phases(host) == ["armed", "answers", "sets", "rebooted", "ssh"], f"{host.row('a')}")
+        shown = host.ctl("status", "a").stdout
+        check(re.search(r"^installation 1:\n  [-\d]+ [:\d]+ armed$", shown, re.M) and
+              re.search(r" sets 75% ", shown), shown)
+        check(("install", "ssh") in events(host), f"{events(host)}")
+        counted = host.ctl("metrics").stdout
+        check(re.search(r'vm_install_phase_time_seconds\{vm="a",phase="ssh"\} \d', counted), counted)
+
+
+def test_install_fails(host):
+    """What the installer says when it gives up, and one that does not go on."""
+    text = with_kernel(host) + 'stall_timeout = "2s"\n'
+    host.run(text, "--debug-exit")
+    host.ctl("start", "a")
+    host.console("a", r"siaddr", stdin="d")
+    check(phases(host) == ["armed", "lease"], f"{host.row('a')}")
+    wait_until(lambda: host.row("a")["install"]["stalled"], "the alarm")
+    check(any(kind == "install stalled" and "at lease for 2s" in text and "[ready]" in text
+              for kind, text in events(host)), f"{events(host)}")
+    check("it does not go on" in host.ctl("status", "a").stdout, "status does not tell")
+    host.console("a", r"STATUS 200", stdin="i")
+    check(not host.row("a")["install"]["stalled"], "it goes on")
+    host.console("a", r"failed; check", stdin="f")
+    wait_until(lambda: host.row("a")["install"]["failed"], "the failure")
+    check(("install failed", "failed; check /tmp/ai/ai.log") in events(host), f"{events(host)}")
+    host.console("a", r"the disk \[ready\]", stdin="r")
+    check(phases(host) == ["armed", "lease", "answers"], f"{host.row('a')}")
+    # Another one begins anew, and what the guest of before says is none of its business.
+    reinstall(host, "-y", "a")
+    row = host.row("a")["install"]
+    check(phases(host) == ["armed"] and not row["failed"] and row["number"] == 2, f"{row}")
+    time.sleep(3)
+    check(phases(host) == ["armed"], f"{host.row('a')}")

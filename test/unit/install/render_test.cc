@@ -216,6 +216,14 @@ TEST_CASE("refusals carry the place of the vm") {
     CHECK(sample.refusal().text() == "vm \"vm13\": has no install table");
 }
 
+TEST_CASE("a host name adds no line to an upgrade either") {
+    Sample sample;
+    sample.mode = config::InstallMode::upgrade;
+    sample.vm.install->sets = "+site*";
+    sample.vm.install->hostname = "puffy\nPassword for root = x";
+    CHECK(sample.refusal().kind() == ErrorKind::invalid);
+}
+
 TEST_CASE("an upgrade is told where the sets are, and no secret") {
     Sample sample;
     sample.mode = config::InstallMode::upgrade;
