@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "host/guest.h"
+#include "host/install_watch.h"
 
 namespace vmhost::host {
 
@@ -214,6 +215,9 @@ void Guest::finish_start(Result<void> result) {
         heartbeat_.start(model_.host.answer_timeout);
         log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
         tell("started", fmt::format("id {}, pid {}", id_, process_->pid()));
+        // Whoever installed it may have stopped it instead of letting it reboot.
+        if (context_.installs != nullptr && !in_installer_)
+            context_.installs->reached(*this, install::Phase::rebooted);
     }
     if (auto done = std::exchange(starting_, nullptr))
         done(std::move(result));

@@ -24,7 +24,8 @@ std::string text_of(const install::Progress& progress) {
                 {"failed_s", progress.failed_s},
                 {"set", progress.set},
                 {"fetched_bytes", progress.fetched_bytes},
-                {"wanted_bytes", progress.wanted_bytes}}
+                {"wanted_bytes", progress.wanted_bytes},
+                {"stalled", progress.stalled}}
         .dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -43,6 +44,7 @@ install::Progress progress_of(const store::Installation& installation) {
             progress.set = kept.at("set").get<std::string>();
             progress.fetched_bytes = kept.at("fetched_bytes").get<std::uint64_t>();
             progress.wanted_bytes = kept.at("wanted_bytes").get<std::uint64_t>();
+            progress.stalled = kept.at("stalled").get<bool>();
         }
     } catch (const json::exception&) {
         progress = {};
@@ -160,18 +162,8 @@ bool InstallWatch::look_at(Guest& guest) {
     read_console(guest, *one);
     const auto& timeout = guest.config().install->stall_timeout;
     const auto stall_s = std::chrono::duration_cast<std::chrono::seconds>(timeout).count();
-    if (stall_s > 0 && one->progress.stalls(now, stall_s)) {
-        log::warning("host", "vm {}: installation {} has not gone on for {}, at: {}",
-                     guest.config().name, one->number, format_duration(timeout),
-                     name_of(one->progress.phase()));
-        for (const auto& line : guest.console_lines())
-            log::notice("host", "vm {}: its console: {}", guest.config().name, line);
-        const auto lines = guest.console_lines();
-        guest.tell("install stalled",
-                   fmt::format(
-                       "at {} for {}{}{}", name_of(one->progress.phase()), format_duration(timeout),
-                       lines.empty() ? "" : "; its console: ", lines.empty() ? "" : lines.back()));
-    }
+    if (stall_s > 0 && one->progress.stalls(now, stall_s))
+        alarm(guest, *one);
     const auto rebooted = one->progress.since_s[static_cast<std::size_t>(Phase::rebooted)];
     if (!one->progress.over() && rebooted && now - *rebooted < ssh_patience_s &&
         now - one->asked_ssh_s >= between_ssh_s) {
@@ -179,6 +171,19 @@ bool InstallWatch::look_at(Guest& guest) {
         doors_.ask_for_ssh(guest);
     }
     return !one->progress.over() && (!rebooted || now - *rebooted < ssh_patience_s);
+}
+
+void InstallWatch::alarm(Guest& guest, const Watched& one) {
+    keep(guest, one);
+    const auto lines = guest.console_lines();
+    const auto where = fmt::format("at {} for {}", name_of(one.progress.phase()),
+                                   format_duration(guest.config().install->stall_timeout));
+    log::warning("host", "vm {}: installation {} does not go on, {}", guest.config().name,
+                 one.number, where);
+    for (const auto& line : lines)
+        log::notice("host", "vm {}: its console: {}", guest.config().name, line);
+    guest.tell("install stalled",
+               lines.empty() ? where : fmt::format("{}; its console: {}", where, lines.back()));
 }
 
 void InstallWatch::read_console(Guest& guest, Watched& one) {

@@ -50,6 +50,7 @@ private:
     bool look_at(Guest& guest);
     void read_console(Guest& guest, Watched& one);
     void keep(Guest& guest, const Watched& one);
+    void alarm(Guest& guest, const Watched& one);
     void tell(Guest& guest, const Watched& one, std::string_view how);
 
     Memory& memory_;

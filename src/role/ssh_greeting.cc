@@ -25,6 +25,8 @@ struct SshGreetings::Waiting {
 SshGreetings::SshGreetings(Loop& loop, std::function<void(std::uint64_t)> seen)
     : loop_(loop), seen_(std::move(seen)) {}
 
+SshGreetings::~SshGreetings() = default;
+
 void SshGreetings::wait_for(std::uint64_t number, Fd socket) {
     waiting_.erase(number);
     if (waiting_.size() >= max_waiting)

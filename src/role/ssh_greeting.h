@@ -14,6 +14,7 @@ class SshGreetings {
 public:
     // seen is called with the number of a connection, at most once for each.
     SshGreetings(Loop& loop, std::function<void(std::uint64_t number)> seen);
+    ~SshGreetings();
     // Of one number, the last. A bounded number of them at a time.
     void wait_for(std::uint64_t number, Fd socket);
 
