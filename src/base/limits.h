@@ -156,8 +156,12 @@ inline constexpr std::size_t max_http_listed_files = 16384;
 inline constexpr std::uint64_t min_http_sent_bytes = 16 << 10;
 // An access log is a file of this host that strangers write to.
 inline constexpr unsigned max_http_access_lines_per_second = 1000;
-// httpd(8)'s limit; nothing here reads bodies yet, a larger one is refused at once.
+// httpd(8)'s limit; bodies are read only to find the next request.
 inline constexpr std::uint64_t max_http_body_bytes = 1 << 20;
+// Of a whole body, from its head on.
+inline constexpr std::uint64_t http_body_timeout_ms = 60'000;
+// A chunk's size with its extensions, and each trailer.
+inline constexpr std::size_t max_http_chunk_line_bytes = 256;
 // Answers to pipelined requests that wait to be sent; then no further request is read.
 inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
 // A guest that asks in a loop must not fill the host's journal.

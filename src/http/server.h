@@ -23,6 +23,7 @@ namespace vmhost::http {
 struct Options {
     std::string name = "vmhost"; // of the Server field
     std::chrono::milliseconds head_timeout{limits::http_head_timeout_ms};
+    std::chrono::milliseconds body_timeout{limits::http_body_timeout_ms};
     std::chrono::milliseconds idle_timeout{limits::http_idle_timeout_ms};
     std::chrono::milliseconds send_stall_timeout{limits::http_send_stall_timeout_ms};
     std::chrono::milliseconds linger_timeout{limits::http_linger_timeout_ms};
