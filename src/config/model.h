@@ -192,7 +192,7 @@ struct Switch {
 
 struct ListenAddress {
     Where place;
-    Ipv4 address; // 0.0.0.0 = all
+    IpAddress address; // 0.0.0.0 = all of IPv4, :: = all of IPv6
     std::uint16_t port = 80;
     bool operator==(const ListenAddress&) const = default;
 };

@@ -80,7 +80,8 @@ constexpr TextRule prefix6_rule{"IPv6 prefix", "an IPv6 prefix such as \"2001:db
 constexpr TextRule mac_rule{"MAC", "an Ethernet address such as \"fe:e1:bb:d1:00:01\"", nullptr};
 constexpr TextRule owner_rule{"owner", "an owner such as \"alice\", \"alice:staff\" or \":staff\"",
                               nullptr};
-constexpr TextRule listen_rule{"address:port", "an address such as \"10.9.8.1:80\"", nullptr};
+constexpr TextRule listen_rule{
+    "address:port", "an address such as \"10.9.8.1:80\" or \"[2001:db8::1]:80\"", nullptr};
 
 template <class Value>
 std::string text_of(const Value& value) {

@@ -100,7 +100,7 @@ std::optional<SetPath> parse_set_path(std::string_view query) {
     return std::nullopt;
 }
 
-Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) const {
+Lookup Answers::find(std::string_view path, std::string_view query, IpAddress peer) const {
     Lookup lookup;
     auto name = parse_name(path);
     if (!name)
@@ -108,7 +108,7 @@ Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) c
     lookup.is_answer_name = true;
     lookup.set_path = parse_set_path(query);
     for (const auto& answer : answers_)
-        if (answer.address == peer && !peer.is_zero() && answer.mode == name->mode &&
+        if (peer == answer.address && !peer.is_unspecified() && answer.mode == name->mode &&
             belongs_to(answer, name->stem)) {
             lookup.answer = &answer;
             break;

@@ -44,7 +44,7 @@ class Answers {
 public:
     void configure(std::vector<Answer> answers) { answers_ = std::move(answers); }
     // path: decoded and canonical; query: raw.
-    Lookup find(std::string_view path, std::string_view query, Ipv4 peer) const;
+    Lookup find(std::string_view path, std::string_view query, IpAddress peer) const;
     bool empty() const { return answers_.empty(); }
 
 private:

@@ -38,7 +38,7 @@ std::uint64_t now_us() {
 
 } // namespace
 
-Connection::Connection(Server& server, std::uint64_t id, Fd socket, Ipv4 peer, Ipv4 local,
+Connection::Connection(Server& server, std::uint64_t id, Fd socket, IpAddress peer, IpAddress local,
                        std::uint16_t local_port)
     : server_(server), id_(id), socket_(std::move(socket)), peer_(peer), local_(local),
       local_port_(local_port), deadline_timer_(server.loop_, [this] { timed_out(); }),

@@ -24,14 +24,18 @@ namespace vmhost::http {
 
 class Connection {
 public:
-    Connection(Server& server, std::uint64_t id, Fd socket, Ipv4 peer, Ipv4 local,
+    Connection(Server& server, std::uint64_t id, Fd socket, IpAddress peer, IpAddress local,
                std::uint16_t local_port);
 
     ~Connection(); // tells of a file that was cut off
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
-    Ipv4 peer() const { return peer_; }
+    // Whose share of the connections it takes: an IPv4 address, or the network of an IPv6 address,
+    // which has as many of them as it likes.
+    std::uint64_t client() const {
+        return peer_.is_ipv4() ? peer_.ipv4().value : peer_.ipv6().high;
+    }
     // Between requests, or before the first, with nothing in either direction.
     bool idle() const { return !lingering_ && !pending_ && !body_ && input_.empty() && !sending(); }
     // To the request that waits for it.
@@ -63,7 +67,7 @@ private:
     Server& server_;
     std::uint64_t id_;
     Fd socket_;
-    Ipv4 peer_, local_;
+    IpAddress peer_, local_;
     std::uint16_t local_port_;
     std::string input_; // of heads not yet answered
     struct Body {

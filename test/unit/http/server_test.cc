@@ -193,7 +193,7 @@ TEST_CASE("the hook tells who asked for what") {
 
 TEST_CASE("a listener says which port is taken") {
     Served served;
-    auto again = open_listener({0x7f000001}, served.port());
+    auto again = open_listener(loopback(1), served.port());
     REQUIRE_FALSE(again);
     CHECK(again.error().kind() == ErrorKind::busy);
     CHECK(again.error().text() == "http: port " + std::to_string(served.port()) +
@@ -201,6 +201,25 @@ TEST_CASE("a listener says which port is taken") {
     auto absent = open_listener(parse_ipv4("192.0.2.1").value(), 0);
     REQUIRE_FALSE(absent);
     CHECK(absent.error().text() == "http: 192.0.2.1 is not an address of this host");
+}
+
+TEST_CASE("IPv6 is served, and :: leaves IPv4 alone") {
+    const IpAddress loopback6 = Ipv6{0, 1};
+    Served served({}, {}, 0, loopback6);
+    auto response = ask(served, get("/x", close_field));
+    CHECK(body_of(response) == "GET /x?@a ::1");
+    CHECK(served.accesses().at(0).peer == loopback6);
+    auto all6 = open_listener(Ipv6{}, 0).value();
+    sockaddr_in6 name{};
+    socklen_t size = sizeof(name);
+    ::getsockname(all6.get(), reinterpret_cast<sockaddr*>(&name), &size);
+    CHECK(open_listener(Ipv4{}, ntohs(name.sin6_port)));
+    auto again = open_listener(loopback6, served.port());
+    REQUIRE_FALSE(again);
+    CHECK(again.error().kind() == ErrorKind::busy);
+    auto absent = open_listener(parse_ipv6("2001:db8::1").value(), 0);
+    REQUIRE_FALSE(absent);
+    CHECK(absent.error().text() == "http: 2001:db8::1 is not an address of this host");
 }
 
 TEST_CASE("an answer that comes later keeps its place") {
