@@ -410,6 +410,8 @@ constexpr Row install_rows[] = {
     row<&Install::mirror, Text<mirror_rule>>("mirror", "", "where the sets come from"),
     row<&Install::sets, OrNone<Text<absolute_path_rule>>>("sets", "none; they come from the mirror",
                                                           "where the sets are on this host"),
+    row<&Install::signify_keys, Text<absolute_path_rule>>(
+        "signify_keys", "", "whose signatures fetched sets must have"),
     row<&Install::locations, Tables<location_section, limits::max_http_locations>>(
         "location", "none", "directories that are served besides"),
     row<&Install::access_log, OrNone<Text<absolute_path_rule>>>("access_log", "none",

@@ -45,6 +45,7 @@ public:
         m.install.sets = pick({"", "/srv/openbsd"});
         if ((!m.install.locations.empty() || !m.install.sets.empty()) && m.install.listen.empty())
             m.install.listen.push_back({{}, address(), 1000}); // whom files reach
+        m.install.signify_keys = pick({"/etc/signify", "/usr/share/signify-openbsd-keys"});
         m.install.access_log = pick({"", "/var/log/vmhost/access.log"});
         m.tftp.directory = pick({"", "/srv/tftp", "/srv/a b"});
         if (coin() && !m.tftp.directory.empty())
