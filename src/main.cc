@@ -59,6 +59,10 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::forget:
     case cli::Command::Verb::audit:
         return cli::run_records(std::move(command));
+    case cli::Command::Verb::sets_fetch:
+    case cli::Command::Verb::sets_list:
+    case cli::Command::Verb::sets_verify:
+        return cli::run_sets(command);
     case cli::Command::Verb::net_trace:
         return cli::run_trace(std::move(command));
     default:

@@ -57,6 +57,9 @@ struct Command {
         leases,
         net,
         net_trace,
+        sets_fetch,
+        sets_list,
+        sets_verify,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -67,7 +70,7 @@ struct Command {
     std::size_t newest = 50; // audit -n
     bool json = false;
     bool running_only = false; // status -r
-    bool all = false;          // stop -a
+    bool all = false;          // stop -a, sets fetch -a
     bool force = false;
     bool wait = false;
     bool attach = false;         // start -c
@@ -101,6 +104,8 @@ struct Command {
     std::vector<std::string> macros; // import -D name=value
     bool dhcpd = false;              // import --dhcpd
     int level = 3;
+    // Of sets.
+    std::string release_version, arch, mirror;
     // Of a trace.
     unsigned interface = 0;   // of the VM
     std::uint64_t frames = 0; // at most; 0 = no limit
@@ -137,6 +142,9 @@ int run_leases(const Command& command);
 
 // vmhost net. Exit status.
 int run_net(const Command& command);
+
+// vmhost sets. Exit status.
+int run_sets(const Command& command);
 
 // vmhost explain, forget and audit. Exit status.
 int run_records(Command command);

@@ -108,6 +108,35 @@ void add_net(CLI::App& app, Command& command, AddFile add_file, AddSocket add_so
     trace->callback([&command] { command.verb = Command::Verb::net_trace; });
 }
 
+// OpenBSD's installation sets on this host.
+template <class AddFile>
+void add_sets(CLI::App& app, Command& command, AddFile add_file) {
+    auto* sets = app.add_subcommand("sets", "fetch and verify installation sets; needs no daemon");
+    sets->require_subcommand(1);
+    auto add = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = sets->add_subcommand(name, help);
+        add_file(to);
+        to->add_flag("--json", command.json, "as JSON");
+        to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    auto add_which = [&](CLI::App* to) {
+        auto* version = to->add_option("version", command.release_version, "7.8, or snapshots");
+        auto* arch = to->add_option("arch", command.arch, "amd64, or another architecture");
+        version->type_name("VERSION");
+        arch->type_name("ARCH");
+        return std::pair(version, arch);
+    };
+    auto* fetch = add("fetch", "fetch what a mirror has of a release", Command::Verb::sets_fetch);
+    auto [version, arch] = add_which(fetch);
+    version->required();
+    arch->required();
+    fetch->add_option("-m,--mirror", command.mirror, "in place of the file's")->type_name("URL");
+    fetch->add_flag("-a,--all", command.all, "images of media too");
+    add("list", "list what is there", Command::Verb::sets_list);
+    add_which(add("verify", "compare it with what was signed", Command::Verb::sets_verify));
+}
+
 // What is kept across restarts: explain, forget, audit.
 template <class AddFile, class AddSocket>
 void add_records(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
@@ -258,6 +287,8 @@ void build_vmhost(CLI::App& app, Command& command) {
     add_reinstall(app, command, add_file, add_socket);
     add_leases(app, command, add_file, add_socket);
     add_net(app, command, add_file, add_socket);
+
+    add_sets(app, command, add_file);
 
     auto* image = app.add_subcommand("image", "look at disk images; needs no daemon");
     image->require_subcommand(1);

@@ -529,19 +529,21 @@ void check_vm(const Vm& vm, Findings& findings) {
 
 bool overlap(const ListenAddress& one, const ListenAddress& other) {
     return one.port == other.port &&
-           (one.address == other.address || one.address.is_zero() || other.address.is_zero());
+           (one.address == other.address ||
+            (one.address.is_ipv4() == other.address.is_ipv4() &&
+             (one.address.is_unspecified() || other.address.is_unspecified())));
 }
 
 void check_listen(std::string_view key, const std::vector<ListenAddress>& all, Findings& findings) {
-    // Equal ones were refused in reading; 0.0.0.0 has the port of all others.
+    // Equal ones were refused in reading; 0.0.0.0 and :: have the port of all others of their kind.
     for (const ListenAddress& one : all)
         for (const ListenAddress& other : all)
-            if (&one != &other && one.port == other.port && one.address.is_zero())
-                findings.complain(other.place, ErrorKind::exists,
-                                  fmt::format("{}: {} is taken: 0.0.0.0 at {} has port {} of every "
-                                              "address",
-                                              key, other.address.text(), line_of(one.place),
-                                              one.port));
+            if (&one != &other && overlap(one, other) && one.address.is_unspecified())
+                findings.complain(
+                    other.place, ErrorKind::exists,
+                    fmt::format("{}: {} is taken: {} at {} has port {} of every address", key,
+                                other.address.text(), one.address.text(), line_of(one.place),
+                                one.port));
 }
 
 // Files that nobody could ask for.
@@ -550,7 +552,7 @@ void check_locations(const Model& model, Findings& findings) {
     const bool has_files = !install.locations.empty() || !install.sets.empty();
     const bool is_reached =
         !install.listen.empty() || std::ranges::any_of(model.switches, [](const Switch& sw) {
-            return sw.enabled && sw.ipv4 && !sw.local;
+            return sw.enabled && (sw.ipv4 || sw.ipv6) && !sw.local;
         });
     if (!has_files || is_reached)
         return;
@@ -559,7 +561,7 @@ void check_locations(const Model& model, Findings& findings) {
         place = install.locations.front().place;
     findings.complain(
         place, ErrorKind::invalid,
-        "install: files are served nowhere: give \"listen\", or a switch an \"ipv4\"");
+        "install: files are served nowhere: give \"listen\", or a switch an \"ipv4\" or \"ipv6\"");
 }
 
 void check_tftp(const Model& model, Findings& findings) {
@@ -582,9 +584,12 @@ void check_metrics(const Model& model, Findings& findings) {
         std::ranges::any_of(model.vms, [](const Vm& vm) { return vm.install.has_value(); });
     auto tenants = model.install.listen;
     if (tenants.empty() && installs)
-        for (const Switch& sw : model.switches)
+        for (const Switch& sw : model.switches) {
             if (sw.enabled && sw.ipv4)
                 tenants.push_back({sw.place, sw.ipv4->address, 80});
+            if (sw.enabled && sw.ipv6)
+                tenants.push_back({sw.place, sw.ipv6->address, 80});
+        }
     for (const ListenAddress& one : model.metrics.listen)
         for (const ListenAddress& other : tenants)
             if (overlap(one, other)) {

@@ -192,7 +192,7 @@ struct Switch {
 
 struct ListenAddress {
     Where place;
-    Ipv4 address; // 0.0.0.0 = all
+    IpAddress address; // 0.0.0.0 = all of IPv4, :: = all of IPv6
     std::uint16_t port = 80;
     bool operator==(const ListenAddress&) const = default;
 };
@@ -215,6 +215,7 @@ struct Install {
     std::string release = "7.8";
     std::string mirror = "http://cdn.openbsd.org/pub/OpenBSD"; // sets come from here
     std::string sets; // directory with releases; empty: they come from the mirror
+    std::string signify_keys = "/usr/share/signify-openbsd-keys"; // directory, for fetched sets
     std::vector<HttpLocation> locations;
     std::string access_log; // empty: none
     bool operator==(const Install&) const = default;

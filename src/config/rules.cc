@@ -343,23 +343,38 @@ std::string dhcp_range_text(const DhcpRange& range) {
                                      : range.first.text() + "-" + range.last.text();
 }
 
+// An address of IPv6 stands in brackets when a port follows, as in URLs, and may without.
 Result<ListenAddress> parse_listen(std::string_view text) {
     ListenAddress listen;
-    auto colon = text.find(':');
-    listen.address = TRY(parse_ipv4(text.substr(0, colon)));
-    if (colon == std::string_view::npos)
+    std::string_view address = text, port;
+    if (text.starts_with('[')) {
+        auto end = std::min(text.find(']'), text.size());
+        address = text.substr(1, end - 1);
+        port = text.substr(std::min(end + 1, text.size()));
+        listen.address = TRY(parse_ipv6(address));
+        if (end == text.size() || (!port.empty() && port.front() != ':'))
+            return fail(ErrorKind::invalid, "\"{}\" is no address such as \"[2001:db8::1]:80\"",
+                        printable(text, 60));
+    } else if (std::ranges::count(text, ':') > 1) {
+        listen.address = TRY(parse_ipv6(text));
+    } else {
+        address = text.substr(0, text.find(':'));
+        port = text.substr(address.size());
+        listen.address = TRY(parse_ipv4(address));
+    }
+    if (port.empty())
         return listen;
-    auto digits = text.substr(colon + 1);
+    auto digits = port.substr(1);
     auto [end, problem] =
         std::from_chars(digits.data(), digits.data() + digits.size(), listen.port);
     if (problem != std::errc() || end != digits.data() + digits.size() || listen.port == 0)
         return fail(ErrorKind::invalid, "\"{}\": a port is a number from 1 to 65535",
-                    printable(text, 40));
+                    printable(text, 60));
     return listen;
 }
 
 std::string listen_text(const ListenAddress& listen) {
-    return fmt::format("{}:{}", listen.address.text(), listen.port);
+    return fmt::format("{}:{}", listen.address.host_text(), listen.port);
 }
 
 std::string exact_size(std::uint64_t bytes) {

@@ -82,7 +82,8 @@ constexpr TextRule prefix6_rule{"IPv6 prefix", "an IPv6 prefix such as \"2001:db
 constexpr TextRule mac_rule{"MAC", "an Ethernet address such as \"fe:e1:bb:d1:00:01\"", nullptr};
 constexpr TextRule owner_rule{"owner", "an owner such as \"alice\", \"alice:staff\" or \":staff\"",
                               nullptr};
-constexpr TextRule listen_rule{"address:port", "an address such as \"10.9.8.1:80\"", nullptr};
+constexpr TextRule listen_rule{
+    "address:port", "an address such as \"10.9.8.1:80\" or \"[2001:db8::1]:80\"", nullptr};
 
 template <class Value>
 std::string text_of(const Value& value) {
@@ -411,6 +412,8 @@ constexpr Row install_rows[] = {
     row<&Install::mirror, Text<mirror_rule>>("mirror", "", "where the sets come from"),
     row<&Install::sets, OrNone<Text<absolute_path_rule>>>("sets", "none; they come from the mirror",
                                                           "where the sets are on this host"),
+    row<&Install::signify_keys, Text<absolute_path_rule>>(
+        "signify_keys", "", "whose signatures fetched sets must have"),
     row<&Install::locations, Tables<location_section, limits::max_http_locations>>(
         "location", "none", "directories that are served besides"),
     row<&Install::access_log, OrNone<Text<absolute_path_rule>>>("access_log", "none",

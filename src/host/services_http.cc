@@ -47,15 +47,22 @@ Place place_of(const config::Model& model, const char* key) {
 std::vector<HttpHas::Socket> wanted_sockets(const config::Model& model) {
     auto listens = model.install.listen;
     if (listens.empty() && wants_answers(model))
-        for (const auto& one : model.switches)
-            if (one.enabled && one.ipv4 && (!one.local || has_installer(model, one)))
+        for (const auto& one : model.switches) {
+            if (!one.enabled || (one.local && !has_installer(model, one)))
+                continue;
+            if (one.ipv4)
                 listens.push_back({one.place, one.ipv4->address, 80});
+            if (one.ipv6)
+                listens.push_back({one.place, one.ipv6->address, 80});
+        }
     std::vector<HttpHas::Socket> out;
     auto add = [&](const config::ListenAddress& listen, bool metrics) {
         auto& socket = out.emplace_back(HttpHas::Socket{listen, {}, 0, metrics});
         // A service hears of a routing domain only when it listens in it.
         for (const auto& one : model.switches)
-            if (one.enabled && one.rdomain != 0 && one.ipv4 && one.ipv4->address == listen.address)
+            if (one.enabled && one.rdomain != 0 &&
+                ((one.ipv4 && listen.address == one.ipv4->address) ||
+                 (one.ipv6 && listen.address == one.ipv6->address)))
                 socket.device = net::rdomain_name(one.rdomain);
         socket.device_index = socket.device.empty() ? 0 : ::if_nametoindex(socket.device.c_str());
     };

@@ -100,7 +100,7 @@ std::optional<SetPath> parse_set_path(std::string_view query) {
     return std::nullopt;
 }
 
-Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) const {
+Lookup Answers::find(std::string_view path, std::string_view query, IpAddress peer) const {
     Lookup lookup;
     auto name = parse_name(path);
     if (!name)
@@ -108,7 +108,7 @@ Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) c
     lookup.is_answer_name = true;
     lookup.set_path = parse_set_path(query);
     for (const auto& answer : answers_)
-        if (answer.address == peer && !peer.is_zero() && answer.mode == name->mode &&
+        if (peer == answer.address && !peer.is_unspecified() && answer.mode == name->mode &&
             !answer.sealed && belongs_to(answer, name->stem)) {
             lookup.answer = &answer;
             return lookup;
@@ -117,10 +117,11 @@ Lookup Answers::find(std::string_view path, std::string_view query, Ipv4 peer) c
     return lookup;
 }
 
-AnswerOutcome Answers::refusal(std::string_view stem, AnswerMode mode, Ipv4 peer) const {
+AnswerOutcome Answers::refusal(std::string_view stem, AnswerMode mode,
+                               const IpAddress& peer) const {
     auto why = AnswerOutcome::unknown;
     for (const auto& answer : answers_) {
-        const bool own = answer.address == peer && !peer.is_zero();
+        const bool own = peer == answer.address && !peer.is_unspecified();
         if (!belongs_to(answer, stem))
             continue;
         if (own)
@@ -132,8 +133,8 @@ AnswerOutcome Answers::refusal(std::string_view stem, AnswerMode mode, Ipv4 peer
     return why;
 }
 
-bool Answers::is_guest(Ipv4 peer) const {
-    return std::ranges::find(answers_, peer, &Answer::address) != answers_.end();
+bool Answers::is_guest(IpAddress peer) const {
+    return std::ranges::any_of(answers_, [&](const auto& one) { return peer == one.address; });
 }
 
 void Answers::seal(std::string_view vm) {

@@ -62,13 +62,13 @@ class Answers {
 public:
     void configure(std::vector<Answer> answers) { answers_ = std::move(answers); }
     // path: decoded and canonical; query: raw.
-    Lookup find(std::string_view path, std::string_view query, Ipv4 peer) const;
-    bool is_guest(Ipv4 peer) const;
+    Lookup find(std::string_view path, std::string_view query, IpAddress peer) const;
+    bool is_guest(IpAddress peer) const;
     // On every interface of the VM.
     void seal(std::string_view vm);
 
 private:
-    AnswerOutcome refusal(std::string_view stem, AnswerMode mode, Ipv4 peer) const;
+    AnswerOutcome refusal(std::string_view stem, AnswerMode mode, const IpAddress& peer) const;
     std::vector<Answer> answers_;
 };
 

@@ -30,7 +30,8 @@ std::optional<Response> AnswerDesk::ask(const Request& request) {
     if (std::ranges::any_of(waiting_, [&](const auto& one) { return one.second.vm == waiting.vm; }))
         return close(waiting, AnswerOutcome::busy);
     const auto number = next_number_++;
-    Claim claim{number, waiting.vm, request.peer, lookup.answer->mode, doors_.now_ms() + claim_ms};
+    Claim claim{number, waiting.vm, lookup.answer->address, lookup.answer->mode,
+                doors_.now_ms() + claim_ms};
     waiting_.emplace(number, std::move(waiting));
     doors_.claim(claim);
     return std::nullopt;

@@ -43,7 +43,7 @@ public:
     // Whether a request is for an answer file, of whomever.
     bool is_for_answer(const Request& request) const;
     // One that has an answer file, or had it.
-    bool is_guest(Ipv4 peer) const { return answers_.is_guest(peer); }
+    bool is_guest(IpAddress peer) const { return answers_.is_guest(peer); }
     // Nothing: Doors::answer() answers it.
     std::optional<Response> ask(const Request& request);
     // On a claim, once; others are ignored.
@@ -55,7 +55,7 @@ private:
     struct Waiting {
         std::string vm;
         std::uint64_t connection_id = 0;
-        Ipv4 peer;
+        IpAddress peer;
         std::string path;
     };
     Response close(const Waiting& request, AnswerOutcome outcome, std::string content = {});

@@ -201,19 +201,22 @@ private:
             config::ListenAddress at{{}, one->ipv4->address, 80};
             const auto& listen = model_.install.listen;
             auto serves = [&](const config::ListenAddress& each) {
-                return each.address == at.address || each.address.is_zero();
+                return each.address == at.address || each.address == Ipv4{};
             };
+            // Another of IPv4 rather than one of IPv6, which the guest may not have.
+            auto other = std::ranges::find_if(
+                listen, [](const auto& each) { return each.address.is_ipv4(); });
             if (auto found = std::ranges::find_if(listen, serves); found != listen.end())
                 at.port = found->port;
             else if (!listen.empty())
-                at = listen.front();
-            if (at.address.value >> 24 == 127)
+                at = other != listen.end() ? *other : listen.front();
+            if (at.address.is_loopback())
                 return fail(ErrorKind::invalid,
                             "install.sets: guests cannot reach {}, where install.listen has them",
                             at.address.text());
             return at.port == 80
-                       ? fmt::format("http://{}/pub/OpenBSD", at.address.text())
-                       : fmt::format("http://{}:{}/pub/OpenBSD", at.address.text(), at.port);
+                       ? fmt::format("http://{}/pub/OpenBSD", at.address.host_text())
+                       : fmt::format("http://{}:{}/pub/OpenBSD", at.address.host_text(), at.port);
         }
         return fail(ErrorKind::invalid,
                     "install.sets: it has no interface on a switch with an IPv4 address, "

@@ -125,7 +125,7 @@ int run_http(const Identity& identity) {
         installers.add(access);
         auto name = access.path.substr(access.path.rfind('/') + 1);
         if (access.body_bytes > 0 && install::is_set(name) && desk.is_guest(access.peer))
-            parent->send(ipc::HttpSetSent{access.peer, std::move(name), access.body_bytes});
+            parent->send(ipc::HttpSetSent{access.peer.ipv4(), std::move(name), access.body_bytes});
         access_log.add(access, ::time(nullptr));
     });
     auto page = std::make_unique<MetricsPage>(loop, [&] { parent->send(ipc::MetricsWanted{}); });

@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         {{"vm1", {1}, Mac{{2, 0, 0, 0, 0, 1}}, "one.example.org", AnswerMode::install},
          {"vm2", {2}, Mac{{2, 0, 0, 0, 0, 2}}, "two", AnswerMode::upgrade}});
     for (std::uint32_t peer = 0; peer < 4; ++peer) {
-        auto lookup = answers.find(path, query, {peer});
+        auto lookup = answers.find(path, query, Ipv4{peer});
         if (lookup.answer && (lookup.answer->address.value != peer || peer == 0 || peer == 3))
             std::abort();
         if (!lookup.answer && lookup.refusal == AnswerOutcome::served)

@@ -30,8 +30,8 @@ inline constexpr std::string_view close_field = "Connection: close\r\n";
 class Served {
 public:
     explicit Served(Options options = {}, std::vector<Answer> answers = {},
-                    std::size_t big_bytes = 0)
-        : answers_(std::move(answers)), big_(big_bytes, 'x') {
+                    std::size_t big_bytes = 0, IpAddress address = loopback(1))
+        : address_(address), answers_(std::move(answers)), big_(big_bytes, 'x') {
         start(std::move(options));
     }
     // Files of a site, and nothing else.
@@ -42,6 +42,7 @@ public:
         wakeup_->wake();
         thread_.join();
     }
+    const IpAddress& address() const { return address_; }
     std::uint16_t port() const { return port_; }
     std::size_t connections() const { return connections_; }
     // Answers to /later are held back.
@@ -55,12 +56,12 @@ public:
 private:
     void start(Options options) {
         ::signal(SIGPIPE, SIG_IGN);
-        auto socket = open_listener({0x7f000001}, 0);
+        auto socket = open_listener(address_, 0);
         REQUIRE(socket);
-        sockaddr_in name{};
+        sockaddr_in6 name{}; // the port of IPv4 is in the same place
         socklen_t size = sizeof(name);
         ::getsockname(socket->get(), reinterpret_cast<sockaddr*>(&name), &size);
-        port_ = ntohs(name.sin_port);
+        port_ = ntohs(name.sin6_port);
         log::set_level("http", log::Level::error);
         thread_ = std::thread(
             [this, options, fd = std::move(*socket)]() mutable { run(options, std::move(fd)); });
@@ -127,6 +128,7 @@ private:
         return response;
     }
 
+    IpAddress address_ = loopback(1);
     std::optional<Site> site_;
     std::vector<Answer> answers_;
     std::string big_;
@@ -142,18 +144,29 @@ private:
 
 class Client {
 public:
+    // source: of a server at 127.0.0.1; one at ::1 is asked from there.
     explicit Client(const Served& served, Ipv4 source = loopback(1), int receive_buffer = 0)
-        : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        : socket_(::socket(served.address().is_ipv4() ? AF_INET : AF_INET6,
+                           SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         if (receive_buffer)
             ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer,
                          sizeof(receive_buffer));
         sockaddr_in name{};
         name.sin_family = AF_INET;
         name.sin_addr.s_addr = htonl(source.value);
-        REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0);
-        name.sin_addr.s_addr = htonl(0x7f000001);
-        name.sin_port = htons(served.port());
-        REQUIRE(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0);
+        sockaddr_in6 six{};
+        six.sin6_family = AF_INET6;
+        six.sin6_port = htons(served.port());
+        six.sin6_addr = IN6ADDR_LOOPBACK_INIT;
+        if (served.address().is_ipv4()) {
+            REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0);
+            name.sin_addr.s_addr = htonl(0x7f000001);
+            name.sin_port = htons(served.port());
+            REQUIRE(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) ==
+                    0);
+        } else {
+            REQUIRE(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&six), sizeof(six)) == 0);
+        }
         int on = 1;
         ::setsockopt(socket_.get(), IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
     }
