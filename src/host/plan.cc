@@ -26,7 +26,7 @@ constexpr Rule rules[] = {
     {"vm.*.dhcp", Effect::service}, // the guest has it at its next renewal
     {"vm.*.interface.group", Effect::next_start},
     {"vm.*.interface.vhost", Effect::next_start}, // no guest sees a difference
-    {"vm.*.interface.ipv4", Effect::service}, // the guest has it at its next renewal
+    {"vm.*.interface.ipv4", Effect::service},     // the guest has it at its next renewal
     {"vm.*.interface.ipv6", Effect::service},
     {"vm.*.interface.guard", Effect::none},
     {"vm.*", Effect::restart},
@@ -54,6 +54,7 @@ constexpr Rule rules[] = {
     {"install", Effect::service},
     {"tftp", Effect::service},
     {"metrics", Effect::service},
+    {"allocate", Effect::none},
 };
 
 std::vector<std::string_view> parts_of(std::string_view key) {
