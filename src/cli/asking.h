@@ -37,6 +37,9 @@ inline Result<nlohmann::json> ask(control::Client& client, const nlohmann::json&
     return nlohmann::json::parse(TRY(client.request(compact(request))).json, nullptr, false);
 }
 
+// Asks the person in front of it (plan.cc). invalid: there is nobody, and what would do without.
+Result<bool> agreed(const char* question, const char* without);
+
 inline bool is_number(const std::string& vm) {
     return vm.find_first_not_of("0123456789") == std::string::npos;
 }
