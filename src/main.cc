@@ -63,6 +63,12 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::sets_list:
     case cli::Command::Verb::sets_verify:
         return cli::run_sets(command);
+    case cli::Command::Verb::deploy:
+        return cli::run_deploy(command);
+    case cli::Command::Verb::undeploy:
+        return cli::run_undeploy(command);
+    case cli::Command::Verb::sshfp:
+        return cli::run_sshfp(command);
     case cli::Command::Verb::net_trace:
         return cli::run_trace(std::move(command));
     default:

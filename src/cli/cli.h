@@ -60,6 +60,9 @@ struct Command {
         sets_fetch,
         sets_list,
         sets_verify,
+        deploy,
+        undeploy,
+        sshfp,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -109,6 +112,14 @@ struct Command {
     // Of a trace.
     unsigned interface = 0;   // of the VM
     std::uint64_t frames = 0; // at most; 0 = no limit
+    // Of orders.
+    std::vector<std::string> names;     // deploy: files and directories; undeploy: VMs
+    bool dry_run = false;               // -n
+    bool update = false;                // deploy --update
+    bool due = false;                   // deploy --due
+    bool remove_account = false;        // undeploy --account
+    std::vector<std::string> key_files; // sshfp -k
+    bool sha1 = false, generic = false; // sshfp
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
@@ -151,6 +162,11 @@ int run_records(Command command);
 
 // vmhost net trace. Exit status.
 int run_trace(Command command);
+
+// vmhost deploy, undeploy and sshfp. Exit status.
+int run_deploy(const Command& command);
+int run_undeploy(const Command& command);
+int run_sshfp(const Command& command);
 
 // The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);

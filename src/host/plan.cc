@@ -59,6 +59,7 @@ constexpr Rule rules[] = {
     {"install", Effect::service},
     {"tftp", Effect::service},
     {"metrics", Effect::service},
+    {"allocate", Effect::none},
 };
 
 std::vector<std::string_view> parts_of(std::string_view key) {
