@@ -73,4 +73,29 @@ struct Ipv6Prefix {
 };
 Result<Ipv6Prefix> parse_ipv6_prefix(std::string_view text);
 
+// Of either family. IPv4 is kept in its mapped form (RFC 4291 §2.5.5.2), so that the two are never
+// equal, but for an IPv6 address that is one of those.
+class IpAddress {
+public:
+    IpAddress() : IpAddress(Ipv4{}) {}
+    IpAddress(Ipv4 address) : value_{0, mapped_low | address.value} {} // NOLINT: a wider kind
+    IpAddress(Ipv6 address) : value_(address) {}                       // NOLINT
+    auto operator<=>(const IpAddress&) const = default;
+    bool is_ipv4() const { return value_.high == 0 && value_.low >> 32 == mapped_low >> 32; }
+    Ipv4 ipv4() const { // zero when it is none
+        return {is_ipv4() ? static_cast<std::uint32_t>(value_.low) : 0};
+    }
+    const Ipv6& ipv6() const { return value_; } // of IPv4 the mapped form
+    bool is_unspecified() const { return value_.is_zero() || value_ == IpAddress().value_; }
+    bool is_loopback() const {
+        return is_ipv4() ? ipv4().value >> 24 == 127 : value_ == Ipv6{0, 1};
+    }
+    std::string text() const;      // "192.0.2.1", "2001:db8::1"
+    std::string host_text() const; // as in a URL: "192.0.2.1", "[2001:db8::1]"
+
+private:
+    static constexpr std::uint64_t mapped_low = 0xffff'0000'0000;
+    Ipv6 value_;
+};
+
 } // namespace vmhost

@@ -192,4 +192,12 @@ Result<Ipv6Prefix> parse_ipv6_prefix(std::string_view text) {
     return prefix;
 }
 
+std::string IpAddress::text() const {
+    return is_ipv4() ? ipv4().text() : value_.text();
+}
+
+std::string IpAddress::host_text() const {
+    return is_ipv4() ? ipv4().text() : "[" + value_.text() + "]";
+}
+
 } // namespace vmhost

@@ -156,12 +156,34 @@ inline constexpr std::size_t max_http_listed_files = 16384;
 inline constexpr std::uint64_t min_http_sent_bytes = 16 << 10;
 // An access log is a file of this host that strangers write to.
 inline constexpr unsigned max_http_access_lines_per_second = 1000;
-// httpd(8)'s limit; nothing here reads bodies yet, a larger one is refused at once.
+// httpd(8)'s limit; bodies are read only to find the next request.
 inline constexpr std::uint64_t max_http_body_bytes = 1 << 20;
+// Of a whole body, from its head on.
+inline constexpr std::uint64_t http_body_timeout_ms = 60'000;
+// A chunk's size with its extensions, and each trailer.
+inline constexpr std::size_t max_http_chunk_line_bytes = 256;
 // Answers to pipelined requests that wait to be sent; then no further request is read.
 inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
 // A guest that asks in a loop must not fill the host's journal.
 inline constexpr unsigned max_http_log_lines_per_second = 100;
+// Of requests for answer files: a guest that asks in a loop is to be seen, not to fill the log.
+inline constexpr unsigned max_answer_log_lines_per_second = 10;
+// Fetching sets from a mirror. A signed list of OpenBSD has some 30 lines of 90 bytes.
+inline constexpr std::size_t max_set_list_bytes = 64 << 10;
+inline constexpr std::size_t max_set_files = 256;
+inline constexpr std::size_t max_set_name_bytes = 128;
+inline constexpr std::size_t max_signify_key_bytes = 4096;
+inline constexpr std::uint64_t max_set_bytes = std::uint64_t{4} << 30; // ten times base78.tgz
+inline constexpr unsigned max_fetch_redirects = 5;
+inline constexpr std::size_t max_fetch_head_bytes = 16 << 10;
+inline constexpr std::size_t fetch_piece_bytes = 128 << 10;
+inline constexpr std::uint64_t fetch_connect_timeout_ms = 15'000;
+inline constexpr std::uint64_t fetch_stall_timeout_ms = 30'000;
+// Of a file, in each fetch_stall_timeout_ms: 546 bytes a second.
+inline constexpr std::uint64_t min_fetched_bytes = 16 << 10;
+inline constexpr std::uint64_t fetch_retry_pause_ms = 1000;
+inline constexpr unsigned max_fetch_tries = 5;      // in a row, without a byte
+inline constexpr unsigned max_fetch_restarts = 100; // of a whole fetch
 
 // Metrics are gathered at most this often, however many ask: every process is asked for them.
 inline constexpr std::uint64_t metrics_interval_ms = 1000;

@@ -46,6 +46,7 @@ struct Command {
         plan,
         apply,
         upgrade,
+        reinstall,
         reload,
         image_check,
         image_info,
@@ -56,6 +57,12 @@ struct Command {
         leases,
         net,
         net_trace,
+        sets_fetch,
+        sets_list,
+        sets_verify,
+        deploy,
+        undeploy,
+        sshfp,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -66,7 +73,7 @@ struct Command {
     std::size_t newest = 50; // audit -n
     bool json = false;
     bool running_only = false; // status -r
-    bool all = false;          // stop -a
+    bool all = false;          // stop -a, sets fetch -a
     bool force = false;
     bool wait = false;
     bool attach = false;         // start -c
@@ -83,7 +90,8 @@ struct Command {
     unsigned count = 0;          // top -n; 0 = for ever
     std::string release;         // leases: an address to take back
     std::string reset = "all";   // reset: or "switches", "vms"
-    bool yes = false;            // apply -y
+    bool yes = false;            // apply -y, reinstall -y
+    bool upgrade = false;        // reinstall --upgrade
     bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
     // start of a VM that is not in the file.
@@ -99,9 +107,19 @@ struct Command {
     std::vector<std::string> macros; // import -D name=value
     bool dhcpd = false;              // import --dhcpd
     int level = 3;
+    // Of sets.
+    std::string release_version, arch, mirror;
     // Of a trace.
     unsigned interface = 0;   // of the VM
     std::uint64_t frames = 0; // at most; 0 = no limit
+    // Of orders.
+    std::vector<std::string> names;     // deploy: files and directories; undeploy: VMs
+    bool dry_run = false;               // -n
+    bool update = false;                // deploy --update
+    bool due = false;                   // deploy --due
+    bool remove_account = false;        // undeploy --account
+    std::vector<std::string> key_files; // sshfp -k
+    bool sha1 = false, generic = false; // sshfp
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
@@ -124,6 +142,9 @@ int run_image(const Command& command);
 
 // vmhost upgrade. Exit status.
 int run_upgrade(const Command& command);
+
+// vmhost reinstall. Exit status.
+int run_reinstall(const Command& command);
 // vmhost plan and apply, vmctl reload and load. Exit status.
 int run_plan(const Command& command);
 
@@ -133,11 +154,19 @@ int run_leases(const Command& command);
 // vmhost net. Exit status.
 int run_net(const Command& command);
 
+// vmhost sets. Exit status.
+int run_sets(const Command& command);
+
 // vmhost explain, forget and audit. Exit status.
 int run_records(Command command);
 
 // vmhost net trace. Exit status.
 int run_trace(Command command);
+
+// vmhost deploy, undeploy and sshfp. Exit status.
+int run_deploy(const Command& command);
+int run_undeploy(const Command& command);
+int run_sshfp(const Command& command);
 
 // The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);

@@ -529,19 +529,21 @@ void check_vm(const Vm& vm, Findings& findings) {
 
 bool overlap(const ListenAddress& one, const ListenAddress& other) {
     return one.port == other.port &&
-           (one.address == other.address || one.address.is_zero() || other.address.is_zero());
+           (one.address == other.address ||
+            (one.address.is_ipv4() == other.address.is_ipv4() &&
+             (one.address.is_unspecified() || other.address.is_unspecified())));
 }
 
 void check_listen(std::string_view key, const std::vector<ListenAddress>& all, Findings& findings) {
-    // Equal ones were refused in reading; 0.0.0.0 has the port of all others.
+    // Equal ones were refused in reading; 0.0.0.0 and :: have the port of all others of their kind.
     for (const ListenAddress& one : all)
         for (const ListenAddress& other : all)
-            if (&one != &other && one.port == other.port && one.address.is_zero())
-                findings.complain(other.place, ErrorKind::exists,
-                                  fmt::format("{}: {} is taken: 0.0.0.0 at {} has port {} of every "
-                                              "address",
-                                              key, other.address.text(), line_of(one.place),
-                                              one.port));
+            if (&one != &other && overlap(one, other) && one.address.is_unspecified())
+                findings.complain(
+                    other.place, ErrorKind::exists,
+                    fmt::format("{}: {} is taken: {} at {} has port {} of every address", key,
+                                other.address.text(), one.address.text(), line_of(one.place),
+                                one.port));
 }
 
 // Files that nobody could ask for.
@@ -550,7 +552,7 @@ void check_locations(const Model& model, Findings& findings) {
     const bool has_files = !install.locations.empty() || !install.sets.empty();
     const bool is_reached =
         !install.listen.empty() || std::ranges::any_of(model.switches, [](const Switch& sw) {
-            return sw.enabled && sw.ipv4 && !sw.local;
+            return sw.enabled && (sw.ipv4 || sw.ipv6) && !sw.local;
         });
     if (!has_files || is_reached)
         return;
@@ -559,7 +561,7 @@ void check_locations(const Model& model, Findings& findings) {
         place = install.locations.front().place;
     findings.complain(
         place, ErrorKind::invalid,
-        "install: files are served nowhere: give \"listen\", or a switch an \"ipv4\"");
+        "install: files are served nowhere: give \"listen\", or a switch an \"ipv4\" or \"ipv6\"");
 }
 
 void check_tftp(const Model& model, Findings& findings) {
@@ -582,9 +584,12 @@ void check_metrics(const Model& model, Findings& findings) {
         std::ranges::any_of(model.vms, [](const Vm& vm) { return vm.install.has_value(); });
     auto tenants = model.install.listen;
     if (tenants.empty() && installs)
-        for (const Switch& sw : model.switches)
+        for (const Switch& sw : model.switches) {
             if (sw.enabled && sw.ipv4)
                 tenants.push_back({sw.place, sw.ipv4->address, 80});
+            if (sw.enabled && sw.ipv6)
+                tenants.push_back({sw.place, sw.ipv6->address, 80});
+        }
     for (const ListenAddress& one : model.metrics.listen)
         for (const ListenAddress& other : tenants)
             if (overlap(one, other)) {
@@ -599,6 +604,42 @@ void check_metrics(const Model& model, Findings& findings) {
             }
 }
 
+// What every order would fail of.
+void check_allocate(const Model& model, Findings& findings) {
+    const Allocate& allocate = model.allocate;
+    auto complain = [&](const void* field, std::string text) {
+        findings.complain(findings.place_of(field, allocate.place), ErrorKind::invalid,
+                          "allocate." + std::move(text));
+    };
+    const auto& name = allocate.switch_name;
+    const Switch* sw = model.find_switch(name);
+    if (!name.empty() && sw == nullptr)
+        return complain(&allocate.switch_name,
+                        fmt::format("switch: there is no switch \"{}\"", printable(name, 70)));
+    auto needs = [&](const void* field, std::string_view key, bool has) {
+        if (has)
+            return true;
+        complain(field, fmt::format("{}: has no effect: {}", key,
+                                    sw == nullptr ? std::string("\"switch\" is missing")
+                                                  : fmt::format("switch \"{}\" has no {}", name,
+                                                                key.substr(0, 4))));
+        return false;
+    };
+    if (allocate.ipv4_start &&
+        needs(&allocate.ipv4_start, "ipv4_start", sw != nullptr && sw->ipv4) &&
+        !sw->ipv4->contains(*allocate.ipv4_start))
+        complain(&allocate.ipv4_start,
+                 fmt::format("ipv4_start: {} is not inside {} of switch \"{}\"",
+                             allocate.ipv4_start->text(), sw->ipv4->text(), name));
+    if (allocate.ipv6_prefix &&
+        needs(&allocate.ipv6_prefix, "ipv6_prefix", sw != nullptr && sw->ipv6) &&
+        !(sw->ipv6->contains(allocate.ipv6_prefix->address) &&
+          sw->ipv6->length <= allocate.ipv6_prefix->length))
+        complain(&allocate.ipv6_prefix,
+                 fmt::format("ipv6_prefix: {} is not inside {} of switch \"{}\"",
+                             allocate.ipv6_prefix->text(), sw->ipv6->text(), name));
+}
+
 } // namespace
 
 void check_model(const Model& model, Findings& findings) {
@@ -607,6 +648,7 @@ void check_model(const Model& model, Findings& findings) {
     check_metrics(model, findings);
     check_locations(model, findings);
     check_tftp(model, findings);
+    check_allocate(model, findings);
     check_devices(model, findings);
     check_beneath(model, findings);
     check_subnets(model, findings);

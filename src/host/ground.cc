@@ -77,8 +77,13 @@ public:
     Result<Fd> open_tftp(Ipv4 address, const std::string& device) override {
         return once_free([&] { return tftp::open_socket(address, device); });
     }
-    Result<Fd> open_http(Ipv4 address, std::uint16_t port, const std::string& device) override {
+    Result<Fd> open_http(const IpAddress& address, std::uint16_t port,
+                         const std::string& device) override {
         return once_free([&] { return http::open_listener(address, port, device); });
+    }
+    Result<Fd> open_connection(Ipv4 address, std::uint16_t port,
+                               const std::string& device) override {
+        return http::open_connection(address, port, device);
     }
     void changing(std::string_view) override {}
     Users users() override { return Users::of_this_host(); }

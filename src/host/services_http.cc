@@ -19,19 +19,15 @@ bool wants_answers(const config::Model& model) {
            std::ranges::any_of(model.vms, [](const auto& vm) { return vm.install.has_value(); });
 }
 
-Result<std::string> answer_file(const config::Model& model, const config::Vm& vm) {
-    if (vm.install->file.empty())
-        return install::render_answers(model, vm);
-    const auto& named = vm.install->file;
-    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
-    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
-    if (!text)
-        return std::unexpected(
-            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
-    for (const auto& doubt : install::lint_answers(*text))
-        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name, printable(path),
-                     doubt.place().line, doubt.text());
-    return text;
+// While somebody can still mend it; what it is when it is claimed is looked at then.
+Result<void> try_answer_file(const config::Model& model, const config::Vm& vm, bool upgrade) {
+    auto text = TRY(answer_file(model, vm, upgrade));
+    if (vm.install->file.empty() || upgrade)
+        return {};
+    for (const auto& doubt : install::lint_answers(text))
+        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name,
+                     printable(vm.install->file), doubt.place().line, doubt.text());
+    return {};
 }
 
 // Whether a guest on the switch is served answers.
@@ -51,15 +47,22 @@ Place place_of(const config::Model& model, const char* key) {
 std::vector<HttpHas::Socket> wanted_sockets(const config::Model& model) {
     auto listens = model.install.listen;
     if (listens.empty() && wants_answers(model))
-        for (const auto& one : model.switches)
-            if (one.enabled && one.ipv4 && (!one.local || has_installer(model, one)))
+        for (const auto& one : model.switches) {
+            if (!one.enabled || (one.local && !has_installer(model, one)))
+                continue;
+            if (one.ipv4)
                 listens.push_back({one.place, one.ipv4->address, 80});
+            if (one.ipv6)
+                listens.push_back({one.place, one.ipv6->address, 80});
+        }
     std::vector<HttpHas::Socket> out;
     auto add = [&](const config::ListenAddress& listen, bool metrics) {
         auto& socket = out.emplace_back(HttpHas::Socket{listen, {}, 0, metrics});
         // A service hears of a routing domain only when it listens in it.
         for (const auto& one : model.switches)
-            if (one.enabled && one.rdomain != 0 && one.ipv4 && one.ipv4->address == listen.address)
+            if (one.enabled && one.rdomain != 0 &&
+                ((one.ipv4 && listen.address == one.ipv4->address) ||
+                 (one.ipv6 && listen.address == one.ipv6->address)))
                 socket.device = net::rdomain_name(one.rdomain);
         socket.device_index = socket.device.empty() ? 0 : ::if_nametoindex(socket.device.c_str());
     };
@@ -142,12 +145,26 @@ ipc::Frame open_location(const config::HttpLocation& one) {
 
 } // namespace
 
+Result<std::string> answer_file(const config::Model& model, const config::Vm& vm, bool upgrade) {
+    if (vm.install->file.empty())
+        return install::render_answers(
+            model, vm, upgrade ? config::InstallMode::upgrade : config::InstallMode::install);
+    const auto& named = vm.install->file;
+    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
+    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
+    if (!text)
+        return std::unexpected(
+            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
+    return text;
+}
+
 bool wants_http(const config::Model& model) {
     return wants_answers(model) || !model.metrics.listen.empty();
 }
 
 Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Model& model,
-                                              HttpHas& has, bool anew) {
+                                              const InstallStates& installs, HttpHas& has,
+                                              bool anew) {
     std::vector<ipc::Frame> frames;
     auto wanted = http_wanted(model);
     if (!anew && has != wanted)
@@ -165,6 +182,9 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
     for (const auto& vm : model.vms) {
         if (!vm.install)
             continue;
+        const auto state = installs(vm);
+        if (state.armed)
+            TRY(try_answer_file(model, vm, state.upgrade));
         for (const auto& interface : vm.interfaces) {
             if (!interface.ipv4)
                 continue;
@@ -173,7 +193,8 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             answer.address = *interface.ipv4;
             answer.mac = interface.lladdr;
             answer.host_name = vm.install->hostname.empty() ? vm.name : vm.install->hostname;
-            answer.content = TRY(answer_file(model, vm));
+            answer.upgrade = state.upgrade;
+            answer.sealed = !state.armed;
             frames.push_back(ipc::encode(std::move(answer)));
         }
     }

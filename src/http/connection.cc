@@ -38,7 +38,7 @@ std::uint64_t now_us() {
 
 } // namespace
 
-Connection::Connection(Server& server, std::uint64_t id, Fd socket, Ipv4 peer, Ipv4 local,
+Connection::Connection(Server& server, std::uint64_t id, Fd socket, IpAddress peer, IpAddress local,
                        std::uint16_t local_port)
     : server_(server), id_(id), socket_(std::move(socket)), peer_(peer), local_(local),
       local_port_(local_port), deadline_timer_(server.loop_, [this] { timed_out(); }),
@@ -105,7 +105,7 @@ bool Connection::read_input(bool& any, bool& drained) {
     if (count == 0) {
         peer_finished_ = true;
     } else {
-        if (input_.empty())
+        if (input_.empty() && !body_)
             request_began_us_ = now_us();
         input_.append(buffer.data(), static_cast<std::size_t>(count));
     }
@@ -119,17 +119,39 @@ void Connection::answer_input() {
             turn_over_ = true;
             return;
         }
-        auto parsed = parse_head(input_);
-        if (!parsed.head && !parsed.refusal)
+        if (!next_request())
             return;
-        if (parsed.refusal) {
-            refuse(parsed.refusal->status, parsed.refusal->reason);
-            return;
-        }
-        input_.erase(0, parsed.used_bytes);
-        answer_head(*parsed.head);
         request_began_us_ = input_.empty() ? 0 : now_us();
     }
+}
+
+// False: more input is needed, or none is any longer.
+bool Connection::next_request() {
+    if (!body_) {
+        auto parsed = parse_head(input_);
+        if (parsed.refusal)
+            refuse(parsed.refusal->status, parsed.refusal->reason);
+        if (!parsed.head)
+            return false;
+        input_.erase(0, parsed.used_bytes);
+        if (!parsed.head->has_body || parsed.head->expects_continue) {
+            answer_head(*parsed.head);
+            return true;
+        }
+        BodyReader reader(*parsed.head);
+        body_ = {*std::move(parsed.head), reader};
+    }
+    auto taken = body_->reader.take(input_);
+    input_.erase(0, taken.used_bytes);
+    if (!taken.refusal && !taken.whole)
+        return false;
+    auto head = std::exchange(body_, std::nullopt)->head;
+    if (taken.refusal) {
+        refuse(taken.refusal->status, taken.refusal->reason);
+        return false;
+    }
+    answer_head(head);
+    return true;
 }
 
 void Connection::answer_head(const Head& head) {
@@ -137,9 +159,8 @@ void Connection::answer_head(const Head& head) {
         return refuse(400, "host names another port");
     ++requests_;
     ++answers_in_turn_;
-    // A body is never read: it would have to be told from the next request, so the
-    // connection ends with this answer, also when the client asked for 100-continue.
-    last_answer_queued_ = !head.keep_alive || head.has_body ||
+    deadline_ = Deadline::none; // each request has its own time
+    last_answer_queued_ = !head.keep_alive || head.expects_continue ||
                           requests_ >= server_.options_.max_requests_per_connection;
     Access access;
     access.peer = peer_;
@@ -337,6 +358,9 @@ void Connection::start_deadline() {
     } else if (pending_) {
         phase = Deadline::answer;
         time = options.answer_timeout;
+    } else if (body_) {
+        phase = Deadline::body;
+        time = options.body_timeout;
     } else if (input_.empty() && requests_ > 0) {
         phase = Deadline::idle;
         time = options.idle_timeout;
@@ -362,9 +386,10 @@ void Connection::watch() {
 }
 
 void Connection::timed_out() {
-    if (deadline_ == Deadline::head && !input_.empty()) {
+    if (deadline_ == Deadline::body || (deadline_ == Deadline::head && !input_.empty())) {
         deadline_ = Deadline::none;
-        refuse(408, "head did not come in time");
+        body_.reset();
+        refuse(408, "request did not come in time");
         ready(false);
         return;
     }

@@ -6,11 +6,17 @@
 //      └──────────────────▶ lingering: our side is shut down, what still comes is
 //                           thrown away until the client closes or time is up
 //
+// A request is answered when its body has been read, and thrown away: so the next one begins where
+// it has to, and a client that writes its whole body before it reads gets on. Only one that waits
+// for "100 Continue" is answered at once, for the last time: nothing here wants its body, and
+// whether it sends that after an answer is not known.
+//
 // While answers wait to be sent, or to be made, nothing is read, so a client that does not read
 // cannot make us keep more than what it already asked for. A file is sent after the answers before
 // it, and nothing is answered until it has been: of a file we keep its descriptor and a position.
 #pragma once
 
+#include "http/body.h"
 #include "http/parser.h"
 #include "http/server.h"
 
@@ -18,16 +24,20 @@ namespace vmhost::http {
 
 class Connection {
 public:
-    Connection(Server& server, std::uint64_t id, Fd socket, Ipv4 peer, Ipv4 local,
+    Connection(Server& server, std::uint64_t id, Fd socket, IpAddress peer, IpAddress local,
                std::uint16_t local_port);
 
     ~Connection(); // tells of a file that was cut off
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
-    Ipv4 peer() const { return peer_; }
+    // Whose share of the connections it takes: an IPv4 address, or the network of an IPv6 address,
+    // which has as many of them as it likes.
+    std::uint64_t client() const {
+        return peer_.is_ipv4() ? peer_.ipv4().value : peer_.ipv6().high;
+    }
     // Between requests, or before the first, with nothing in either direction.
-    bool idle() const { return !lingering_ && !pending_ && input_.empty() && !sending(); }
+    bool idle() const { return !lingering_ && !pending_ && !body_ && input_.empty() && !sending(); }
     // To the request that waits for it.
     void answer(const Response& response);
 
@@ -38,6 +48,7 @@ private:
     bool step();
     bool read_input(bool& any, bool& drained);
     void answer_input();
+    bool next_request();
     void answer_head(const Head& head);
     void refuse(int status, std::string_view reason);
     void queue(const Response& response, Access access, bool head_only);
@@ -56,9 +67,14 @@ private:
     Server& server_;
     std::uint64_t id_;
     Fd socket_;
-    Ipv4 peer_, local_;
+    IpAddress peer_, local_;
     std::uint16_t local_port_;
-    std::string input_;          // of heads not yet answered
+    std::string input_; // of heads not yet answered
+    struct Body {
+        Head head; // to be answered after it
+        BodyReader reader;
+    };
+    std::optional<Body> body_;
     std::string output_;         // answers not yet sent
     std::size_t sent_bytes_ = 0; // of output_
     // Goes after output_.
@@ -85,7 +101,7 @@ private:
     std::uint64_t taken_bytes_ = 0; // by the client, since the time to send began
     bool hangup_ = false;           // the loop saw the peer's end, there may be input before it
     bool peer_finished_ = false;    // input was read up to its end
-    enum class Deadline { none, head, idle, answer, send, linger } deadline_ = Deadline::none;
+    enum class Deadline { none, head, body, idle, answer, send, linger } deadline_ = Deadline::none;
     // Timers and the watch go first: nothing may call a half-destroyed connection.
     Timer deadline_timer_;
     Timer retry_timer_;

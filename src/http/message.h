@@ -24,8 +24,8 @@ struct Request {
     std::string path;   // decoded once, canonical: begins with '/', no "//", "/./", "/../"
     std::string query;  // raw, without the '?'
     std::string host;   // lower-case, without the port; empty if the client named none
-    Ipv4 peer;
-    Ipv4 local;
+    IpAddress peer;
+    IpAddress local;
     std::uint16_t local_port = 0;
     std::uint64_t connection_id = 0; // never used twice by one Server
     Conditions conditions;

@@ -54,13 +54,6 @@ bool decimal(std::string_view text, Number& number) {
     return result.ec == std::errc() && result.ptr == text.data() + text.size();
 }
 
-int hex_digit(char c) {
-    if (is_digit(c))
-        return c - '0';
-    c = lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 // What the fields say, before it is judged as a whole.
 struct Fields {
     std::vector<std::string_view> hosts;
@@ -68,7 +61,7 @@ struct Fields {
     std::vector<std::string_view> codings;
     bool close = false;
     bool keep_alive = false;
-    bool unknown_expectation = false;
+    std::vector<std::string_view> expectations;
     Conditions conditions;
     std::string_view referer, user_agent;
 };
@@ -206,7 +199,7 @@ Checked take_field(std::string_view line, Fields& fields) {
     else if (name == "connection")
         take_connection(value, fields);
     else if (name == "expect")
-        fields.unknown_expectation |= lower_case(value) != "100-continue";
+        fields.expectations.push_back(value);
     else if (name == "referer" && fields.referer.empty())
         fields.referer = value;
     else if (name == "user-agent" && fields.user_agent.empty())
@@ -238,8 +231,19 @@ Checked judge_body(const Fields& fields, Head& head) {
             return refuse(400, "transfer coding in HTTP/1.0");
         if (lower_case(fields.codings[0]) != "chunked")
             return refuse(501, "transfer coding is unknown");
-        head.has_body = true;
+        head.has_body = head.chunked = true;
     }
+    return {};
+}
+
+// RFC 9110 §10.1.1. HTTP/1.0 has no expectations.
+Checked judge_expectations(const Fields& fields, Head& head) {
+    if (head.http_1_0)
+        return {};
+    for (auto expectation : fields.expectations)
+        if (lower_case(expectation) != "100-continue")
+            return refuse(417, "expectation is unknown");
+    head.expects_continue = head.has_body && !fields.expectations.empty();
     return {};
 }
 
@@ -257,8 +261,8 @@ Checked judge(const Fields& fields, Head& head, bool host_in_target) {
     }
     if (auto good = judge_body(fields, head); !good)
         return good;
-    if (fields.unknown_expectation)
-        return refuse(417, "expectation is unknown");
+    if (auto good = judge_expectations(fields, head); !good)
+        return good;
     head.conditions = fields.conditions;
     head.referer = fields.referer;
     head.user_agent = fields.user_agent;

@@ -22,8 +22,10 @@ struct Head {
     std::string host;   // lower-case, without port; empty: none was named
     std::optional<std::uint16_t> host_port;
     bool keep_alive = false;
-    bool has_body = false;        // a length above zero, or chunked
-    std::uint64_t body_bytes = 0; // 0 when chunked
+    bool has_body = false; // a length above zero, or chunked
+    bool chunked = false;
+    std::uint64_t body_bytes = 0;  // 0 when chunked
+    bool expects_continue = false; // the body may wait for our word
     bool http_1_0 = false;
     std::string referer, user_agent; // the first of each
     Conditions conditions;

@@ -16,18 +16,6 @@ namespace {
 constexpr int max_accepts_per_turn = 64;
 constexpr std::chrono::milliseconds accept_pause{100};
 
-Ipv4 address_of(const sockaddr_in& name) {
-    return {ntohl(name.sin_addr.s_addr)};
-}
-
-sockaddr_in local_name(int socket) {
-    sockaddr_in name{};
-    socklen_t size = sizeof(name);
-    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &size) < 0)
-        name = {};
-    return name;
-}
-
 } // namespace
 
 struct Server::Listener {
@@ -44,9 +32,29 @@ Server::Server(Loop& loop, Options options, Handler handler)
 
 Server::~Server() = default;
 
+Server::SocketName Server::name_of(const sockaddr_storage& name) {
+    if (name.ss_family == AF_INET6) {
+        const auto& six = reinterpret_cast<const sockaddr_in6&>(name);
+        return {Ipv6::from(six.sin6_addr.s6_addr), ntohs(six.sin6_port)};
+    }
+    const auto& four = reinterpret_cast<const sockaddr_in&>(name);
+    return {Ipv4{ntohl(four.sin_addr.s_addr)}, ntohs(four.sin_port)};
+}
+
+Server::SocketName Server::local_name(int socket) {
+    sockaddr_storage name{};
+    socklen_t size = sizeof(name);
+    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &size) < 0)
+        name = {};
+    return name_of(name);
+}
+
 Result<void> Server::listen(Fd listening_socket) {
-    if (local_name(listening_socket.get()).sin_family != AF_INET)
-        return fail(ErrorKind::invalid, "http: descriptor {} is no IPv4 socket",
+    int family = 0;
+    socklen_t size = sizeof(family);
+    if (::getsockopt(listening_socket.get(), SOL_SOCKET, SO_DOMAIN, &family, &size) < 0 ||
+        (family != AF_INET && family != AF_INET6))
+        return fail(ErrorKind::invalid, "http: descriptor {} is no socket of IPv4 or IPv6",
                     listening_socket.get());
     TRY(set_nonblocking(listening_socket));
     if (!reserve_)
@@ -67,7 +75,7 @@ void Server::close_listeners() {
 
 void Server::accept_some(Listener& listener) {
     for (int turn = 0; turn < max_accepts_per_turn; ++turn) {
-        sockaddr_in name{};
+        sockaddr_storage name{};
         socklen_t size = sizeof(name);
         Fd socket(::accept4(listener.socket.get(), reinterpret_cast<sockaddr*>(&name), &size,
                             SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -79,35 +87,36 @@ void Server::accept_some(Listener& listener) {
             continue; // that one connection failed, or a signal came
         }
         auto local = local_name(socket.get());
-        admit(std::move(socket), address_of(name), address_of(local), ntohs(local.sin_port));
+        admit(std::move(socket), name_of(name), local);
     }
 }
 
-void Server::admit(Fd socket, Ipv4 peer, Ipv4 local, std::uint16_t local_port) {
-    if (!make_room(peer)) {
+void Server::admit(Fd socket, const SocketName& peer, const SocketName& local) {
+    const auto id = next_id_++;
+    auto connection = std::make_unique<Connection>(*this, id, std::move(socket), peer.address,
+                                                   local.address, local.port);
+    if (!make_room(connection->client())) {
         if (may_log())
             log::warning("http", "{}: refused, {} connections are open and none of them idle",
-                         peer.text(), connections_.size());
+                         peer.address.text(), connections_.size());
         return;
     }
-    const auto id = next_id_++;
-    ++per_address_[peer.value];
-    connections_.emplace(
-        id, std::make_unique<Connection>(*this, id, std::move(socket), peer, local, local_port));
+    ++per_client_[connection->client()];
+    connections_.emplace(id, std::move(connection));
 }
 
-bool Server::make_room(Ipv4 peer) {
-    auto own = per_address_.find(peer.value);
-    if (own != per_address_.end() && own->second >= options_.max_connections_per_address &&
-        !close_oldest_idle(&peer))
+bool Server::make_room(std::uint64_t client) {
+    auto own = per_client_.find(client);
+    if (own != per_client_.end() && own->second >= options_.max_connections_per_address &&
+        !close_oldest_idle(client))
         return false;
-    return connections_.size() < options_.max_connections || close_oldest_idle(nullptr);
+    return connections_.size() < options_.max_connections || close_oldest_idle(std::nullopt);
 }
 
-bool Server::close_oldest_idle(const Ipv4* of_peer) {
+bool Server::close_oldest_idle(std::optional<std::uint64_t> of_client) {
     std::uint64_t oldest = 0;
     for (const auto& [id, connection] : connections_)
-        if (connection->idle() && (!of_peer || connection->peer() == *of_peer) &&
+        if (connection->idle() && (!of_client || connection->client() == *of_client) &&
             (oldest == 0 || id < oldest))
             oldest = id;
     if (oldest != 0)
@@ -119,9 +128,9 @@ void Server::forget(std::uint64_t id) {
     auto found = connections_.find(id);
     if (found == connections_.end())
         return;
-    auto count = per_address_.find(found->second->peer().value);
+    auto count = per_client_.find(found->second->client());
     if (--count->second == 0)
-        per_address_.erase(count);
+        per_client_.erase(count);
     connections_.erase(found);
 }
 

@@ -15,6 +15,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include <sys/socket.h>
+
 #include "http/message.h"
 #include "loop/loop.h"
 
@@ -23,6 +25,7 @@ namespace vmhost::http {
 struct Options {
     std::string name = "vmhost"; // of the Server field
     std::chrono::milliseconds head_timeout{limits::http_head_timeout_ms};
+    std::chrono::milliseconds body_timeout{limits::http_body_timeout_ms};
     std::chrono::milliseconds idle_timeout{limits::http_idle_timeout_ms};
     std::chrono::milliseconds send_stall_timeout{limits::http_send_stall_timeout_ms};
     std::chrono::milliseconds linger_timeout{limits::http_linger_timeout_ms};
@@ -37,7 +40,7 @@ using Handler = std::function<std::optional<Response>(const Request&)>;
 
 // One answered request; method and path are empty when the request could not be read.
 struct Access {
-    Ipv4 peer;
+    IpAddress peer;
     std::string method;
     std::string path;
     std::string query;
@@ -76,6 +79,12 @@ public:
 private:
     friend class Connection;
     struct Listener;
+    struct SocketName {
+        IpAddress address;
+        std::uint16_t port = 0;
+    };
+    static SocketName name_of(const sockaddr_storage& name);
+    static SocketName local_name(int socket);
 
     // For connections.
     std::optional<Response> ask(const Request& request);
@@ -84,9 +93,9 @@ private:
 
     // Accepting.
     void accept_some(Listener& listener);
-    void admit(Fd socket, Ipv4 peer, Ipv4 local, std::uint16_t local_port);
-    bool make_room(Ipv4 peer);
-    bool close_oldest_idle(const Ipv4* of_peer);
+    void admit(Fd socket, const SocketName& peer, const SocketName& local);
+    bool make_room(std::uint64_t client);
+    bool close_oldest_idle(std::optional<std::uint64_t> of_client);
     void out_of_descriptors(Listener& listener, int error_number);
     bool may_log();
 
@@ -96,7 +105,7 @@ private:
     OnRequest on_request_;
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
-    std::unordered_map<std::uint32_t, std::size_t> per_address_;
+    std::unordered_map<std::uint64_t, std::size_t> per_client_;
     std::uint64_t next_id_ = 1;
     Timer resume_accepting_;
     Fd reserve_; // given up for a moment when descriptors run out

@@ -39,7 +39,8 @@ std::string encode_path(std::string_view path) {
 // Whole, as OpenBSD's installer cannot follow a path alone. The client's name for us is only
 // repeated when the location is for it: else anybody could make an answer name another host.
 Response redirect_to_directory(const Request& request, const Location& location) {
-    auto host = location.host != "*" && !request.host.empty() ? request.host : request.local.text();
+    auto host =
+        location.host != "*" && !request.host.empty() ? request.host : request.local.host_text();
     if (request.local_port != 80)
         host += fmt::format(":{}", request.local_port);
     auto response = error_response(301);

@@ -90,14 +90,18 @@ Result<void> check_user(std::string_view user) {
 
 class Writer {
 public:
-    Writer(const config::Model& model, const config::Vm& vm) : model_(model), vm_(vm) {}
+    Writer(const config::Model& model, const config::Vm& vm, config::InstallMode mode)
+        : model_(model), vm_(vm), mode_(mode) {}
 
     Result<std::string> run() {
         TRY(take_operators_lines());
         own_lines_begin_ = lines_.size();
-        TRY(add_system());
-        TRY(add_login());
-        add_disk();
+        if (mode_ == config::InstallMode::install) {
+            TRY(add_system());
+            TRY(add_ipv6());
+            TRY(add_login());
+            add_disk();
+        }
         TRY(add_sets());
         return text();
     }
@@ -172,6 +176,7 @@ private:
     }
 
     Result<void> add_sets() {
+        TRY(check_value("hostname", install().hostname)); // it names a site set
         auto url = model_.install.mirror;
         if (!model_.install.sets.empty())
             url = TRY(own_mirror());
@@ -187,33 +192,61 @@ private:
         return {};
     }
 
-    // This host, as the guest reaches it when it installs itself: by its first interface with an
-    // address, as for the answer file.
-    Result<std::string> own_mirror() const {
-        for (const auto& interface : vm_.interfaces) {
-            const auto* one = model_.find_switch(interface.switch_name);
-            if (one == nullptr || !one->ipv4 || !interface.ipv4)
-                continue;
-            config::ListenAddress at{{}, one->ipv4->address, 80};
-            const auto& listen = model_.install.listen;
-            auto serves = [&](const config::ListenAddress& each) {
-                return each.address == at.address || each.address.is_zero();
-            };
-            if (auto found = std::ranges::find_if(listen, serves); found != listen.end())
-                at.port = found->port;
-            else if (!listen.empty())
-                at = listen.front();
-            if (at.address.value >> 24 == 127)
-                return fail(ErrorKind::invalid,
-                            "install.sets: guests cannot reach {}, where install.listen has them",
-                            at.address.text());
-            return at.port == 80
-                       ? fmt::format("http://{}/pub/OpenBSD", at.address.text())
-                       : fmt::format("http://{}:{}/pub/OpenBSD", at.address.text(), at.port);
+    // The interface by which the guest installs itself: its first with an address, as for the
+    // answer file.
+    struct Way {
+        const config::Switch& on;
+        const config::Interface& interface;
+        std::size_t index; // vio0 is 0
+    };
+    std::optional<Way> way() const {
+        for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
+            const auto* one = model_.find_switch(vm_.interfaces[i].switch_name);
+            if (one != nullptr && one->ipv4 && vm_.interfaces[i].ipv4)
+                return Way{*one, vm_.interfaces[i], i};
         }
-        return fail(ErrorKind::invalid,
-                    "install.sets: it has no interface on a switch with an IPv4 address, "
-                    "from which to fetch them");
+        return std::nullopt;
+    }
+
+    // The installer knows no DHCPv6; without SLAAC this is how its system gets the VM's address.
+    Result<void> add_ipv6() {
+        auto found = way();
+        if (!found || !found->on.ipv6 || !found->interface.ipv6)
+            return {};
+        const auto vio = fmt::format("vio{}", found->index);
+        TRY(add("IPv6 address for " + vio, found->interface.ipv6->text()));
+        TRY(add("IPv6 prefix length for " + vio, fmt::format("{}", found->on.ipv6->length)));
+        if (found->on.ra.router)
+            TRY(add("IPv6 default router", found->on.ipv6->address.text()));
+        return {};
+    }
+
+    // This host, as the guest reaches it when it installs itself.
+    Result<std::string> own_mirror() const {
+        auto found = way();
+        if (!found)
+            return fail(ErrorKind::invalid,
+                        "install.sets: it has no interface on a switch with an IPv4 address, "
+                        "from which to fetch them");
+        config::ListenAddress at{{}, found->on.ipv4->address, 80};
+        const auto& listen = model_.install.listen;
+        auto serves = [&](const config::ListenAddress& each) {
+            return each.address == at.address || each.address == Ipv4{};
+        };
+        // Another of IPv4 rather than one of IPv6, which the guest may not have.
+        auto other =
+            std::ranges::find_if(listen, [](const auto& each) { return each.address.is_ipv4(); });
+        if (auto own = std::ranges::find_if(listen, serves); own != listen.end())
+            at.port = own->port;
+        else if (!listen.empty())
+            at = other != listen.end() ? *other : listen.front();
+        if (at.address.is_loopback())
+            return fail(ErrorKind::invalid,
+                        "install.sets: guests cannot reach {}, where install.listen has them",
+                        at.address.text());
+        return at.port == 80
+                   ? fmt::format("http://{}/pub/OpenBSD", at.address.host_text())
+                   : fmt::format("http://{}:{}/pub/OpenBSD", at.address.host_text(), at.port);
     }
 
     bool wants_site_sets() const {
@@ -257,20 +290,22 @@ private:
 
     const config::Model& model_;
     const config::Vm& vm_;
+    config::InstallMode mode_;
     std::vector<Line> lines_;
     std::size_t own_lines_begin_ = 0;
 };
 
 } // namespace
 
-Result<std::string> render_answers(const config::Model& model, const config::Vm& vm) {
+Result<std::string> render_answers(const config::Model& model, const config::Vm& vm,
+                                   config::InstallMode mode) {
     auto context = fmt::format("vm \"{}\"", vm.name);
     if (!vm.install)
         return fail(ErrorKind::invalid, "{}: has no install table", context);
     if (!vm.install->file.empty())
         return fail(ErrorKind::invalid, "{}: its answers come from the file {}", context,
                     vm.install->file);
-    auto text = Writer(model, vm).run();
+    auto text = Writer(model, vm, mode).run();
     if (!text)
         return std::unexpected(std::move(text).error().in(context).at(vm.place));
     return text;

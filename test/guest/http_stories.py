@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 
+import dhcp_client_stories
 import metrics_stories
 
 LIMIT_S = 60.0
@@ -19,7 +20,7 @@ def check(condition, text):
 
 def get(path, *options, host="10.9.8.1"):
     """Status, head and body of an answer."""
-    done = subprocess.run(["curl", "-s", "-m", "30", "-i", "--path-as-is", *options,
+    done = subprocess.run(["curl", "-sg", "-m", "30", "-i", "--path-as-is", *options,
                            f"http://{host}{path}"], capture_output=True, timeout=LIMIT_S)
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     status = int(head.split()[1]) if head else 0
@@ -83,6 +84,33 @@ def test_http_locations(host):
     check(re.search(r'vmhost_http_responses_total\{listener="install",code="206"\} 1$', metrics,
                     re.M), metrics)
     check(host.end() == 0, "exit status after SIGTERM")
+
+
+def test_http_ipv6(host):
+    """The addresses of a switch of both kinds, from behind a port of it; and their port 443, where
+    the installer looks first, is refused at once."""
+    content = os.urandom(100_000)
+    folder = folder_with(host, {"7.8/amd64/base78.tgz": content})
+    lan = SWITCH + 'ipv6 = "2001:db8:98::1/64"\nports = ["near"]\n'
+    with dhcp_client_stories.Place(host) as place:
+        host.run(lan + '[install]\nsets = "' + folder + '"\n')
+        inside = ["ip", "netns", "exec", place.name]
+        for words in ("link set lo up", "link set far up", "address add 10.9.8.9/24 dev far",
+                      "address add 2001:db8:98::9/64 dev far nodad"):
+            subprocess.run(["ip", "-n", place.name, *words.split()], check=True)
+        for address in ("10.9.8.1", "[2001:db8:98::1]"):
+            url = f"{address}/pub/OpenBSD/7.8/amd64/base78.tgz"
+            got = subprocess.run([*inside, "curl", "-sg", "-m", "20", f"http://{url}"],
+                                 capture_output=True, timeout=LIMIT_S)
+            check(got.stdout == content, f"{address}: {got.returncode}")
+            began = time.monotonic()
+            refused = subprocess.run([*inside, "curl", "-sgk", "-m", "10", f"https://{url}"],
+                                     capture_output=True, timeout=LIMIT_S)
+            took_s = time.monotonic() - began
+            check(refused.returncode == 7 and took_s < 1, f"443 at {address}: {refused} {took_s}")
+        status = get("/pub/OpenBSD/7.8", host="[2001:db8:98::1]")
+        check("Location: http://[2001:db8:98::1]/pub/OpenBSD/7.8/\r\n" in status[1], status)
+        check(host.end() == 0, "exit status after SIGTERM")
 
 
 def test_http_access(host):

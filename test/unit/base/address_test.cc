@@ -68,3 +68,24 @@ TEST_CASE("IPv6 prefixes") {
           "fe80::fce1:baff:fe12:3456");
     CHECK(Ipv6::link_local(Mac{}).is_link_local());
 }
+
+TEST_CASE("an address of either family keeps it") {
+    const IpAddress four = parse_ipv4("192.0.2.1").value();
+    const IpAddress six = parse_ipv6("2001:db8::1").value();
+    CHECK(four.is_ipv4());
+    CHECK_FALSE(six.is_ipv4());
+    CHECK(four.ipv4() == parse_ipv4("192.0.2.1").value());
+    CHECK(six.ipv4().is_zero());
+    CHECK(four.text() == "192.0.2.1");
+    CHECK(four.host_text() == "192.0.2.1");
+    CHECK(six.host_text() == "[2001:db8::1]");
+    CHECK(IpAddress(Ipv4{}) != IpAddress(Ipv6{}));
+    CHECK(IpAddress() == Ipv4{});
+    for (const IpAddress& any : {IpAddress(Ipv4{}), IpAddress(Ipv6{})})
+        CHECK(any.is_unspecified());
+    CHECK_FALSE(four.is_unspecified());
+    CHECK(IpAddress(Ipv6{0, 1}).is_loopback());
+    CHECK(IpAddress(parse_ipv4("127.9.9.9").value()).is_loopback());
+    CHECK_FALSE(six.is_loopback());
+    CHECK_FALSE(four == six);
+}

@@ -128,6 +128,10 @@ TEST_CASE("listen addresses are distinct") {
     CHECK(bad("[install]\nlisten = [\"10.0.0.1:80\",\n\"0.0.0.0:80\"]") ==
           "t.toml:2:11: install.listen: 10.0.0.1 is taken: 0.0.0.0 at line 3 has port 80 of every "
           "address");
+    CHECK_FALSE(bad("[install]\nlisten = [\"[::1]:80\", \"::1\"]").empty());
+    CHECK(bad("[install]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]").empty());
+    CHECK(bad("[install]\nlisten = [\"[::1]:80\",\n\"[::]:80\"]") ==
+          "t.toml:2:11: install.listen: ::1 is taken: :: at line 3 has port 80 of every address");
 }
 
 TEST_CASE("files that nobody can ask for are a mistake") {

@@ -32,7 +32,7 @@ user = "nobody"
 socket = "/run/x.sock"
 owner = ":vmusers"
 [install]
-listen = ["10.9.8.1:8080", "10.9.8.1"]
+listen = ["10.9.8.1:8080", "10.9.8.1", "[2001:db8::1]:81", "[::]", "2001:db8::2"]
 release = "snapshots"
 mirror = "https://mirror.example.org/OpenBSD"
 [switch.lan]
@@ -84,9 +84,14 @@ file = "/etc/a.conf"
     CHECK(model.host.user == "nobody");
     CHECK(model.control.socket == "/run/x.sock");
     CHECK(model.control.owner == Owner{"", "vmusers"});
-    REQUIRE(model.install.listen.size() == 2);
+    REQUIRE(model.install.listen.size() == 5);
     CHECK(model.install.listen[0].port == 8080);
     CHECK(model.install.listen[1].port == 80);
+    CHECK(model.install.listen[2].address == parse_ipv6("2001:db8::1").value());
+    CHECK(model.install.listen[2].port == 81);
+    CHECK(model.install.listen[3].address == Ipv6{});
+    CHECK(model.install.listen[3].port == 80);
+    CHECK(model.install.listen[4].address == parse_ipv6("2001:db8::2").value());
     CHECK(model.install.release == "snapshots");
     CHECK(model.install.mirror == "https://mirror.example.org/OpenBSD");
 
@@ -255,6 +260,12 @@ TEST_CASE("text values have rules") {
                       "[install]\nlisten = [\"10.0.0.1:65536\"]",
                       "[install]\nlisten = [\"10.0.0.1:\"]",
                       "[install]\nlisten = [\"10.0.0.1:+1\"]",
+                      "[install]\nlisten = [\"[::1\"]",
+                      "[install]\nlisten = [\"[\"]",
+                      "[install]\nlisten = [\"[]:80\"]",
+                      "[install]\nlisten = [\"[::1]80\"]",
+                      "[install]\nlisten = [\"[::1]:\"]",
+                      "[install]\nlisten = [\"[10.0.0.1]:80\"]",
                       "[install]\nrelease = \"../7.8\"",
                       "[install]\nmirror = \"ftp://x\"",
                       "[install]\nmirror = \"http://\"",

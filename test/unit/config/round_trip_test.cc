@@ -32,8 +32,7 @@ public:
         m.host.local_ipv4 = {{0xac100000}, static_cast<std::uint8_t>(number(12, 16))};
         m.control = {"/run/" + name(), owner()};
         for (unsigned i = number(0, 3); i > 0; --i)
-            m.install.listen.push_back(
-                {{}, {number(1, 0xffffffff)}, static_cast<std::uint16_t>(1000 + i)});
+            m.install.listen.push_back({{}, address(), static_cast<std::uint16_t>(1000 + i)});
         m.install.release = pick({"7.8", "snapshots"});
         m.install.mirror = pick({"http://a.example", "https://b.example:8443/pub/"});
         for (unsigned i = number(0, 2); i > 0; --i)
@@ -45,7 +44,8 @@ public:
                                            coin()});
         m.install.sets = pick({"", "/srv/openbsd"});
         if ((!m.install.locations.empty() || !m.install.sets.empty()) && m.install.listen.empty())
-            m.install.listen.push_back({{}, {number(1, 0xffffffff)}, 1000}); // whom files reach
+            m.install.listen.push_back({{}, address(), 1000}); // whom files reach
+        m.install.signify_keys = pick({"/etc/signify", "/usr/share/signify-openbsd-keys"});
         m.install.access_log = pick({"", "/var/log/vmhost/access.log"});
         m.tftp.directory = pick({"", "/srv/tftp", "/srv/a b"});
         if (coin() && !m.tftp.directory.empty())
@@ -270,6 +270,11 @@ private:
         return std::uniform_int_distribution<unsigned>(min, static_cast<unsigned>(max))(random_);
     }
     bool coin() { return number(0, 1) == 1; }
+    IpAddress address() {
+        if (coin())
+            return Ipv4{number(1, 0xffffffff)};
+        return Ipv6{std::uint64_t{0x20010db8'0000'0000} | number(0, 0xffff), number(1, 0xffffffff)};
+    }
     std::string pick(std::initializer_list<const char*> from) {
         return from.begin()[number(0, static_cast<unsigned>(from.size()) - 1)];
     }

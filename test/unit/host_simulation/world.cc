@@ -191,10 +191,11 @@ Result<ipv6::Sockets> Life::open_ipv6(const std::string& bridge, unsigned index)
     return sockets;
 }
 
-Result<Fd> Life::open_http(Ipv4 address, std::uint16_t port, const std::string&) {
+Result<Fd> Life::open_http(const IpAddress& address, std::uint16_t port, const std::string&) {
     if (!step("listen on " + address.text()))
         return refused();
-    if (address.value != 0 && !world_.kernel.has_address(address))
+    if (!address.is_unspecified() && address.is_ipv4() &&
+        !world_.kernel.has_address(address.ipv4()))
         return fail(ErrorKind::not_found, "listen on {}: no such address", address.text());
     if (auto socket = world_.kernel.bind(fmt::format("tcp {}:{}", address.text(), port)))
         return std::move(*socket);

@@ -89,7 +89,11 @@ public:
     Result<ipv6::Sockets> open_ipv6(const std::string& bridge, unsigned index) override;
     Result<dhcp::Sockets> open_dhcp(const std::string& bridge, unsigned index,
                                     Ipv4 address) override;
-    Result<Fd> open_http(Ipv4 address, std::uint16_t port, const std::string& device) override;
+    Result<Fd> open_http(const IpAddress& address, std::uint16_t port,
+                         const std::string& device) override;
+    Result<Fd> open_connection(Ipv4, std::uint16_t, const std::string&) override {
+        return fail(ErrorKind::unsupported, "nobody is there");
+    }
     void changing(std::string_view what) override { step(std::string(what)); }
     host::Users users() override;
     host::CgroupMounts cgroups() override { return {}; }

@@ -7,7 +7,7 @@ using namespace vmhost::http;
 
 TEST_CASE("a line of the access log cannot be made two, nor a word too many") {
     Access access;
-    access.peer = {0x0a090814};
+    access.peer = Ipv4{0x0a090814};
     access.method = "GET";
     access.target = "/a%20b\"?q=1";
     access.status = 200;

@@ -26,11 +26,12 @@ inline std::string get(std::string_view path, std::string_view fields = "") {
 }
 inline constexpr std::string_view close_field = "Connection: close\r\n";
 
-// Echoes what it was asked, except below /answers (the response files).
+// Echoes what it was asked, except answer files: those are "the answers of VM", after a turn.
 class Served {
 public:
-    explicit Served(Options options = {}, Answers answers = {}, std::size_t big_bytes = 0)
-        : answers_(std::move(answers)), big_(big_bytes, 'x') {
+    explicit Served(Options options = {}, std::vector<Answer> answers = {},
+                    std::size_t big_bytes = 0, IpAddress address = loopback(1))
+        : address_(address), answers_(std::move(answers)), big_(big_bytes, 'x') {
         start(std::move(options));
     }
     // Files of a site, and nothing else.
@@ -41,6 +42,7 @@ public:
         wakeup_->wake();
         thread_.join();
     }
+    const IpAddress& address() const { return address_; }
     std::uint16_t port() const { return port_; }
     std::size_t connections() const { return connections_; }
     // Answers to /later are held back.
@@ -54,12 +56,12 @@ public:
 private:
     void start(Options options) {
         ::signal(SIGPIPE, SIG_IGN);
-        auto socket = open_listener({0x7f000001}, 0);
+        auto socket = open_listener(address_, 0);
         REQUIRE(socket);
-        sockaddr_in name{};
+        sockaddr_in6 name{}; // the port of IPv4 is in the same place
         socklen_t size = sizeof(name);
         ::getsockname(socket->get(), reinterpret_cast<sockaddr*>(&name), &size);
-        port_ = ntohs(name.sin_port);
+        port_ = ntohs(name.sin6_port);
         log::set_level("http", log::Level::error);
         thread_ = std::thread(
             [this, options, fd = std::move(*socket)]() mutable { run(options, std::move(fd)); });
@@ -69,6 +71,13 @@ private:
     void run(Options options, Fd socket) {
         Loop loop;
         std::vector<std::uint64_t> later; // connections whose answer comes in a turn of its own
+        Server* answering = nullptr;
+        std::vector<AnswerDesk::Claim> claims; // decided in a turn of their own too
+        AnswerDesk desk(
+            {.claim = [&](const auto& claim) { claims.push_back(claim); },
+             .answer = [&](auto id, const auto& response) { answering->answer(id, response); },
+             .now_ms = [&] { return loop.now_ms(); }});
+        desk.configure(answers_);
         Server server(loop, options, [&](const Request& request) -> std::optional<Response> {
             if (request.path == "/never")
                 return std::nullopt;
@@ -76,8 +85,11 @@ private:
                 later.push_back(request.connection_id);
                 return std::nullopt;
             }
+            if (!site_ && desk.is_for_answer(request))
+                return desk.ask(request);
             return answer(request);
         });
+        answering = &server;
         server.on_request([this](const Access& access) {
             std::lock_guard lock(mutex_);
             accesses_.push_back(access);
@@ -89,6 +101,8 @@ private:
             waiting_ = later.size();
             if (hold_)
                 return;
+            for (const auto& claim : std::exchange(claims, {}))
+                desk.decided(claim.number, AnswerOutcome::served, "the answers of " + claim.vm);
             Response response;
             response.body = "at last";
             for (auto id : std::exchange(later, {}))
@@ -102,9 +116,6 @@ private:
     Response answer(const Request& request) {
         if (site_)
             return site_->answer(request, ::time(nullptr)).value_or(error_response(404));
-        auto lookup = answers_.find(request.path, request.query, request.peer);
-        if (lookup.is_answer_name)
-            return answer_response(lookup);
         Response response;
         if (request.path == "/missing")
             return error_response(404);
@@ -117,8 +128,9 @@ private:
         return response;
     }
 
+    IpAddress address_ = loopback(1);
     std::optional<Site> site_;
-    Answers answers_;
+    std::vector<Answer> answers_;
     std::string big_;
     std::uint16_t port_ = 0;
     std::atomic<bool> ready_ = false;
@@ -132,18 +144,29 @@ private:
 
 class Client {
 public:
+    // source: of a server at 127.0.0.1; one at ::1 is asked from there.
     explicit Client(const Served& served, Ipv4 source = loopback(1), int receive_buffer = 0)
-        : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        : socket_(::socket(served.address().is_ipv4() ? AF_INET : AF_INET6,
+                           SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         if (receive_buffer)
             ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer,
                          sizeof(receive_buffer));
         sockaddr_in name{};
         name.sin_family = AF_INET;
         name.sin_addr.s_addr = htonl(source.value);
-        REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0);
-        name.sin_addr.s_addr = htonl(0x7f000001);
-        name.sin_port = htons(served.port());
-        REQUIRE(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0);
+        sockaddr_in6 six{};
+        six.sin6_family = AF_INET6;
+        six.sin6_port = htons(served.port());
+        six.sin6_addr = IN6ADDR_LOOPBACK_INIT;
+        if (served.address().is_ipv4()) {
+            REQUIRE(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0);
+            name.sin_addr.s_addr = htonl(0x7f000001);
+            name.sin_port = htons(served.port());
+            REQUIRE(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) ==
+                    0);
+        } else {
+            REQUIRE(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&six), sizeof(six)) == 0);
+        }
         int on = 1;
         ::setsockopt(socket_.get(), IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
     }

@@ -12,6 +12,7 @@ namespace {
 struct Sample {
     config::Model model;
     config::Vm vm;
+    config::InstallMode mode = config::InstallMode::install;
     Sample() {
         vm.name = "vm13";
         vm.place = Place{"vmhost.toml", 7, 1};
@@ -22,12 +23,12 @@ struct Sample {
         vm.install->password = "$2b$10$aaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
     }
     std::string render() {
-        auto text = render_answers(model, vm);
+        auto text = render_answers(model, vm, mode);
         REQUIRE(text);
         return *text;
     }
     Error refusal() {
-        auto text = render_answers(model, vm);
+        auto text = render_answers(model, vm, mode);
         REQUIRE_FALSE(text);
         return text.error();
     }
@@ -136,6 +137,28 @@ TEST_CASE("sets of this host are fetched from where the guest reaches it") {
     CHECK(complaints(sample.render()).empty());
 }
 
+TEST_CASE("an IPv6 address is the one of the file, with its router") {
+    Sample sample;
+    auto& lan = sample.model.switches.emplace_back();
+    lan.name = "lan";
+    lan.ipv4 = parse_ipv4_prefix("10.9.8.1/24").value();
+    auto& other = sample.vm.interfaces.emplace_back(); // by which it is not installed
+    other.switch_name = "none";
+    other.ipv6 = parse_ipv6("2001:db8::ff").value();
+    auto& interface = sample.vm.interfaces.emplace_back();
+    interface.switch_name = "lan";
+    interface.ipv4 = parse_ipv4("10.9.8.13").value();
+    interface.ipv6 = parse_ipv6("2001:db8:0:13::113").value();
+    CHECK(sample.render().find("IPv6") == std::string::npos);
+    sample.model.switches[0].ipv6 = parse_ipv6_prefix("2001:db8:0:13::1/64").value();
+    CHECK(has_line(sample.render(), "IPv6 address for vio1 = 2001:db8:0:13::113"));
+    CHECK(has_line(sample.render(), "IPv6 prefix length for vio1 = 64"));
+    CHECK(has_line(sample.render(), "IPv6 default router = 2001:db8:0:13::1"));
+    CHECK(complaints(sample.render()).empty());
+    sample.model.switches[0].ra.router = false;
+    CHECK(sample.render().find("default router") == std::string::npos);
+}
+
 TEST_CASE("mirrors") {
     Sample sample;
     sample.model.install.mirror = "http://10.0.0.1:8080/";
@@ -213,4 +236,27 @@ TEST_CASE("refusals carry the place of the vm") {
     CHECK(sample.refusal().message().starts_with("vmhost.toml:7:1: vm \"vm13\": install user"));
     sample.vm.install.reset();
     CHECK(sample.refusal().text() == "vm \"vm13\": has no install table");
+}
+
+TEST_CASE("a host name adds no line to an upgrade either") {
+    Sample sample;
+    sample.mode = config::InstallMode::upgrade;
+    sample.vm.install->sets = "+site*";
+    sample.vm.install->hostname = "puffy\nPassword for root = x";
+    CHECK(sample.refusal().kind() == ErrorKind::invalid);
+}
+
+TEST_CASE("an upgrade is told where the sets are, and no secret") {
+    Sample sample;
+    sample.mode = config::InstallMode::upgrade;
+    sample.vm.install->answers = {{"Force checking of clean non-root filesystems", "yes"}};
+    sample.vm.install->root_password = "open sesame";
+    auto text = sample.render();
+    CHECK(has_line(text, "Force checking of clean non-root filesystems = yes"));
+    CHECK(has_line(text, "Location of sets = http"));
+    CHECK(has_line(text, "Server directory = pub/OpenBSD/7.8/amd64"));
+    for (auto word : {"assword", "sesame", "user", "hostname", "Use (W)hole disk", "ssh key"}) {
+        INFO(word);
+        CHECK(text.find(word) == std::string::npos);
+    }
 }
