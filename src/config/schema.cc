@@ -1,54 +1,10 @@
 // The rows of the schema. Whoever adds a member to the model adds its row here and its
 // paragraph to vmhost.toml(5); the tests compare the three.
-#include "config/codec.h"
+#include "config/rows.h"
 
 namespace vmhost::config {
 
 namespace {
-
-template <class Pointer>
-struct OwnerOf;
-template <class Struct, class Value>
-struct OwnerOf<Value Struct::*> {
-    using Type = Struct;
-};
-
-// A key that is a member of the section's struct.
-template <auto member, class Codec>
-constexpr Row row(std::string_view key, std::string_view default_note, std::string_view help) {
-    using Struct = typename OwnerOf<decltype(member)>::Type;
-    Row out{.key = key, .default_note = default_note, .help = help};
-    out.required = default_note == "required";
-    out.type = [] { return Codec::type(); };
-    out.read = [](const Spot& spot, void* object) {
-        Codec::read(spot, static_cast<Struct*>(object)->*member);
-    };
-    out.write = [](const void* object) {
-        return Codec::write(static_cast<const Struct*>(object)->*member);
-    };
-    if constexpr (requires { Codec::inner; })
-        out.inner = Codec::inner;
-    return out;
-}
-
-// A table whose keys are members of the same struct.
-template <const Section& section>
-constexpr Row group(std::string_view key, std::string_view help) {
-    Row out{.key = key, .default_note = "all defaults", .help = help};
-    out.type = [] { return std::string("table"); };
-    out.read = [](const Spot& spot, void* object) { read_section(spot, section, object); };
-    out.write = [](const void* object) { return write_section(section, object); };
-    out.inner = &section;
-    return out;
-}
-
-template <class Struct>
-constexpr Section section(std::string_view name, std::span<const Row> rows) {
-    return {name, rows, [](const Section& self) {
-                Struct object{};
-                return write_section(self, &object);
-            }};
-}
 
 constexpr Word accel_words[] = {{"auto", static_cast<int>(Accel::automatic)},
                                 {"kvm", static_cast<int>(Accel::kvm)},
@@ -414,6 +370,8 @@ constexpr Row install_rows[] = {
         "signify_keys", "", "whose signatures fetched sets must have"),
     row<&Install::locations, Tables<location_section, limits::max_http_locations>>(
         "location", "none", "directories that are served besides"),
+    row<&Install::site, Table<site_section>>("site", "none",
+                                             "what all guests get that install themselves"),
     row<&Install::access_log, OrNone<Text<absolute_path_rule>>>("access_log", "none",
                                                                 "where requests are written down"),
 };
@@ -517,6 +475,7 @@ constexpr Row vm_install_rows[] = {
                                       "further answers, which come before all others"),
     row<&VmInstall::file, Text<optional_path_rule>>(
         "file", "", "a ready answer file, which replaces all of the above"),
+    row<&VmInstall::site, Table<vm_site_section>>("site", "none", "what this guest gets besides"),
 };
 constexpr Section vm_install_section = section<VmInstall>("vm.NAME.install", vm_install_rows);
 

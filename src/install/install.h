@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "config/model.h"
+#include "install/site_set.h"
 
 namespace vmhost::install {
 
