@@ -40,6 +40,8 @@ int main(int argc, char** argv) {
         return cli::run_net(command);
     case cli::Command::Verb::upgrade:
         return cli::run_upgrade(command);
+    case cli::Command::Verb::reinstall:
+        return cli::run_reinstall(command);
     case cli::Command::Verb::import:
         return cli::run_import(command);
     case cli::Command::Verb::plan:
@@ -61,6 +63,12 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::sets_list:
     case cli::Command::Verb::sets_verify:
         return cli::run_sets(command);
+    case cli::Command::Verb::deploy:
+        return cli::run_deploy(command);
+    case cli::Command::Verb::undeploy:
+        return cli::run_undeploy(command);
+    case cli::Command::Verb::sshfp:
+        return cli::run_sshfp(command);
     case cli::Command::Verb::net_trace:
         return cli::run_trace(std::move(command));
     default:

@@ -166,6 +166,8 @@ inline constexpr std::size_t max_http_chunk_line_bytes = 256;
 inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
 // A guest that asks in a loop must not fill the host's journal.
 inline constexpr unsigned max_http_log_lines_per_second = 100;
+// Of requests for answer files: a guest that asks in a loop is to be seen, not to fill the log.
+inline constexpr unsigned max_answer_log_lines_per_second = 10;
 // Site sets: what a file of configuration says, and files beside it.
 inline constexpr std::size_t max_site_text_bytes = 64 << 10;
 inline constexpr std::size_t max_site_path_bytes = 200; // ustar has room for 255, in two parts

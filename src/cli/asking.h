@@ -37,6 +37,9 @@ inline Result<nlohmann::json> ask(control::Client& client, const nlohmann::json&
     return nlohmann::json::parse(TRY(client.request(compact(request))).json, nullptr, false);
 }
 
+// Of who sits at the terminal; refused when nobody does, with what -y would do then.
+Result<bool> agreed(const std::string& question, const std::string& what);
+
 inline bool is_number(const std::string& vm) {
     return vm.find_first_not_of("0123456789") == std::string::npos;
 }

@@ -46,6 +46,7 @@ struct Command {
         plan,
         apply,
         upgrade,
+        reinstall,
         reload,
         image_check,
         image_info,
@@ -59,6 +60,9 @@ struct Command {
         sets_fetch,
         sets_list,
         sets_verify,
+        deploy,
+        undeploy,
+        sshfp,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -86,7 +90,8 @@ struct Command {
     unsigned count = 0;          // top -n; 0 = for ever
     std::string release;         // leases: an address to take back
     std::string reset = "all";   // reset: or "switches", "vms"
-    bool yes = false;            // apply -y
+    bool yes = false;            // apply -y, reinstall -y
+    bool upgrade = false;        // reinstall --upgrade
     bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
     // start of a VM that is not in the file.
@@ -107,6 +112,14 @@ struct Command {
     // Of a trace.
     unsigned interface = 0;   // of the VM
     std::uint64_t frames = 0; // at most; 0 = no limit
+    // Of orders.
+    std::vector<std::string> names;     // deploy: files and directories; undeploy: VMs
+    bool dry_run = false;               // -n
+    bool update = false;                // deploy --update
+    bool due = false;                   // deploy --due
+    bool remove_account = false;        // undeploy --account
+    std::vector<std::string> key_files; // sshfp -k
+    bool sha1 = false, generic = false; // sshfp
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).
@@ -129,6 +142,9 @@ int run_image(const Command& command);
 
 // vmhost upgrade. Exit status.
 int run_upgrade(const Command& command);
+
+// vmhost reinstall. Exit status.
+int run_reinstall(const Command& command);
 // vmhost plan and apply, vmctl reload and load. Exit status.
 int run_plan(const Command& command);
 
@@ -146,6 +162,11 @@ int run_records(Command command);
 
 // vmhost net trace. Exit status.
 int run_trace(Command command);
+
+// vmhost deploy, undeploy and sshfp. Exit status.
+int run_deploy(const Command& command);
+int run_undeploy(const Command& command);
+int run_sshfp(const Command& command);
 
 // The verbs of vmctl that ask the daemon. Exit status.
 int run_vmctl(const Command& command);

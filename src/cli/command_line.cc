@@ -172,6 +172,19 @@ void add_records(CLI::App& app, Command& command, AddFile add_file, AddSocket ad
 }
 
 template <class AddFile, class AddSocket>
+void add_reinstall(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
+    auto* reinstall =
+        app.add_subcommand("reinstall", "arm a VM for another unattended installation");
+    add_file(reinstall);
+    add_socket(reinstall);
+    reinstall->add_flag("--upgrade", command.upgrade, "renew the system on its disk instead");
+    reinstall->add_flag("-y,--yes", command.yes, "do not ask");
+    reinstall->add_flag("--json", command.json, "as JSON");
+    reinstall->add_option("vm", command.vm, "name or id of a VM")->type_name("VM")->required();
+    reinstall->callback([&command] { command.verb = Command::Verb::reinstall; });
+}
+
+template <class AddFile, class AddSocket>
 void add_leases(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
     auto* leases = app.add_subcommand("leases", "list who has which address by DHCP");
     add_file(leases);
@@ -184,6 +197,46 @@ void add_leases(CLI::App& app, Command& command, AddFile add_file, AddSocket add
             return address ? std::string() : address.error().text();
         });
     leases->callback([&command] { command.verb = Command::Verb::leases; });
+}
+
+// Orders, and what has to do with them.
+template <class AddFile, class AddSocket>
+void add_deploy(CLI::App& app, Command& command, AddFile add_file, AddSocket add_socket) {
+    auto add = [&](const char* name, const char* help, Command::Verb verb) {
+        auto* to = app.add_subcommand(name, help);
+        add_file(to);
+        add_socket(to);
+        to->add_flag("-n,--dry-run", command.dry_run, "say what would be done, and do nothing");
+        to->add_flag("-y,--yes", command.yes, "do not ask");
+        to->add_flag("--json", command.json, "as JSON");
+        to->callback([&command, verb] { command.verb = verb; });
+        return to;
+    };
+    auto* deploy = add("deploy", "make VMs of orders: file, image, account, and running",
+                       Command::Verb::deploy);
+    deploy->add_flag("--update", command.update, "change VMs whose orders say something else");
+    deploy->add_flag("--due", command.due, "only list orders that are older than a year");
+    deploy->add_option("order", command.names, "order files, or directories of them")
+        ->type_name("PATH")
+        ->required();
+    auto* undeploy = add("undeploy", "end VMs, take them out of the file and put their images away",
+                         Command::Verb::undeploy);
+    undeploy->add_flag("--account", command.remove_account,
+                       "remove the accounts of owners who have no other VM");
+    undeploy->add_option("vm", command.names, "names of VMs")->type_name("VM")->required();
+
+    auto* sshfp = app.add_subcommand("sshfp", "print SSHFP records of host keys for a DNS zone");
+    add_file(sshfp);
+    sshfp->add_option("-k,--key", command.key_files, "public keys, or what ssh-keyscan(1) printed")
+        ->type_name("FILE")
+        ->allow_extra_args(false)
+        ->required();
+    sshfp->add_flag("--sha1", command.sha1, "with SHA-1 too, for old clients");
+    sshfp->add_flag("--generic", command.generic, "as TYPE44, for old name servers");
+    sshfp->add_option("vm", command.vm, "a VM of the file, or the name of a host")
+        ->type_name("VM")
+        ->required();
+    sshfp->callback([&command] { command.verb = Command::Verb::sshfp; });
 }
 
 void build_vmhost(CLI::App& app, Command& command) {
@@ -219,7 +272,8 @@ void build_vmhost(CLI::App& app, Command& command) {
     show->add_flag("--json", command.json, "as JSON");
     show->callback([&] { command.verb = Command::Verb::config_show; });
 
-    auto* importing = app.add_subcommand("import", "print a vm.conf(5) or dhcpd.conf(5) as TOML");
+    auto* importing =
+        app.add_subcommand("import", "print a vm.conf(5), dhcpd.conf(5) or _deploy.conf as TOML");
     importing->add_option("vm.conf", command.source, "the file")->type_name("FILE")->required();
     importing->add_flag("--dhcpd", command.dhcpd, "it is a dhcpd.conf(5), whatever its name");
     importing->add_option("-o,--output", command.target, "write to a new file")->type_name("FILE");
@@ -271,8 +325,10 @@ void build_vmhost(CLI::App& app, Command& command) {
                     "restart no guest; what it needs changes at its next start");
 
     add_records(app, command, add_file, add_socket);
+    add_reinstall(app, command, add_file, add_socket);
     add_leases(app, command, add_file, add_socket);
     add_net(app, command, add_file, add_socket);
+    add_deploy(app, command, add_file, add_socket);
 
     add_sets(app, command, add_file);
 

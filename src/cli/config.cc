@@ -46,7 +46,7 @@ int run_config(const Command& command) {
     config::Complaints complaints;
     for (const auto& vm : model->vms)
         if (vm.install && vm.install->file.empty())
-            if (auto answers = install::render_answers(*model, vm); !answers)
+            if (auto answers = install::render_answers(*model, vm, vm.install->mode); !answers)
                 complaints.push_back(std::move(answers).error());
     if (!complaints.empty()) {
         print_complaints(complaints, command.json);

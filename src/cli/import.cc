@@ -1,4 +1,4 @@
-// vmhost import: a vm.conf(5) or a dhcpd.conf(5) as a vmhost.toml(5).
+// vmhost import: a vm.conf(5), a dhcpd.conf(5) or a _deploy.conf as a vmhost.toml(5).
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
@@ -57,7 +57,8 @@ int run_import(const Command& command) {
     }
     auto name = std::string_view(command.source);
     name.remove_prefix(name.rfind('/') + 1);
-    auto imported = command.dhcpd || name.starts_with("dhcpd")
+    auto imported = name.starts_with("_deploy") ? config::import_deployconf(command.source, options)
+                    : command.dhcpd || name.starts_with("dhcpd")
                         ? config::import_dhcpdconf(command.source, options)
                         : config::import_vmconf(command.source, options);
     if (!imported) {

@@ -79,18 +79,6 @@ std::string absolute_path(const std::string& path) {
     return error ? path : full.string();
 }
 
-Result<bool> agreed() {
-    if (!::isatty(STDIN_FILENO))
-        return fail(ErrorKind::invalid,
-                    "nobody is there to be asked: -y applies the plan without a question");
-    std::fputs("apply this? [y/N] ", stdout);
-    std::fflush(stdout);
-    char answer[16] = {};
-    if (std::fgets(answer, sizeof(answer), stdin) == nullptr)
-        return false;
-    return answer[0] == 'y' || answer[0] == 'Y';
-}
-
 Result<void> apply(control::Client& client, const json& request, bool quiet) {
     TRY(client.request(compact(request), [&](const control::Client::Answer& reply) {
         auto step = json::parse(reply.json, nullptr, false);
@@ -101,6 +89,18 @@ Result<void> apply(control::Client& client, const json& request, bool quiet) {
 }
 
 } // namespace
+
+Result<bool> agreed(const std::string& question, const std::string& what) {
+    if (!::isatty(STDIN_FILENO))
+        return fail(ErrorKind::invalid, "nobody is there to be asked: -y {} without a question",
+                    what);
+    std::fprintf(stdout, "%s [y/N] ", question.c_str());
+    std::fflush(stdout);
+    char answer[16] = {};
+    if (std::fgets(answer, sizeof(answer), stdin) == nullptr)
+        return false;
+    return answer[0] == 'y' || answer[0] == 'Y';
+}
 
 int run_plan(const Command& command) {
     auto socket = command.socket;
@@ -139,7 +139,7 @@ int run_plan(const Command& command) {
     if (!text(plan, "refused").empty())
         return 1;
     if (!command.yes) {
-        auto yes = agreed();
+        auto yes = agreed("apply this?", "applies the plan");
         if (!yes)
             return complain("vmhost", yes.error());
         if (!*yes) {

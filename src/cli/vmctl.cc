@@ -27,6 +27,35 @@ void print_row(const std::string& id, const std::string& pid, const std::string&
                stdout);
 }
 
+std::string clock_time(std::int64_t time_s) {
+    std::time_t time = time_s;
+    std::tm parts{};
+    char text[32] = {};
+    if (::localtime_r(&time, &parts) != nullptr)
+        std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts);
+    return text;
+}
+
+// How far a VM's installation is, below its row.
+void print_install(const json& install) {
+    std::printf("installation %u%s:\n", install.at("number").get<unsigned>(),
+                install.at("mode") == "upgrade" ? ", an upgrade" : "");
+    for (const auto& one : install.at("phases")) {
+        const auto phase = one.at("phase").get<std::string>();
+        std::string more;
+        if (phase == "sets" && install.at("percent").is_number())
+            more = fmt::format(" {}%", install["percent"].get<unsigned>());
+        if (phase == "sets")
+            more += " " + printable(install.at("set").get<std::string>(), 64);
+        std::printf("  %s %s%s\n", clock_time(one.at("since_s").get<std::int64_t>()).c_str(),
+                    phase.c_str(), more.c_str());
+    }
+    if (const auto failed = install.at("failed").get<std::string>(); !failed.empty())
+        std::printf("  failed: %s\n", printable(failed, 200).c_str());
+    if (install.at("stalled") == true)
+        std::puts("  it does not go on");
+}
+
 // As vmd counts: a paused VM is a running one.
 bool runs(const json& row) {
     return row["state"] == "running" || row["state"] == "paused";
@@ -54,6 +83,8 @@ int status(control::Client& client, const Command& command) {
                   running ? format_size(row["current_memory_bytes"].get<std::uint64_t>()) : "-",
                   "-", row["owner"].get<std::string>().substr(0, 15), row["state"], row["name"]);
     }
+    if (!command.vm.empty() && rows.size() == 1 && rows[0].value("install", json()).is_object())
+        print_install(rows[0]["install"]);
     return rows.empty() ? 1 : 0; // as vmctl(8): nothing is there to be listed
 }
 

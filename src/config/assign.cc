@@ -283,6 +283,7 @@ void fill_vm(const Model& model, Vm& vm, const Findings& findings) {
         return;
     if (vm.install->hostname.empty())
         vm.install->hostname = vm.name;
+    vm.install->kernel_place = findings.place_of(&vm.install->kernel, vm.place);
     for (auto* password : {&vm.install->password, &vm.install->root_password})
         if (password->empty())
             *password = no_password;

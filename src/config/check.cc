@@ -604,6 +604,42 @@ void check_metrics(const Model& model, Findings& findings) {
             }
 }
 
+// What every order would fail of.
+void check_allocate(const Model& model, Findings& findings) {
+    const Allocate& allocate = model.allocate;
+    auto complain = [&](const void* field, std::string text) {
+        findings.complain(findings.place_of(field, allocate.place), ErrorKind::invalid,
+                          "allocate." + std::move(text));
+    };
+    const auto& name = allocate.switch_name;
+    const Switch* sw = model.find_switch(name);
+    if (!name.empty() && sw == nullptr)
+        return complain(&allocate.switch_name,
+                        fmt::format("switch: there is no switch \"{}\"", printable(name, 70)));
+    auto needs = [&](const void* field, std::string_view key, bool has) {
+        if (has)
+            return true;
+        complain(field, fmt::format("{}: has no effect: {}", key,
+                                    sw == nullptr ? std::string("\"switch\" is missing")
+                                                  : fmt::format("switch \"{}\" has no {}", name,
+                                                                key.substr(0, 4))));
+        return false;
+    };
+    if (allocate.ipv4_start &&
+        needs(&allocate.ipv4_start, "ipv4_start", sw != nullptr && sw->ipv4) &&
+        !sw->ipv4->contains(*allocate.ipv4_start))
+        complain(&allocate.ipv4_start,
+                 fmt::format("ipv4_start: {} is not inside {} of switch \"{}\"",
+                             allocate.ipv4_start->text(), sw->ipv4->text(), name));
+    if (allocate.ipv6_prefix &&
+        needs(&allocate.ipv6_prefix, "ipv6_prefix", sw != nullptr && sw->ipv6) &&
+        !(sw->ipv6->contains(allocate.ipv6_prefix->address) &&
+          sw->ipv6->length <= allocate.ipv6_prefix->length))
+        complain(&allocate.ipv6_prefix,
+                 fmt::format("ipv6_prefix: {} is not inside {} of switch \"{}\"",
+                             allocate.ipv6_prefix->text(), sw->ipv6->text(), name));
+}
+
 } // namespace
 
 void check_model(const Model& model, Findings& findings) {
@@ -613,6 +649,7 @@ void check_model(const Model& model, Findings& findings) {
     check_locations(model, findings);
     check_sites(model, findings);
     check_tftp(model, findings);
+    check_allocate(model, findings);
     check_devices(model, findings);
     check_beneath(model, findings);
     check_subnets(model, findings);

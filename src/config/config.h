@@ -80,8 +80,36 @@ std::expected<Imported, Complaints> import_vmconf(const std::string& path,
 // started.
 std::expected<Imported, Complaints> import_dhcpdconf(const std::string& path,
                                                      const ImportOptions& options);
+// The same of a _deploy.conf, as deploy scripts of OpenBSD hosts have it: an [allocate] table, and
+// the host and switch that it tells of.
+std::expected<Imported, Complaints> import_deployconf(const std::string& path,
+                                                      const ImportOptions& options);
 // The whole text of a file of at most limits::max_config_bytes.
 Result<std::string> read_config_file(const std::string& path);
+
+// Changes of a file's text that leave everything else as it was written, comments included. The
+// text must be one that parse() takes; whoever calls them parses the result. unsupported: the file
+// says it in a manner that they cannot change.
+//
+// Without [vm.NAME], the tables inside it, and the comments right above them.
+Result<std::string> without_vm(std::string_view text, std::string_view vm);
+// With another value, as TOML, of a key in a table that is there.
+Result<std::string> with_key(std::string_view text, const std::vector<std::string>& table,
+                             std::string_view key, std::string_view value);
+// With further tables behind all others.
+std::string with_tables(std::string_view text, std::string_view tables);
+// The lines of a [vm.NAME.install] that says so; what is as in an empty one is left out.
+std::string install_lines(const VmInstall& install);
+// A text as TOML has it, in quotes.
+std::string toml_text(std::string_view text);
+
+// A TOML file of keys and values alone, such as an order: texts, numbers, booleans and dates, all
+// as text.
+struct FlatValue {
+    std::string key, value;
+    Place place;
+};
+Result<std::vector<FlatValue>> parse_flat(std::string_view text, const std::string& file);
 
 // One key that two models disagree on, defaults and derived values included. A whole switch or VM
 // that only one of them has is one difference: "vm.a", without values.

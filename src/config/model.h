@@ -299,8 +299,18 @@ struct Interface {
     bool operator==(const Interface&) const = default;
 };
 
-// What an installer's answer file is made from (install/).
+// What the installer is to do: make a system on the disk, or renew the one that is there.
+enum class InstallMode : std::uint8_t { install, upgrade };
+
+// How the VM is installed, and what its answer file is made from (install/).
 struct VmInstall {
+    InstallMode mode = InstallMode::install; // of its first installation
+    std::string kernel; // of the installer, which the VM boots while it is armed; empty = none
+    Where kernel_place;
+    std::string initrd;       // of kernel, which is a Linux one then
+    std::string command_line; // the same
+    // So long nothing may go on before it is told; 0 = for ever.
+    std::chrono::milliseconds stall_timeout{600'000};
     std::string hostname; // default: the VM's name
     std::string user;
     std::string sshkey;
@@ -313,6 +323,28 @@ struct VmInstall {
     std::string file; // a ready answer file instead of all this
     std::optional<Site> site;
     bool operator==(const VmInstall&) const = default;
+};
+
+// [allocate]: what deploy gives to the VM with the number N, see deploy/allocate.h.
+struct Allocate {
+    Where place;
+    std::string domain;                    // of host names without a dot; empty: [host] domain
+    std::string mac_prefix;                // four or five octets; empty: addresses are derived
+    std::optional<Ipv4> ipv4_start;        // of N = 0
+    std::optional<Ipv6Prefix> ipv6_prefix; // its fourth group is ipv6_start + N, in decimal digits
+    unsigned ipv6_start = 0;
+    std::string switch_name; // empty: no interface
+    std::string images;      // directory; empty: [host] state
+    std::string boot;        // kernel or firmware of new VMs; empty = embedded SeaBIOS
+    std::uint64_t memory_bytes = 512 * MiB;
+    std::uint64_t disk_bytes = 50 * GiB;
+    ImageFormat format = ImageFormat::qcow2;
+    VmInstall install;             // what theirs begins with
+    bool accounts = true;          // owners have one on this host
+    std::string group;             // of these; empty: that of [control] owner
+    std::string shell = "/bin/sh"; // of these
+    unsigned grace_days = 30;      // images of VMs that are gone, and their numbers, are kept
+    bool operator==(const Allocate&) const = default;
 };
 
 // What DHCP tells this VM, on all of its interfaces.
@@ -393,6 +425,7 @@ struct Model {
     Install install;
     Tftp tftp;
     Metrics metrics;
+    Allocate allocate;
     std::vector<Switch> switches; // in file order, then those of local interfaces
     std::vector<Vm> vms;          // in file order
 

@@ -176,6 +176,34 @@ std::expected<Model, Complaints> parse_state(std::string_view text, const std::s
     return read(text, file, false);
 }
 
+Result<std::vector<FlatValue>> parse_flat(std::string_view text, const std::string& file) {
+    Findings findings(file);
+    auto tree = TRY(parse_toml(text, findings));
+    std::vector<FlatValue> out;
+    for (const Member& member : in_file_order(tree)) {
+        FlatValue value{
+            std::string(member.key->str()), {}, findings.place(member.key->source().begin)};
+        const auto& node = *member.node;
+        if (const auto* string = node.as_string())
+            value.value = string->get();
+        else if (const auto* number = node.as_integer())
+            value.value = std::to_string(number->get());
+        else if (const auto* flag = node.as_boolean())
+            value.value = flag->get() ? "true" : "false";
+        else if (const auto* date = node.as_date())
+            value.value = fmt::format("{:04}-{:02}-{:02}", date->get().year, date->get().month,
+                                      date->get().day);
+        else
+            return std::unexpected(
+                Error(ErrorKind::invalid,
+                      fmt::format("{}: expected a text, a number, a boolean or a date",
+                                  printable(value.key, 70)))
+                    .at(value.place));
+        out.push_back(std::move(value));
+    }
+    return out;
+}
+
 Result<std::string> read_config_file(const std::string& path) {
     Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd)

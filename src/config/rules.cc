@@ -215,6 +215,25 @@ Result<void> check_time_zone(std::string_view text) {
     return {};
 }
 
+// The first octets of a MAC: unicast and of local meaning, as nobody gave them to us.
+Result<void> check_mac_prefix(std::string_view text) {
+    constexpr std::size_t four = 11, five = 14; // octets, with the colons between them
+    auto whole = text.size() == four   ? parse_mac(std::string(text) + ":00:00")
+                 : text.size() == five ? parse_mac(std::string(text) + ":00")
+                                       : fail(ErrorKind::invalid, "length");
+    if (!whole)
+        return fail(ErrorKind::invalid,
+                    "\"{}\" is no beginning of Ethernet addresses: write four or five octets, like "
+                    "fe:e1:bb:f1:c8",
+                    printable(text, 40));
+    if ((whole->octets[0] & 3) != 2)
+        return fail(ErrorKind::invalid,
+                    "\"{}\": addresses that are made up are unicast and locally administered: the "
+                    "second digit is 2, 6, a or e",
+                    printable(text, 40));
+    return {};
+}
+
 Result<void> check_one_of(std::string_view text, std::span<const std::string_view> words) {
     if (std::ranges::find(words, text) != words.end())
         return {};
@@ -269,6 +288,8 @@ const TextRule time_zone_rule{"string", "a time zone such as \"Europe/Amsterdam\
 const TextRule group_rule{"name", "a group's name such as \"tenants\"", check_group, true};
 const TextRule instance_option_rule{"option", "an option such as \"memory\"",
                                     check_instance_option};
+const TextRule mac_prefix_rule{
+    "string", "the beginning of Ethernet addresses such as \"fe:e1:bb:f1:c8\"", check_mac_prefix};
 const TextRule boot_flag_rule{"flag", "a flag such as \"single_user\"", check_boot_flag};
 
 Result<void> check_question(std::string_view text) {
@@ -302,6 +323,16 @@ Result<Ipv6Prefix> parse_local_ipv6(std::string_view text) {
     if (prefix.address.high >> 48 == 0 || prefix.address.is_multicast() ||
         prefix.address.is_link_local())
         return fail(ErrorKind::invalid, "{}: no host has an address of it", prefix.text());
+    return prefix;
+}
+
+Result<Ipv6Prefix> parse_allocated_ipv6(std::string_view text) {
+    auto prefix = TRY(parse_ipv6_prefix(text));
+    if (prefix.length < 48 || prefix.length > 56)
+        return fail(ErrorKind::limit, "{}: the prefix length is 48 to 56", prefix.text());
+    if (prefix.address != prefix.network())
+        return fail(ErrorKind::invalid, "{}: the address has bits beyond its prefix: write {}",
+                    prefix.text(), Ipv6Prefix{prefix.network(), prefix.length}.text());
     return prefix;
 }
 

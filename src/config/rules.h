@@ -40,6 +40,7 @@ extern const TextRule optional_answer_rule;
 extern const TextRule password_rule;
 extern const TextRule time_zone_rule;
 extern const TextRule boot_flag_rule;
+extern const TextRule mac_prefix_rule;
 
 // What a VM may let its instances choose.
 inline constexpr std::array<std::string_view, 6> instance_options{"boot", "memory", "interface",
@@ -53,6 +54,9 @@ Result<Ipv4Prefix> parse_local_prefix(std::string_view text);
 
 // The same for IPv6.
 Result<Ipv6Prefix> parse_local_ipv6(std::string_view text);
+
+// Of allocate.ipv6_prefix: a network that has whole fourth groups, or some of them.
+Result<Ipv6Prefix> parse_allocated_ipv6(std::string_view text);
 
 Result<Owner> parse_owner(std::string_view text);
 std::string owner_text(const Owner& owner);

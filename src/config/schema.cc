@@ -19,44 +19,16 @@ constexpr Word restart_words[] = {{"never", static_cast<int>(Restart::never)},
 constexpr Word boot_device_words[] = {{"disk", static_cast<int>(BootDevice::disk)},
                                       {"cdrom", static_cast<int>(BootDevice::cdrom)},
                                       {"net", static_cast<int>(BootDevice::net)}};
-constexpr Word format_words[] = {{"auto", static_cast<int>(ImageFormat::automatic)},
-                                 {"raw", static_cast<int>(ImageFormat::raw)},
-                                 {"qcow2", static_cast<int>(ImageFormat::qcow2)},
-                                 {"zst", static_cast<int>(ImageFormat::zst)}};
+constexpr Word install_mode_words[] = {{"install", static_cast<int>(InstallMode::install)},
+                                       {"upgrade", static_cast<int>(InstallMode::upgrade)}};
 
 constexpr Word virtio_words[] = {{"modern", static_cast<int>(VirtioFlavour::modern)},
                                  {"transitional", static_cast<int>(VirtioFlavour::transitional)}};
 
-constexpr TextRule address_rule{"IPv4 address", "an IPv4 address such as \"10.9.8.1\"", nullptr};
-constexpr TextRule prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"10.9.8.1/24\"", nullptr};
-constexpr TextRule address6_rule{"IPv6 address", "an IPv6 address such as \"2001:db8::1\"",
-                                 nullptr};
-constexpr TextRule prefix6_rule{"IPv6 prefix", "an IPv6 prefix such as \"2001:db8::1/64\"",
-                                nullptr};
-constexpr TextRule mac_rule{"MAC", "an Ethernet address such as \"fe:e1:bb:d1:00:01\"", nullptr};
-constexpr TextRule owner_rule{"owner", "an owner such as \"alice\", \"alice:staff\" or \":staff\"",
-                              nullptr};
-constexpr TextRule listen_rule{
-    "address:port", "an address such as \"10.9.8.1:80\" or \"[2001:db8::1]:80\"", nullptr};
-
-template <class Value>
-std::string text_of(const Value& value) {
-    return value.text();
-}
-using Address = Parsed<parse_ipv4, text_of<Ipv4>, address_rule>;
-using Prefix = Parsed<parse_ipv4_prefix, text_of<Ipv4Prefix>, prefix_rule>;
-using Address6 = Parsed<parse_ipv6, text_of<Ipv6>, address6_rule>;
-using Prefix6 = Parsed<parse_ipv6_prefix, text_of<Ipv6Prefix>, prefix6_rule>;
-using Ethernet = Parsed<parse_mac, text_of<Mac>, mac_rule>;
-using OwnerName = Parsed<parse_owner, owner_text, owner_rule>;
-using Listen = Parsed<parse_listen, listen_text, listen_rule>;
 constexpr TextRule local_prefix_rule{"IPv4 prefix", "an IPv4 prefix such as \"100.64.0.0/10\"",
                                      nullptr};
 using LocalPrefix = Parsed<parse_local_prefix, text_of<Ipv4Prefix>, local_prefix_rule>;
 using Acceleration = Choice<accel_words>;
-using Addresses = List<Address, limits::max_dhcp_addresses>;
-using Addresses6 = List<Address6, limits::max_ra_addresses>;
-using DiskSize = Size<limits::min_disk_bytes, limits::max_disk_bytes>;
 
 // [host]
 
@@ -137,213 +109,6 @@ constexpr Row control_rows[] = {
     row<&Control::owner, OwnerName>("owner", "", "who may connect to it, beside root"),
 };
 constexpr Section control_section = section<Control>("control", control_rows);
-
-// [switch.NAME]
-
-constexpr TextRule range_rule{"range of IPv4 addresses",
-                              "a range such as \"10.9.8.100-10.9.8.200\"", nullptr};
-using Ranges =
-    OneOrMore<Parsed<parse_dhcp_range, dhcp_range_text, range_rule>, limits::max_dhcp_ranges>;
-constexpr TextRule relay_rule{"IPv4 prefix", "a subnet such as \"192.0.2.0/24\"", nullptr};
-using Relays =
-    List<Parsed<parse_ipv4_prefix, text_of<Ipv4Prefix>, relay_rule>, limits::max_dhcp_relays>;
-constexpr std::size_t max_architectures = 16;
-constexpr Row class_rows[] = {
-    row<&DhcpClass::vendor_class, OrNone<Text<dhcp_class_rule>>>(
-        "vendor_class", "any", "what the client's vendor class begins with"),
-    row<&DhcpClass::user_class, OrNone<Text<dhcp_class_rule>>>("user_class", "any",
-                                                               "the client's user class"),
-    row<&DhcpClass::architecture, List<Count<0, 0xffff>, max_architectures>>(
-        "architecture", "any", "numbers of client architectures"),
-    row<&DhcpClass::filename, Optional<Text<boot_file_rule>>>("filename", "none",
-                                                              "boot file, or URL"),
-    row<&DhcpClass::next_server, Optional<Address>>("next_server", "as the switch has it",
-                                                    "where the client fetches it"),
-    row<&DhcpClass::options, DhcpOptions>("options", "none", "further options"),
-};
-constexpr Section class_section = section<DhcpClass>("switch.NAME.dhcp.class.NAME", class_rows);
-
-// Without any it is not there.
-struct Classes : Named<class_section, limits::max_dhcp_classes> {
-    static Json write(const std::vector<DhcpClass>& classes) {
-        return classes.empty() ? Json(nullptr) : Named::write(classes);
-    }
-};
-
-constexpr Row dhcp_rows[] = {
-    row<&Dhcp::enabled, Flag>("enable", "true when the switch has ipv4",
-                              "answer DHCP requests on this switch"),
-    row<&Dhcp::domain_name_servers, Addresses>("domain_name_servers", "",
-                                               "name servers for the guests"),
-    row<&Dhcp::routers, Addresses>("routers", "the switch's address", "default routers"),
-    row<&Dhcp::domain_name, Text<domain_rule>>("domain_name", "host.domain",
-                                               "domain for the guests"),
-    row<&Dhcp::lease_time, Duration<1000, 1000>>("lease_time", "", "how long a lease lasts"),
-    row<&Dhcp::max_lease_time, Optional<Duration<1000, 1000>>>(
-        "max_lease_time", "lease_time", "the longest that a client can ask for"),
-    row<&Dhcp::next_server, Optional<Address>>("next_server", "the switch's address",
-                                               "where installers fetch their files"),
-    row<&Dhcp::filename, Text<dhcp_filename_rule>>("filename", "",
-                                                   "boot file for VMs that are being installed"),
-    row<&Dhcp::ranges, Ranges>("range", "none", "addresses for clients that are no VMs"),
-    row<&Dhcp::ping_check, Flag>(
-        "ping_check", "", "ask whether an address of a range is in use before it is offered"),
-    row<&Dhcp::relays, Relays>("relay", "", "subnets whose relay agents are served"),
-    row<&Dhcp::options, DhcpOptions>("options", "none", "further options"),
-    row<&Dhcp::classes, Classes>("class", "none", "what clients get that say what they are"),
-};
-constexpr Section dhcp_section = section<Dhcp>("switch.NAME.dhcp", dhcp_rows);
-
-// dhcp = true, dhcp = false, or a table.
-template <const Section& section>
-struct Switchable : Table<section> {
-    static std::string type() { return "boolean or table"; }
-    template <class Value>
-    static void read(const Spot& spot, Value& out) {
-        if (spot.node.is_boolean())
-            Flag::read(spot, out.enabled);
-        else if (spot.node.is_table())
-            read_section(spot, section, &out);
-        else
-            spot.expected("true, false or a table");
-    }
-};
-
-using DhcpSetting = Switchable<dhcp_section>;
-
-// RFC 4861 §6.2.1 has the bounds.
-constexpr Row ra_rows[] = {
-    row<&Ra::enabled, Flag>("enable", "true when the switch has ipv6",
-                            "tell guests of the network by router advertisements"),
-    row<&Ra::router, Flag>("router", "", "whether this host is their default router"),
-    row<&Ra::autonomous, Flag>("autonomous", "", "let guests make up addresses of their own"),
-    row<&Ra::domain_name_servers, Addresses6>("domain_name_servers", "",
-                                              "name servers for the guests"),
-    row<&Ra::domain_name, Text<domain_rule>>("domain_name", "dhcp.domain_name",
-                                             "domain for the guests"),
-    row<&Ra::interval, Duration<4000, 1000, 1'800'000>>("interval", "",
-                                                        "the most between two advertisements"),
-    row<&Ra::lifetime, Duration<4000, 1000, 9'000'000>>(
-        "lifetime", "", "how long guests believe the last advertisement"),
-};
-constexpr Section ra_section = section<Ra>("switch.NAME.ra", ra_rows);
-
-constexpr Row dhcp6_rows[] = {
-    row<&Dhcp6::enabled, Flag>("enable", "true when the switch has ipv6",
-                               "answer DHCPv6 requests on this switch"),
-    row<&Dhcp6::lease_time, Duration<60'000, 1000>>("lease_time", "", "how long a lease lasts"),
-};
-constexpr Section dhcp6_section = section<Dhcp6>("switch.NAME.dhcp6", dhcp6_rows);
-
-constexpr Row storm_rows[] = {
-    row<&StormLimit::enabled, Flag>("enable", "", "drop what is more"),
-    row<&StormLimit::frames, Count<1, limits::max_storm_frames>>(
-        "frames", "", "broadcasts and multicasts of a guest per second"),
-    row<&StormLimit::burst, Count<1, limits::max_storm_frames>>("burst", "",
-                                                                "how many may come at once"),
-};
-constexpr Section storm_section = section<StormLimit>("switch.NAME.storm", storm_rows);
-
-// Names of device groups and routing domains are vm.conf(5)'s; see vmhost.toml(5).
-constexpr unsigned max_rdomain = 255; // as rdomain(4) of OpenBSD
-using Group = Text<group_rule>;
-struct Rdomain : Count<0, max_rdomain> {
-    static void read(const Spot& spot, unsigned& out) {
-        constexpr unsigned first_of_linux = 253; // default, main and local
-        auto before = spot.findings.count();
-        Count<0, max_rdomain>::read(spot, out);
-        if (spot.findings.count() == before && out >= first_of_linux)
-            spot.complain("Linux has the tables 253 to 255 of routes for itself");
-    }
-};
-
-constexpr unsigned max_vlan = 4094; // IEEE 802.1Q: 0 and 4095 are none
-using Vlan = Count<1, max_vlan>;
-using Trunk = List<Vlan, limits::max_trunk_vlans>;
-
-constexpr Row port_rows[] = {
-    row<&SwitchPort::interface, Text<device_rule>>("interface", "required", "the interface"),
-    row<&SwitchPort::parent, OrNone<Text<device_rule>>>(
-        "parent", "none", "the interface is a VLAN of this one, and is made"),
-    row<&SwitchPort::vlan, Optional<Vlan>>("vlan", "as the switch has it",
-                                           "VLAN of the parent, or of frames without a tag"),
-    row<&SwitchPort::trunk, Trunk>("trunk", "", "VLANs whose frames pass with their tags"),
-};
-constexpr Section port_section = section<SwitchPort>("switch.NAME.ports", port_rows);
-
-// ["eth1", { interface = "eth2.5", parent = "eth2", vlan = 5 }]
-struct Ports {
-    static constexpr const Section* inner = &port_section;
-    static std::string type() { return "array of devices or tables"; }
-    static void read(const Spot& spot, std::vector<SwitchPort>& out) {
-        spot.note(&out);
-        auto* array = read_array(spot, "devices or tables", limits::max_interfaces_per_switch);
-        if (!array)
-            return;
-        out.clear();
-        out.resize(array->size()); // before any place is noted: see reader.h
-        for (std::size_t i = 0; i < array->size(); ++i) {
-            Path path{&spot.path, {}, i};
-            const auto& node = *array->get(i);
-            Spot element{spot.findings, path, node, node.source().begin};
-            out[i].place = element.place();
-            if (node.is_table())
-                read_section(element, port_section, &out[i]);
-            else
-                Text<device_rule>::read(element, out[i].interface);
-        }
-    }
-    static Json write(const std::vector<SwitchPort>& ports) {
-        Json out = Json::array();
-        for (const auto& port : ports)
-            out.push_back(port == SwitchPort{.interface = port.interface}
-                              ? Json(port.interface)
-                              : write_section(port_section, &port));
-        return out;
-    }
-};
-
-using VxlanId = Count<1, (1U << 24) - 1>;
-constexpr Row vxlan_rows[] = {
-    row<&Vxlan::id, VxlanId>("id", "required", "number of the segment"),
-    row<&Vxlan::local, Address>("local", "required", "address of this host that it is sent from"),
-    row<&Vxlan::peers, List<Address, limits::max_vxlan_peers>>("peers", "",
-                                                               "the other hosts that have it"),
-    row<&Vxlan::port, Count<1, 65535>>("port", "", "UDP port, of all of them"),
-};
-constexpr Section vxlan_section = section<Vxlan>("switch.NAME.vxlan", vxlan_rows);
-
-constexpr Row switch_rows[] = {
-    row<&Switch::enabled, Flag>("enable", "", "make it; else interfaces on it hang loose"),
-    row<&Switch::interface, Text<device_rule>>("interface", "br-NAME, cut to 15 bytes",
-                                               "the bridge; it is made when it does not exist"),
-    row<&Switch::ports, Ports>("ports", "", "interfaces of this host to attach"),
-    row<&Switch::ipv4, Optional<Prefix>>("ipv4", "none",
-                                         "address of this host on the bridge, and its subnet"),
-    row<&Switch::ipv6, Optional<Prefix6>>("ipv6", "none",
-                                          "IPv6 address of this host there, and its network"),
-    row<&Switch::mtu, Count<limits::min_mtu_bytes, limits::max_mtu_bytes>>(
-        "mtu", "1500, or 1450 with vxlan", "largest packet, in bytes"),
-    row<&Switch::up, Flag>("up", "", "whether the bridge forwards"),
-    row<&Switch::locked_lladdr, Flag>("locked_lladdr", "",
-                                      "hold guests to their Ethernet addresses"),
-    row<&Switch::isolated, Flag>("isolated", "", "keep guests from each other"),
-    row<&Switch::vlan, Optional<Vlan>>("vlan", "none: it knows no VLANs",
-                                       "VLAN of this host, and of who names none"),
-    row<&Switch::vxlan, Table<vxlan_section>>("vxlan", "none", "join it with those of other hosts"),
-    row<&Switch::guard, Flag>("guard", "", "drop what guests say in the name of others"),
-    row<&Switch::storm, Switchable<storm_section>>("storm", "a limit that few reach",
-                                                   "limit of broadcasts and multicasts"),
-    row<&Switch::group, Group>("group", "", "group of the interfaces on it"),
-    row<&Switch::rdomain, Rdomain>("rdomain", "", "routing domain of the switch"),
-    row<&Switch::dhcp, DhcpSetting>("dhcp", "true when the switch has ipv4",
-                                    "the DHCP service on this switch"),
-    row<&Switch::ra, Switchable<ra_section>>("ra", "true when the switch has ipv6",
-                                             "router advertisements on this switch"),
-    row<&Switch::dhcp6, Switchable<dhcp6_section>>("dhcp6", "true when the switch has ipv6",
-                                                   "the DHCPv6 service on this switch"),
-};
-constexpr Section switch_section = section<Switch>("switch.NAME", switch_rows);
 
 // [install]
 
@@ -461,6 +226,15 @@ constexpr Row interface_rows[] = {
 constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
 
 constexpr Row vm_install_rows[] = {
+    row<&VmInstall::mode, Choice<install_mode_words>>("mode", "", "what the installer is to do"),
+    row<&VmInstall::kernel, Text<optional_path_rule>>(
+        "kernel", "", "the installer's kernel, which the VM starts from while it is armed"),
+    row<&VmInstall::initrd, Text<optional_path_rule>>("initrd", "",
+                                                      "initial RAM disk of that kernel"),
+    row<&VmInstall::command_line, Text<line_rule>>("command_line", "",
+                                                   "command line of that kernel"),
+    row<&VmInstall::stall_timeout, Duration<0, 1>>("stall_timeout", "",
+                                                   "how long nothing may go on before it is told"),
     row<&VmInstall::hostname, Text<host_name_rule>>("hostname", "the VM's name",
                                                     "host name of the guest"),
     row<&VmInstall::user, Text<login_rule>>("user", "", "user to set up; empty is none"),
@@ -581,6 +355,60 @@ constexpr Row vm_rows[] = {
 };
 constexpr Section vm_section = section<Vm>("vm.NAME", vm_rows);
 
+// [allocate]
+
+constexpr Word made_format_words[] = {{"raw", static_cast<int>(ImageFormat::raw)},
+                                      {"qcow2", static_cast<int>(ImageFormat::qcow2)}};
+constexpr TextRule allocated_ipv6_rule{"IPv6 prefix", "an IPv6 prefix such as \"2001:db8:1::/48\"",
+                                       nullptr};
+using AllocatedIpv6 = Parsed<parse_allocated_ipv6, text_of<Ipv6Prefix>, allocated_ipv6_rule>;
+// What a [vm.NAME.install] begins with: only what it says, as a part alone would be refused.
+struct AllocatedInstall : Table<vm_install_section> {
+    static Json write(const VmInstall& install) {
+        const VmInstall nothing;
+        const auto usual = write_section(vm_install_section, &nothing);
+        const auto all = write_section(vm_install_section, &install);
+        Json out = Json::object();
+        for (const auto& [key, value] : all.items())
+            if (auto found = usual.find(key); found == usual.end() || *found != value)
+                out[key] = value;
+        return out.empty() ? Json(nullptr) : out;
+    }
+};
+constexpr unsigned max_decimal_group = 9999;
+constexpr unsigned max_grace_days = 3650;
+constexpr Row allocate_rows[] = {
+    row<&Allocate::domain, OrNone<Text<domain_rule>>>("domain", "host.domain",
+                                                      "domain of host names without a dot"),
+    row<&Allocate::switch_name, OrNone<Text<name_rule>>>("switch", "none",
+                                                         "the switch that VMs are plugged into"),
+    row<&Allocate::mac_prefix, OrNone<Text<mac_prefix_rule>>>(
+        "mac_prefix", "none; addresses are derived", "first octets of their Ethernet addresses"),
+    row<&Allocate::ipv4_start, Optional<Address>>("ipv4_start", "none; addresses are derived",
+                                                  "the number of a VM is added to this"),
+    row<&Allocate::ipv6_prefix, Optional<AllocatedIpv6>>(
+        "ipv6_prefix", "none; addresses are derived", "network of their IPv6 addresses"),
+    row<&Allocate::ipv6_start, Count<0, max_decimal_group>>(
+        "ipv6_start", "", "the number of a VM is added to this for the fourth group"),
+    row<&Allocate::images, OrNone<Text<absolute_path_rule>>>("images", "host.state",
+                                                             "directory of their images"),
+    row<&Allocate::boot, OrNone<Text<path_rule>>>("boot", "none; the BIOS",
+                                                  "kernel or firmware that they start from"),
+    row<&Allocate::memory_bytes, Size<limits::min_memory_bytes, limits::max_memory_bytes>>(
+        "memory", "", "memory of those whose order does not say"),
+    row<&Allocate::disk_bytes, DiskSize>("disk", "", "size of their disk"),
+    row<&Allocate::format, Choice<made_format_words>>("format", "", "format of their disk"),
+    row<&Allocate::install, AllocatedInstall>("install", "none",
+                                              "what the installation of each of them is told"),
+    row<&Allocate::accounts, Flag>("accounts", "", "make accounts of this host for the owners"),
+    row<&Allocate::group, OrNone<Text<account_rule>>>("group", "the group of control.owner",
+                                                      "group of these accounts"),
+    row<&Allocate::shell, Text<absolute_path_rule>>("shell", "", "shell of these accounts"),
+    row<&Allocate::grace_days, Count<0, max_grace_days>>(
+        "grace_days", "", "how long images and numbers of VMs that are gone are kept"),
+};
+constexpr Section allocate_section = section<Allocate>("allocate", allocate_rows);
+
 // The file
 
 constexpr Row file_rows[] = {
@@ -592,6 +420,8 @@ constexpr Row file_rows[] = {
                                            "files for machines that boot from the network"),
     row<&Model::metrics, Table<metrics_section>>("metrics", "all defaults",
                                                  "what this host counts, by HTTP"),
+    row<&Model::allocate, Table<allocate_section>>("allocate", "all defaults",
+                                                   "what vmhost deploy gives to new VMs"),
     row<&Model::switches, Named<switch_section, limits::max_switches>>("switch", "none",
                                                                        "the switches"),
     row<&Model::vms, Vms<vm_section>>("vm", "none", "the virtual machines"),
@@ -657,6 +487,14 @@ Json write_section(const Section& section, const void* object) {
     for (const Row& each : section.rows)
         if (auto value = each.write(object); !value.is_null())
             out[std::string(each.key)] = std::move(value);
+    return out;
+}
+
+std::string install_lines(const VmInstall& install) {
+    std::string out;
+    const auto written = AllocatedInstall::write(install);
+    for (const auto& [key, value] : written.items())
+        out += fmt::format("{} = {}\n", key, value_text(value));
     return out;
 }
 

@@ -68,6 +68,20 @@ private:
 
 // ---- parent ---------------------------------------------------------------
 
+// The last installation of a VM.
+struct InstallRow {
+    std::uint32_t number = 0; // among those of the VM, from 1
+    bool upgrade = false;
+    std::int64_t armed_s = 0;             // since 1970
+    std::optional<std::int64_t> sealed_s; // when its answer file was given out; none: it is armed
+    // How far it is: what it has come to, and since when; the last is the phase of now.
+    std::vector<std::pair<std::string, std::int64_t>> phases;
+    std::optional<unsigned> percent; // of the sets; none: nobody knows
+    std::string set;                 // that was fetched last
+    std::string failed;              // why it does not go on; empty = it does
+    bool stalled = false;
+};
+
 struct VmRow {
     std::uint32_t id = 0;
     std::optional<std::uint32_t> pid;
@@ -85,7 +99,7 @@ struct VmRow {
     Counters counters;
     std::vector<Counters> disks, interfaces; // of each, in the order of the file
     std::string lease;
-    bool answer_served = false;
+    std::optional<InstallRow> install;
 };
 
 // What a start has for once, until the guest's first reset; the files stay with the VM.
@@ -201,6 +215,8 @@ public:
     virtual void set_memory(std::string_view vm, std::uint64_t bytes,
                             std::function<void(Result<void>)> done) = 0;
     virtual Result<void> stop(std::string_view vm, bool force, std::function<void()> ended) = 0;
+    // Arms a VM for another installation: as its file says, or an upgrade.
+    virtual Result<InstallRow> reinstall(std::string_view vm, bool upgrade) = 0;
     virtual void pause(std::string_view vm, std::function<void(Result<void>)> done) = 0;
     virtual Result<void> unpause(std::string_view vm) = 0;
     // Writes a VM's state into a client's file or pipe and ends the VM.
@@ -280,6 +296,7 @@ public:
 
 private:
     void status(const std::string& vm, const std::function<void(Reply)>& reply);
+    void reinstall(const VmRow& row, bool upgrade, const std::function<void(Reply)>& reply);
     void snapshot(const VmRow& row, const std::string& name, bool remove,
                   const std::function<void(Reply)>& reply);
     void start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply);

@@ -24,6 +24,23 @@ json counters_of(const VmRow::Counters& counters) {
     return object;
 }
 
+json install_of(const InstallRow& install) {
+    json object{{"number", install.number},
+                {"mode", install.upgrade ? "upgrade" : "install"},
+                {"state", install.sealed_s ? "sealed" : "armed"},
+                {"armed_s", install.armed_s}};
+    object["sealed_s"] = install.sealed_s ? json(*install.sealed_s) : json();
+    object["phases"] = json::array();
+    for (const auto& [phase, since_s] : install.phases)
+        object["phases"].push_back({{"phase", phase}, {"since_s", since_s}});
+    object["phase"] = install.phases.empty() ? json() : json(install.phases.back().first);
+    object["percent"] = install.percent ? json(*install.percent) : json();
+    object["set"] = install.set;
+    object["failed"] = install.failed;
+    object["stalled"] = install.stalled;
+    return object;
+}
+
 json row_of(const VmRow& row) {
     json object{{"id", row.id},
                 {"name", row.name},
@@ -39,7 +56,8 @@ json row_of(const VmRow& row) {
                 {"restarts", row.restarts},
                 {"reboots", row.reboots},
                 {"lease", row.lease},
-                {"answer_served", row.answer_served}};
+                {"answer_served", row.install && row.install->sealed_s}};
+    object["install"] = row.install ? install_of(*row.install) : json();
     object["counters"] = counters_of(row.counters);
     object["disks"] = json::array();
     for (const auto& disk : row.disks)
@@ -61,7 +79,7 @@ struct Request {
     std::size_t interface = 0;
     std::optional<json> new_vm;
     std::string file, digest, what;
-    bool restart = true, follow = false, all = false;
+    bool restart = true, follow = false, all = false, upgrade = false;
 };
 
 Result<std::vector<std::string>> texts_of(const json& array) {
@@ -102,6 +120,8 @@ Result<Request> parse(std::string_view text) {
             request.digest = value;
         else if (key == "follow" && value.is_boolean())
             request.follow = value;
+        else if (key == "upgrade" && value.is_boolean())
+            request.upgrade = value;
         else if (key == "all" && value.is_boolean())
             request.all = value;
         else if (key == "what" && value.is_string())
@@ -178,7 +198,7 @@ Result<void> check_descriptors(const Request& request, const std::vector<Fd>& fd
 // Verbs that change something, or give somebody the keyboard of a VM.
 constexpr std::string_view kept_verbs[] = {
     "start",  "stop",  "pause",  "unpause", "send", "receive", "snapshot", "console", "cdrom",
-    "memory", "apply", "forget", "reset",   "log",  "upgrade", "trace",    "release"};
+    "memory", "apply", "forget", "reset",   "log",  "upgrade", "trace",    "release", "reinstall"};
 
 Asked asked_of(const Request& request) {
     Asked asked{.verb = printable(request.verb, 40), .vm = printable(request.vm, 64)};
@@ -193,6 +213,7 @@ Asked asked_of(const Request& request) {
     add(request.verb == "release", "address", request.what);
     add(request.force, "force");
     add(request.remove, "remove");
+    add(request.upgrade, "upgrade");
     add(!request.boot_device.empty(), "device", request.boot_device);
     add(!request.kernel_name.empty(), "kernel", request.kernel_name);
     add(!request.snapshot.empty(), "snapshot", request.snapshot);
@@ -246,6 +267,14 @@ void Verbs::snapshot(const VmRow& row, const std::string& name, bool remove,
         done(operations_.remove_snapshot(row.name, name));
     else
         operations_.make_snapshot(row.name, name, done);
+}
+
+void Verbs::reinstall(const VmRow& row, bool upgrade, const std::function<void(Reply)>& reply) {
+    auto armed = operations_.reinstall(row.name, upgrade);
+    reply({armed ? text_of({{"ok", true}, {"id", row.id}, {"install", install_of(*armed)}})
+                 : refusal(armed.error()),
+           true,
+           {}});
 }
 
 void Verbs::start_new(const Caller& caller, NewVm wish, const std::function<void(Reply)>& reply) {
@@ -344,7 +373,7 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
     }
     static constexpr std::string_view orders[] = {
         "start",   "stop",  "pause",  "unpause",  "send",        "receive", "wait",
-        "console", "cdrom", "memory", "snapshot", "console_log", "trace"};
+        "console", "cdrom", "memory", "snapshot", "console_log", "trace",   "reinstall"};
     if (std::ranges::find(orders, request->verb) == std::end(orders)) {
         refuse(Error(ErrorKind::invalid,
                      fmt::format("unknown verb \"{}\"", printable(request->verb, 40))));
@@ -389,6 +418,8 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
         operations_.start(row->name, std::move(once), done);
     } else if (request->verb == "snapshot") {
         snapshot(*row, request->snapshot, request->remove, reply);
+    } else if (request->verb == "reinstall") {
+        reinstall(*row, request->upgrade, reply);
     } else if (request->verb == "console_log") {
         console_log(*row, request->port == "virtio", reply);
     } else if (request->verb == "trace") {

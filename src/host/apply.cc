@@ -295,6 +295,7 @@ void Host::change_settings() {
     model_.install = file.install;
     model_.tftp = file.tftp;
     model_.metrics = file.metrics;
+    model_.allocate = file.allocate;
 }
 
 void Host::renew_services(Done done) {

@@ -7,6 +7,7 @@
 #include "dhcp/dhcp.h"
 #include "host/host.h"
 #include "host/usage.h"
+#include "http/http.h"
 
 namespace vmhost::host {
 
@@ -114,6 +115,16 @@ void add_guest(Samples& out, const Guest& guest, const Taps& taps) {
     add_devices(out, guest, taps);
 }
 
+void add_install(Samples& out, const std::string& vm, const install::Progress& progress) {
+    for (std::size_t i = 0; i < install::phases; ++i)
+        if (progress.since_s[i])
+            out.add(Metric::vm_install_phase_time_seconds,
+                    {vm, std::string(name_of(static_cast<install::Phase>(i)))},
+                    static_cast<double>(*progress.since_s[i]));
+    out.add(Metric::vm_install_failed, {vm}, progress.failed.empty() ? 0 : 1);
+    out.add(Metric::vm_install_stalled, {vm}, progress.stalled ? 1 : 0);
+}
+
 // A service says what it likes: only what it may count, with names of ours.
 void add_counter(Samples& out, std::string_view role, const ipc::ServiceCounter& counter) {
     using ipc::Counted;
@@ -148,6 +159,9 @@ void add_counter(Samples& out, std::string_view role, const ipc::ServiceCounter&
         return add(Metric::tftp_transfers, {});
     if (role != "http")
         return;
+    if (counter.what == Counted::http_answers && counter.of < http::answer_outcomes)
+        return add(Metric::install_answers_total,
+                   {std::string(name_of(static_cast<http::AnswerOutcome>(counter.of)))});
     const bool metrics = counter.what >= Counted::metrics_responses;
     const std::string listener = metrics ? "metrics" : "install";
     switch (counter.what) {
@@ -206,6 +220,9 @@ void Gatherer::collect() {
     const auto taps = sources_.host->counters_of_taps();
     for (const auto& guest : sources_.host->guests())
         add_guest(out, *guest, taps);
+    for (const auto& guest : sources_.host->guests())
+        if (const auto* progress = sources_.host->install_progress(*guest))
+            add_install(out, guest->config().name, *progress);
     add_guards(out, *sources_.host);
     gathered->text = metrics::text(out);
     last_ = std::move(gathered);

@@ -81,6 +81,10 @@ public:
                          const std::string& device) override {
         return once_free([&] { return http::open_listener(address, port, device); });
     }
+    Result<Fd> open_connection(Ipv4 address, std::uint16_t port,
+                               const std::string& device) override {
+        return http::open_connection(address, port, device);
+    }
     void changing(std::string_view) override {}
     Users users() override { return Users::of_this_host(); }
     CgroupMounts cgroups() override { return CgroupMounts::of_this_host(); }

@@ -50,6 +50,9 @@ public:
     // device: of a routing domain; empty = of none.
     virtual Result<Fd> open_http(const IpAddress& address, std::uint16_t port,
                                  const std::string& device) = 0;
+    // A connection that is being made. device as of open_http().
+    virtual Result<Fd> open_connection(Ipv4 address, std::uint16_t port,
+                                       const std::string& device) = 0;
     // A file is about to be made, written, renamed or removed.
     virtual void changing(std::string_view what) = 0;
 

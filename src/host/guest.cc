@@ -10,6 +10,7 @@
 #include "disk/disk.h"
 #include "host/disks.h"
 #include "host/files.h"
+#include "host/install_watch.h"
 #include "host/links.h"
 #include "host/usage.h"
 #include "ipc/messages.h"
@@ -164,6 +165,49 @@ Result<void> Guest::boot_once(ipc::VmSetup& setup, StartOnce once) {
     return {};
 }
 
+const store::Installation* Guest::installation() const {
+    return vm_.install && context_.memory != nullptr ? context_.memory->installation(id_) : nullptr;
+}
+
+bool Guest::armed() const {
+    return vm_.install && context_.memory != nullptr && context_.memory->armed(id_);
+}
+
+// Unless it goes on from a state, or its caller wants it to start from something else.
+bool Guest::starts_installer(const ipc::VmSetup& setup, const StartOnce& once) const {
+    return armed() && !vm_.install->kernel.empty() && !once.anything() && !setup.state;
+}
+
+// With the Ethernet address of the interface whose address has the answer file, so that the
+// installer asks nobody which one to use, nor whether to begin.
+Result<void> Guest::boot_installer(ipc::VmSetup& setup) {
+    auto& boot = setup.once.emplace();
+    boot.boot_from = from(vm_.boot_device);
+    boot.image = TRY(open_boot_file(vm_.install->kernel, "install kernel"));
+    boot.image_name = vm_.install->kernel;
+    if (!vm_.install->initrd.empty())
+        boot.initrd = TRY(open_boot_file(vm_.install->initrd, "install initrd"));
+    boot.command_line = vm_.install->command_line;
+    boot.stays = true;
+    auto answers =
+        std::ranges::find_if(vm_.interfaces, [](const auto& one) { return one.ipv4.has_value(); });
+    if (answers == vm_.interfaces.end())
+        answers = vm_.interfaces.begin();
+    if (answers != vm_.interfaces.end())
+        boot.boot_mac = answers->lladdr;
+    in_installer_ = true;
+    if (context_.installs != nullptr)
+        context_.installs->wake();
+    return {};
+}
+
+void Guest::leave_installer() {
+    if (!process_ || !std::exchange(in_installer_, false))
+        return;
+    process_->send(ipc::VmBootConfigured{});
+    keep_record();
+}
+
 Result<void> Guest::open_boot_files(ipc::VmSetup& setup) {
     setup.image_name = vm_.boot;
     if (given_.kernel)
@@ -211,6 +255,8 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
+    if (starts_installer(setup, once))
+        TRY(blamed(boot_installer(setup), vm_.install->kernel_place));
     if (once.anything())
         TRY(blamed(boot_once(setup, std::move(once)), vm_.place));
     lladdrs_.clear();
@@ -232,7 +278,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
         if (vm_.boot_device == config::BootDevice::net && i == 0)
             setup.boot_mac = interface.lladdr;
     }
-    std::size_t files = 11; // KVM, two boot images, initrd, CD-ROM, consoles, state, listener
+    std::size_t files = 12; // KVM, two boot images and initrds, CD-ROM, consoles, state, listener
     for (const auto& nic : setup.nics)
         files += nic.taps.size();
     for (const auto& disk : setup.disks)
@@ -310,6 +356,8 @@ void Guest::took_frame(ipc::Frame&& frame) {
             ++reboots_;
             log::info("host", "vm {} rebooted, by {}", vm_.name, printable(reset->by, 40));
             tell("rebooted", "by " + printable(reset->by, 40));
+            if (context_.installs != nullptr)
+                context_.installs->reached(*this, install::Phase::rebooted);
         }
         return;
     case ipc::VmCounted::type:

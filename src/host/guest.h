@@ -22,12 +22,15 @@
 #include "host/events.h"
 #include "host/ground.h"
 #include "host/heartbeat.h"
+#include "host/memory.h"
 #include "host/restarts.h"
 #include "host/running.h"
 #include "host/snapshots.h"
 #include "net/net.h"
 
 namespace vmhost::host {
+
+class InstallWatch; // install_watch.h
 
 enum class GuestState : std::uint8_t { stopped, waiting, starting, running, paused, stopping };
 std::string_view name_of(GuestState state); // vmctl's words: "waiting" covers starting
@@ -40,6 +43,8 @@ struct GuestContext {
     Events* events = nullptr;        // null: nobody keeps them
     std::string state_directory;     // relative image paths start here
     std::string config_file;
+    const Memory* memory = nullptr;   // null: no VM is armed for an installation
+    InstallWatch* installs = nullptr; // null: nobody watches them
     config::Accel accel = config::Accel::automatic;
     CgroupMounts cgroups;
     std::string cgroup_folder;
@@ -99,6 +104,10 @@ public:
         std::vector<Fd> files;
     };
     Result<ConsoleFiles> console_log(bool virtio) const;
+    // What its serial console has said from the position on, at most so much; and its last lines.
+    void read_console(std::uint64_t& position, std::size_t most,
+                      std::vector<std::uint8_t>& into) const;
+    std::vector<std::string> console_lines() const;
     // How much of its memory the running guest is to keep.
     void set_memory_target(std::uint64_t bytes, Done done);
     // orderly asks the guest, and ends it when it does not end in time; busy (EALREADY) when it
@@ -181,12 +190,18 @@ public:
     // Since it runs; 0 when it does not.
     std::uint64_t up_ms() const { return process_ ? context_.loop->now_ms() - started_ms_ : 0; }
     std::optional<Ipv4> lease;
-    bool answer_served = false;
+    // Its installation; null when it has none. Whether it is armed for it.
+    const store::Installation* installation() const;
+    bool armed() const;
+    // It is sealed: the guest's next reset boots what it is configured to.
+    void leave_installer();
 
 private:
     Result<ipc::VmSetup> open_everything(StartOnce once);
     Result<void> open_cdrom(ipc::VmSetup& setup, std::optional<Fd> given);
     Result<void> boot_once(ipc::VmSetup& setup, StartOnce once);
+    bool starts_installer(const ipc::VmSetup& setup, const StartOnce& once) const;
+    Result<void> boot_installer(ipc::VmSetup& setup);
     void ask_process(ipc::Frame request, Done done);
     Result<ipc::VmDisk> open_disk(std::size_t index);
     Result<void> open_boot_files(ipc::VmSetup& setup);
@@ -286,6 +301,7 @@ private:
     Done adopting_;
     Timer adopt_timer_;
     bool keep_stopped_ = false;
+    bool in_installer_ = false; // booted it, also after a reset
     Heartbeat heartbeat_;
 };
 

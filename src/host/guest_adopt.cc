@@ -39,7 +39,7 @@ void Guest::keep_record() {
             record.snapshot = snapshot_name_;
         record.restarts = restarts_.total();
         record.lease = lease;
-        record.answer_served = answer_served;
+        record.in_installer = in_installer_;
         record.temporary = temporary();
         record.to_stop = keep_stopped_;
         for (const auto& disk : disks_) {
@@ -84,7 +84,7 @@ void Guest::adopt(const RunningGuest& record, Fd process, Done done) {
     snapshot_name_ = record.snapshot;
     restarts_.go_on_from(record.restarts);
     lease = record.lease;
-    answer_served = record.answer_served;
+    in_installer_ = record.in_installer;
     cgroup_ = Cgroup::adopt(context_.cgroups, context_.cgroup_folder, vm_.name);
     started_ms_ = context_.loop->now_ms();
     adopting_ = std::move(done);
@@ -130,6 +130,8 @@ void Guest::took_hello(ipc::VmHello hello) {
         log::warning("host", "vm {}: its console is not logged any more: {}", vm_.name,
                      adopted.error().message());
     settle_snapshot(hello.overlaid);
+    if (!armed())
+        leave_installer(); // that may have been sealed and nobody left to say so
     heartbeat_.start(model_.host.answer_timeout);
     log::notice("host", "vm {} goes on, id {}, pid {}", vm_.name, id_, process_->pid());
     tell("taken over", fmt::format("id {}, pid {}", id_, process_->pid()));

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "host/guest.h"
+#include "host/install_watch.h"
 
 namespace vmhost::host {
 
@@ -109,6 +110,19 @@ Result<Guest::ConsoleFiles> Guest::console_log(bool virtio) const {
     return found;
 }
 
+void Guest::read_console(std::uint64_t& position, std::size_t most,
+                         std::vector<std::uint8_t>& into) const {
+    if (console_.ring)
+        (void)console_.ring->read(position, most, into);
+}
+
+std::vector<std::string> Guest::console_lines() const {
+    if (!console_.ring)
+        return {};
+    return last_lines_of(console_.ring->tail(limits::console_last_bytes),
+                         limits::console_last_lines);
+}
+
 Result<void> Guest::make_cgroup() {
     CgroupLimits limits{vm_.cpu_weight, vm_.cpu_limit_pct, vm_.memory_limit_bytes};
     if (!limits.any())
@@ -147,7 +161,7 @@ void Guest::launch(Done done, StartOnce once) {
     reboots_ = 0;
     counted_ = {};
     lease.reset();
-    answer_served = false;
+    in_installer_ = false;
     auto setup = open_everything(std::move(once));
     if (!setup) {
         finish_start(std::unexpected(std::move(setup).error()));
@@ -201,6 +215,9 @@ void Guest::finish_start(Result<void> result) {
         heartbeat_.start(model_.host.answer_timeout);
         log::notice("host", "vm {} started, id {}, pid {}", vm_.name, id_, process_->pid());
         tell("started", fmt::format("id {}, pid {}", id_, process_->pid()));
+        // Whoever installed it may have stopped it instead of letting it reboot.
+        if (context_.installs != nullptr && !in_installer_)
+            context_.installs->reached(*this, install::Phase::rebooted);
     }
     if (auto done = std::exchange(starting_, nullptr))
         done(std::move(result));

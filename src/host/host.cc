@@ -39,11 +39,14 @@ Result<void> Host::prepare() {
         role_user_ = *user;
     }
     TRY(open_memory());
+    watch_installs();
     context_ = {.loop = &loop_,
                 .ground = &ground_,
                 .events = &events_,
                 .state_directory = model_.host.state,
                 .config_file = model_.file,
+                .memory = &*memory_,
+                .installs = &*installs_,
                 .accel = model_.host.accel,
                 .cgroups = ground_.cgroups(),
                 .cgroup_folder = "vmhost-" + model_.host.name,
@@ -177,6 +180,7 @@ void Host::start(Done done) {
                 !guest->stop_requested() && !guest->temporary())
                 guest->mark_waiting();
         found_.clear();
+        installs_->wake();
         start_services([this, done](Result<void> services) {
             if (!services) {
                 done(std::move(services));
@@ -197,15 +201,21 @@ std::unique_ptr<Service> Host::make_dhcp() {
     if (!wants_dhcp(model_))
         return nullptr;
     return std::make_unique<Service>(
-        loop_,
-        Service::Plan{
-            .ground = ground_,
-            .launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
-            .prepare = [this] { return describe_dhcp(ground_, model_, bridges_, dhcp_has_, true); },
-            .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); },
-            .change = [this] { return describe_dhcp(ground_, model_, bridges_, dhcp_has_, false); },
-            .died = [this](const std::string& why) { role_died("dhcp", why); },
-            .answer_timeout = [this] { return model_.host.answer_timeout; }});
+        loop_, Service::Plan{.ground = ground_,
+                             .launch = {.role = "dhcp", .title = "dhcp", .user = role_user_},
+                             .prepare =
+                                 [this] {
+                                     return describe_dhcp(ground_, model_, bridges_,
+                                                          install_states(), dhcp_has_, true);
+                                 },
+                             .frame = [this](ipc::Frame&& frame) { took_dhcp(std::move(frame)); },
+                             .change =
+                                 [this] {
+                                     return describe_dhcp(ground_, model_, bridges_,
+                                                          install_states(), dhcp_has_, false);
+                                 },
+                             .died = [this](const std::string& why) { role_died("dhcp", why); },
+                             .answer_timeout = [this] { return model_.host.answer_timeout; }});
 }
 
 std::unique_ptr<Service> Host::make_ipv6() {
@@ -228,14 +238,21 @@ std::unique_ptr<Service> Host::make_http() {
     if (!wants_http(model_))
         return nullptr;
     return std::make_unique<Service>(
-        loop_,
-        Service::Plan{.ground = ground_,
-                      .launch = {.role = "http", .title = "http", .user = role_user_},
-                      .prepare = [this] { return describe_http(ground_, model_, http_has_, true); },
-                      .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); },
-                      .change = [this] { return describe_http(ground_, model_, http_has_, false); },
-                      .died = [this](const std::string& why) { role_died("http", why); },
-                      .answer_timeout = [this] { return model_.host.answer_timeout; }});
+        loop_, Service::Plan{.ground = ground_,
+                             .launch = {.role = "http", .title = "http", .user = role_user_},
+                             .prepare =
+                                 [this] {
+                                     return describe_http(ground_, model_, install_states(),
+                                                          http_has_, true);
+                                 },
+                             .frame = [this](ipc::Frame&& frame) { took_http(std::move(frame)); },
+                             .change =
+                                 [this] {
+                                     return describe_http(ground_, model_, install_states(),
+                                                          http_has_, false);
+                                 },
+                             .died = [this](const std::string& why) { role_died("http", why); },
+                             .answer_timeout = [this] { return model_.host.answer_timeout; }});
 }
 
 std::unique_ptr<Service> Host::make_tftp() {
@@ -368,8 +385,11 @@ void Host::took_dhcp(ipc::Frame&& frame) {
     auto lease = ipc::decode<ipc::DhcpLease>(std::move(frame));
     if (!lease)
         return;
+    auto guest = find(lease->vm);
+    if (guest)
+        installs_->reached(**guest, install::Phase::lease, lease->address.text());
     // A guest may ask as often as it likes: only news is told.
-    if (auto guest = find(lease->vm); guest && (*guest)->lease != lease->address) {
+    if (guest && (*guest)->lease != lease->address) {
         (*guest)->lease = lease->address;
         (*guest)->tell("lease", lease->address.text());
         (*guest)->keep_record();
@@ -404,16 +424,20 @@ void Host::took_http(ipc::Frame&& frame) {
             on_metrics_wanted();
         return;
     }
-    auto served = ipc::decode<ipc::HttpAnswerServed>(std::move(frame));
-    if (!served)
+    if (frame.type == ipc::HttpSetSent::type) {
+        if (auto sent = ipc::decode<ipc::HttpSetSent>(std::move(frame)))
+            took_set(*sent);
         return;
-    if (auto guest = find(served->vm); guest && !(*guest)->answer_served) {
-        (*guest)->answer_served = true;
-        (*guest)->tell("answer file");
-        (*guest)->keep_record();
-        if (on_progress)
-            on_progress(**guest, "answer file");
     }
+    if (frame.type == ipc::HttpSshSeen::type) {
+        auto seen = ipc::decode<ipc::HttpSshSeen>(std::move(frame));
+        for (const auto& guest : guests_)
+            if (seen && guest->id() == seen->number)
+                installs_->reached(*guest, install::Phase::ssh);
+        return;
+    }
+    if (auto claim = ipc::decode<ipc::HttpClaim>(std::move(frame)))
+        http_->send(ipc::encode(decide(*claim)));
 }
 
 } // namespace vmhost::host

@@ -15,6 +15,7 @@
 #include "host/explain.h"
 #include "host/gather.h"
 #include "host/guest.h"
+#include "host/install_watch.h"
 #include "host/kernel_advice.h"
 #include "host/leases.h"
 #include "host/memory.h"
@@ -132,6 +133,14 @@ public:
     // What is remembered of a VM that is not there: busy when it is, not_found when nothing is.
     Result<void> forget(const std::string& name);
 
+    // Begins another installation of a VM: its next start is the installer's, when it has a kernel
+    // for that, and its answer file is there again, once. By its file's mode, or an upgrade.
+    Result<store::Installation> reinstall(std::string_view name_or_id, bool upgrade);
+    // How far the VM's last installation is; null when it has none.
+    const install::Progress* install_progress(const Guest& guest) const {
+        return installs_->find(guest);
+    }
+
     // Told of every lease and every answer file served.
     std::function<void(Guest&, std::string_view)> on_progress;
 
@@ -201,6 +210,13 @@ private:
     bool has_answered(const Guest& guest);
     void took_dhcp(ipc::Frame&& frame);
     void took_http(ipc::Frame&& frame);
+    // install.cc
+    InstallStates install_states() const;
+    ipc::HttpClaimed decide(const ipc::HttpClaim& claim);
+    static void renew_told(Service* service);
+    void watch_installs();
+    void ask_for_ssh(const Guest& guest);
+    void took_set(const ipc::HttpSetSent& sent);
 
     Loop& loop_;
     Ground& ground_;
@@ -231,6 +247,7 @@ private:
     bool took_over_ = false;
     std::vector<std::unique_ptr<Guest>> guests_; // in the order of the file; new ones come last
     std::optional<Memory> memory_;
+    std::optional<InstallWatch> installs_;        // after that
     std::map<std::string, std::uint32_t> makers_; // of VMs that are not in the file
     std::shared_ptr<Order> order_;                // null: nothing is being applied
     Timer step_;                                  // the next step of an order, in a turn of its own

@@ -22,6 +22,8 @@ store::Machine machine_of(const Noted& noted) {
     machine.name = noted.vm->name;
     machine.maker = noted.maker;
     machine.id = noted.id.value_or(0);
+    if (noted.vm->install)
+        machine.arm_upgrade = noted.vm->install->mode == config::InstallMode::upgrade;
     for (std::size_t i = 0; i < noted.vm->interfaces.size(); ++i) {
         const auto& interface = noted.vm->interfaces[i];
         store::Interface out;
@@ -96,7 +98,9 @@ Result<std::vector<std::uint32_t>> Memory::note(const std::vector<Noted>& vms) {
     machines.reserve(vms.size());
     for (const auto& noted : vms)
         machines.push_back(machine_of(noted));
-    return store_.remember(machines, now_s());
+    auto ids = TRY(store_.remember(machines, now_s()));
+    TRY(read_installations());
+    return ids;
 }
 
 Result<void> Memory::forget_old() {
@@ -109,6 +113,56 @@ Result<void> Memory::forget_old() {
 
 Result<void> Memory::forget_surplus(std::uint32_t maker, std::size_t keep) {
     (void)TRY(store_.forget_surplus(maker, keep));
+    return {};
+}
+
+Result<void> Memory::read_installations() {
+    installations_.clear();
+    for (auto& one : TRY(store_.installations()))
+        installations_.emplace(one.machine, one);
+    return {};
+}
+
+const store::Installation* Memory::installation(std::uint32_t id) const {
+    auto found = installations_.find(id);
+    return found == installations_.end() ? nullptr : &found->second;
+}
+
+bool Memory::armed(std::uint32_t id) const {
+    const auto* last = installation(id);
+    return lost_because_.empty() && last != nullptr && last->armed();
+}
+
+Result<void> Memory::is_kept() const {
+    if (lost_because_.empty())
+        return {};
+    return fail(ErrorKind::io, "that a VM is installed cannot be written down: {}", lost_because_);
+}
+
+Result<store::Installation> Memory::arm(std::uint32_t id, bool upgrade) {
+    TRY(is_kept());
+    auto armed = TRY(store_.arm(id, upgrade, now_s()));
+    installations_[id] = armed;
+    return armed;
+}
+
+Result<void> Memory::seal(std::uint32_t id) {
+    TRY(is_kept());
+    auto last = installations_.find(id);
+    if (last == installations_.end())
+        return fail(ErrorKind::not_found, "the VM with id {} has no installation", id);
+    const auto now = now_s();
+    TRY(store_.seal(id, last->second.number, now));
+    last->second.sealed_s = now;
+    return {};
+}
+
+Result<void> Memory::keep_progress(std::uint32_t id, const std::string& progress) {
+    auto last = installations_.find(id);
+    if (last == installations_.end())
+        return fail(ErrorKind::not_found, "the VM with id {} has no installation", id);
+    TRY(store_.keep_progress(id, last->second.number, progress));
+    last->second.progress = progress;
     return {};
 }
 

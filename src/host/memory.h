@@ -1,10 +1,12 @@
-// What the host remembers of its VMs across restarts: the id and the addresses of each name, in
-// store/. Where nothing can be written it remembers for as long as the daemon runs.
+// What the host remembers of its VMs across restarts: the id and the addresses of each name, and
+// whether it is armed for an installation, in store/. Where nothing can be written it remembers for
+// as long as the daemon runs.
 //
 // Loop thread of the parent; a call that writes waits for the disk, which only a start of the
-// daemon, an order and a new VM do.
+// daemon, an order, a new VM and an installation do.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,6 +42,16 @@ public:
     // Forgets what a maker's VMs had, but for the ones that were noted last.
     Result<void> forget_surplus(std::uint32_t maker, std::size_t keep);
 
+    // The last installation of a VM that has or had one; null: none was ever armed.
+    const store::Installation* installation(std::uint32_t id) const;
+    bool armed(std::uint32_t id) const;
+    // Arms the VM for its next installation. Not without a file: it would be armed again and again.
+    Result<store::Installation> arm(std::uint32_t id, bool upgrade);
+    // Seals the installation that the VM is armed for; it is on the disk when this returns.
+    Result<void> seal(std::uint32_t id);
+    // What has been seen of the VM's last installation.
+    Result<void> keep_progress(std::uint32_t id, const std::string& progress);
+
     store::HostStore& store() { return store_; }
     // Why nothing stays when the daemon ends; empty: it does.
     const std::string& lost_because() const { return lost_because_; }
@@ -47,7 +59,11 @@ public:
 private:
     explicit Memory(store::HostStore store) : store_(std::move(store)) {}
 
+    Result<void> is_kept() const;
+    Result<void> read_installations();
+
     store::HostStore store_;
+    std::map<std::uint32_t, store::Installation> installations_; // as they are in the store
     std::string lost_because_;
 };
 

@@ -111,10 +111,6 @@ void Host::remove_ended() {
 void Host::tell_services() {
     if (!up_ && !dhcp_ && !ipv6_ && !http_)
         return; // start_services() is still to come
-    auto told = [](Result<void> ready) {
-        if (!ready)
-            log::error("host", "{}", ready.error().message());
-    };
     if (!dhcp_)
         dhcp_ = make_dhcp();
     if (!ipv6_)
@@ -122,8 +118,7 @@ void Host::tell_services() {
     if (!http_)
         http_ = make_http();
     for (auto* service : {dhcp_.get(), ipv6_.get(), http_.get()})
-        if (service != nullptr)
-            service->renew(told);
+        renew_told(service);
 }
 
 // A file that is to be applied says nothing of them: they stay as they are.

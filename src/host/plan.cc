@@ -22,11 +22,16 @@ constexpr Rule rules[] = {
     {"vm.*.stop_timeout", Effect::none},
     {"vm.*.stop_answer_timeout", Effect::none},
     {"vm.*.console_log", Effect::next_start},
+    {"vm.*.install.mode", Effect::none}, // of the first installation
+    {"vm.*.install.kernel", Effect::next_start},
+    {"vm.*.install.initrd", Effect::next_start},
+    {"vm.*.install.command_line", Effect::next_start},
+    {"vm.*.install.stall_timeout", Effect::none},
     {"vm.*.install", Effect::service},
     {"vm.*.dhcp", Effect::service}, // the guest has it at its next renewal
     {"vm.*.interface.group", Effect::next_start},
     {"vm.*.interface.vhost", Effect::next_start}, // no guest sees a difference
-    {"vm.*.interface.ipv4", Effect::service}, // the guest has it at its next renewal
+    {"vm.*.interface.ipv4", Effect::service},     // the guest has it at its next renewal
     {"vm.*.interface.ipv6", Effect::service},
     {"vm.*.interface.guard", Effect::none},
     {"vm.*", Effect::restart},
@@ -54,6 +59,7 @@ constexpr Rule rules[] = {
     {"install", Effect::service},
     {"tftp", Effect::service},
     {"metrics", Effect::service},
+    {"allocate", Effect::none},
 };
 
 std::vector<std::string_view> parts_of(std::string_view key) {

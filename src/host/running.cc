@@ -33,7 +33,7 @@ json json_of(const RunningGuest& guest) {
              {"taps", guest.taps},
              {"snapshot", guest.snapshot},
              {"restarts", guest.restarts},
-             {"answer_served", guest.answer_served},
+             {"in_installer", guest.in_installer},
              {"temporary", guest.temporary},
              {"to_stop", guest.to_stop}};
     for (const auto& lladdr : guest.lladdrs)
@@ -61,9 +61,9 @@ RunningGuest guest_of(const json& record) {
             guest.lladdrs.push_back(parse_mac(lladdr.get<std::string>()).value_or(Mac()));
     guest.snapshot = record.at("snapshot").get<std::string>();
     guest.restarts = record.at("restarts").get<unsigned>();
-    guest.answer_served = record.at("answer_served").get<bool>();
     guest.temporary = record.at("temporary").get<bool>();
-    guest.to_stop = record.value("to_stop", false); // earlier versions did not say it
+    guest.to_stop = record.value("to_stop", false);           // earlier versions did not say it
+    guest.in_installer = record.value("in_installer", false); // nor this
     if (record.contains("lease"))
         guest.lease = Ipv4{record["lease"].get<std::uint32_t>()};
     for (const auto& one : record.at("disks")) {

@@ -32,9 +32,9 @@ struct RunningGuest {
     std::string snapshot;     // that is being made; empty = none
     unsigned restarts = 0;
     std::optional<Ipv4> lease;
-    bool answer_served = false;
-    bool temporary = false; // not in the file, and gone when it ends
-    bool to_stop = false;   // on request: when it has ended it stays down
+    bool in_installer = false; // booted that, and does so at its next reset too
+    bool temporary = false;    // not in the file, and gone when it ends
+    bool to_stop = false;      // on request: when it has ended it stays down
     // As it was started with them: path, format, read_only and base only.
     std::vector<config::Disk> disks;
 };

@@ -234,22 +234,17 @@ std::uint32_t seconds_of(std::chrono::milliseconds time) {
         std::chrono::duration_cast<std::chrono::seconds>(time).count());
 }
 
-ipc::DhcpGuest dhcp_guest(const config::Vm& vm, const config::Interface& interface) {
-    ipc::DhcpGuest guest;
-    guest.vm = vm.name;
-    guest.mac = interface.lladdr;
-    guest.address = *interface.ipv4;
-    guest.host_name = vm.install && !vm.install->hostname.empty() ? vm.install->hostname : vm.name;
-    guest.installing = vm.install.has_value();
-    if (vm.dhcp) {
-        guest.filename = vm.dhcp->filename;
-        guest.next_server = vm.dhcp->next_server;
-        guest.options = options_of(vm.dhcp->options);
-    }
-    return guest;
+// The name of a boot file with the mode that the VM is armed for; others stay as they are.
+std::optional<std::string> with_mode(std::string_view filename, bool upgrade) {
+    auto name = filename.substr(filename.rfind('/') + 1);
+    if (name != "auto_install" && name != "auto_upgrade")
+        return std::nullopt;
+    return std::string(filename.substr(0, filename.size() - name.size())) +
+           (upgrade ? "auto_upgrade" : "auto_install");
 }
 
-ipc::DhcpNetwork dhcp_network(const config::Model& model, const config::Switch& one) {
+ipc::DhcpNetwork dhcp_network(const config::Model& model, const config::Switch& one,
+                              const InstallStates& installs) {
     const auto& dhcp = one.dhcp;
     ipc::DhcpNetwork network;
     network.name = one.name;
@@ -280,7 +275,7 @@ ipc::DhcpNetwork dhcp_network(const config::Model& model, const config::Switch& 
     for (const auto& vm : model.vms)
         for (const auto& interface : vm.interfaces)
             if (interface.switch_name == one.name && interface.ipv4)
-                network.guests.push_back(dhcp_guest(vm, interface));
+                network.guests.push_back(dhcp_guest(one, vm, interface, installs(vm)));
     return network;
 }
 
@@ -301,8 +296,31 @@ Result<std::optional<ipc::DhcpStore>> dhcp_store(Ground& ground, const config::M
 
 } // namespace
 
+ipc::DhcpGuest dhcp_guest(const config::Switch& one, const config::Vm& vm,
+                          const config::Interface& interface, const InstallState& install) {
+    ipc::DhcpGuest guest;
+    guest.vm = vm.name;
+    guest.mac = interface.lladdr;
+    guest.address = *interface.ipv4;
+    guest.host_name = vm.install && !vm.install->hostname.empty() ? vm.install->hostname : vm.name;
+    guest.installing = install.armed;
+    if (vm.dhcp) {
+        guest.filename = vm.dhcp->filename;
+        guest.next_server = vm.dhcp->next_server;
+        guest.options = options_of(vm.dhcp->options);
+    }
+    // The VM's own boot file is told always, except one that would make it install again.
+    auto named = with_mode(guest.filename.value_or(one.dhcp.filename), install.upgrade);
+    if (install.armed && named && *named != one.dhcp.filename)
+        guest.filename = named;
+    else if (!install.armed && named && vm.install)
+        guest.filename.reset();
+    return guest;
+}
+
 Result<std::vector<ipc::Frame>> describe_dhcp(Ground& ground, const config::Model& model,
-                                              const std::vector<BridgeLink>& bridges, DhcpHas& has,
+                                              const std::vector<BridgeLink>& bridges,
+                                              const InstallStates& installs, DhcpHas& has,
                                               bool anew) {
     std::vector<ipc::Frame> frames;
     DhcpHas next;
@@ -315,7 +333,7 @@ Result<std::vector<ipc::Frame>> describe_dhcp(Ground& ground, const config::Mode
         const auto* one = model.find_switch(bridge.switch_name);
         if (one == nullptr || !one->dhcp.enabled || !one->ipv4)
             continue;
-        auto network = dhcp_network(model, *one);
+        auto network = dhcp_network(model, *one, installs);
         auto held = has.find(one->name);
         if (held == has.end() || held->second != bridge.index) {
             auto opened = ground.open_dhcp(one->interface, bridge.index, one->ipv4->address);

@@ -93,13 +93,24 @@ struct BridgeLink {
     unsigned index = 0; // of the bridge interface
 };
 
+// What the services are to know of the installation of a VM of the model.
+struct InstallState {
+    bool armed = false;   // it has an install table, and its answer file has not been given out
+    bool upgrade = false; // what it is armed for
+};
+using InstallStates = std::function<InstallState(const config::Vm&)>;
+
 // One message per network, so that their number has no limit of its own. Opens port 67 on
 // every bridge that serves DHCP, but those that the process has already: has, which is brought up
 // to date. A process that has none is handed leases.db too.
 using DhcpHas = std::map<std::string, unsigned>; // index of the bridge, by switch
 Result<std::vector<ipc::Frame>> describe_dhcp(Ground& ground, const config::Model& model,
-                                              const std::vector<BridgeLink>& bridges, DhcpHas& has,
+                                              const std::vector<BridgeLink>& bridges,
+                                              const InstallStates& installs, DhcpHas& has,
                                               bool anew);
+// What DHCP tells of a boot file: the installer's mode is named to who is armed for it alone.
+ipc::DhcpGuest dhcp_guest(const config::Switch& one, const config::Vm& vm,
+                          const config::Interface& interface, const InstallState& install);
 // One message per listening socket, location and answer file. A process that has its sockets and
 // directories already is told of answer files alone; it is an error when those should be others.
 struct HttpHas {
@@ -121,7 +132,10 @@ struct HttpHas {
     bool operator==(const HttpHas&) const = default;
 };
 Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Model& model,
-                                              HttpHas& has, bool anew);
+                                              const InstallStates& installs, HttpHas& has,
+                                              bool anew);
+// Of a VM with an install table. It holds secrets.
+Result<std::string> answer_file(const config::Model& model, const config::Vm& vm, bool upgrade);
 // The same for IPv6: one message per network, with the sockets for it.
 Result<std::vector<ipc::Frame>> describe_ipv6(Ground& ground, const config::Model& model,
                                               const std::vector<BridgeLink>& bridges);

@@ -19,19 +19,15 @@ bool wants_answers(const config::Model& model) {
            std::ranges::any_of(model.vms, [](const auto& vm) { return vm.install.has_value(); });
 }
 
-Result<std::string> answer_file(const config::Model& model, const config::Vm& vm) {
-    if (vm.install->file.empty())
-        return install::render_answers(model, vm);
-    const auto& named = vm.install->file;
-    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
-    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
-    if (!text)
-        return std::unexpected(
-            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
-    for (const auto& doubt : install::lint_answers(*text))
-        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name, printable(path),
-                     doubt.place().line, doubt.text());
-    return text;
+// While somebody can still mend it; what it is when it is claimed is looked at then.
+Result<void> try_answer_file(const config::Model& model, const config::Vm& vm, bool upgrade) {
+    auto text = TRY(answer_file(model, vm, upgrade));
+    if (vm.install->file.empty() || upgrade)
+        return {};
+    for (const auto& doubt : install::lint_answers(text))
+        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name,
+                     printable(vm.install->file), doubt.place().line, doubt.text());
+    return {};
 }
 
 // Whether a guest on the switch is served answers.
@@ -186,12 +182,26 @@ Result<void> describe_sites(const config::Model& model, std::vector<ipc::Frame>&
 
 } // namespace
 
+Result<std::string> answer_file(const config::Model& model, const config::Vm& vm, bool upgrade) {
+    if (vm.install->file.empty())
+        return install::render_answers(
+            model, vm, upgrade ? config::InstallMode::upgrade : config::InstallMode::install);
+    const auto& named = vm.install->file;
+    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
+    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
+    if (!text)
+        return std::unexpected(
+            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
+    return text;
+}
+
 bool wants_http(const config::Model& model) {
     return wants_answers(model) || !model.metrics.listen.empty();
 }
 
 Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Model& model,
-                                              HttpHas& has, bool anew) {
+                                              const InstallStates& installs, HttpHas& has,
+                                              bool anew) {
     std::vector<ipc::Frame> frames;
     auto wanted = http_wanted(model);
     if (!anew && has != wanted)
@@ -210,6 +220,9 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
     for (const auto& vm : model.vms) {
         if (!vm.install)
             continue;
+        const auto state = installs(vm);
+        if (state.armed)
+            TRY(try_answer_file(model, vm, state.upgrade));
         for (const auto& interface : vm.interfaces) {
             if (!interface.ipv4)
                 continue;
@@ -218,7 +231,8 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             answer.address = *interface.ipv4;
             answer.mac = interface.lladdr;
             answer.host_name = vm.install->hostname.empty() ? vm.name : vm.install->hostname;
-            answer.content = TRY(answer_file(model, vm));
+            answer.upgrade = state.upgrade;
+            answer.sealed = !state.armed;
             frames.push_back(ipc::encode(std::move(answer)));
         }
     }

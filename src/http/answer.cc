@@ -109,19 +109,59 @@ Lookup Answers::find(std::string_view path, std::string_view query, IpAddress pe
     lookup.set_path = parse_set_path(query);
     for (const auto& answer : answers_)
         if (peer == answer.address && !peer.is_unspecified() && answer.mode == name->mode &&
-            belongs_to(answer, name->stem)) {
+            !answer.sealed && belongs_to(answer, name->stem)) {
             lookup.answer = &answer;
-            break;
+            return lookup;
         }
+    lookup.refusal = refusal(name->stem, name->mode, peer);
     return lookup;
 }
 
-Response answer_response(const Lookup& lookup) {
+AnswerOutcome Answers::refusal(std::string_view stem, AnswerMode mode,
+                               const IpAddress& peer) const {
+    auto why = AnswerOutcome::unknown;
+    for (const auto& answer : answers_) {
+        const bool own = peer == answer.address && !peer.is_unspecified();
+        if (!belongs_to(answer, stem))
+            continue;
+        if (own)
+            return !answer.sealed && answer.mode != mode ? AnswerOutcome::other_mode
+                                                         : AnswerOutcome::sealed;
+        if (!stem.empty())
+            why = AnswerOutcome::other_vm;
+    }
+    return why;
+}
+
+bool Answers::is_guest(IpAddress peer) const {
+    return std::ranges::any_of(answers_, [&](const auto& one) { return peer == one.address; });
+}
+
+void Answers::seal(std::string_view vm) {
+    for (auto& answer : answers_)
+        answer.sealed |= answer.vm == vm;
+}
+
+std::string_view name_of(AnswerOutcome outcome) {
+    constexpr std::string_view names[] = {"served", "unknown", "other-vm", "other-mode",
+                                          "sealed", "busy",    "late",     "failed"};
+    static_assert(std::size(names) == answer_outcomes);
+    return names[static_cast<std::size_t>(outcome)];
+}
+
+Response answer_response(AnswerOutcome outcome, const std::string& vm, std::string content) {
     Response response;
-    if (lookup.answer) {
-        response.body = lookup.answer->content;
-        response.vm = lookup.answer->vm;
-    } else {
+    switch (outcome) {
+    case AnswerOutcome::served:
+        response.body = std::move(content);
+        response.vm = vm;
+        break;
+    case AnswerOutcome::busy:
+    case AnswerOutcome::late:
+    case AnswerOutcome::failed:
+        response = error_response(503);
+        break;
+    default:
         response = error_response(404);
     }
     response.headers.emplace_back("Cache-Control", "no-store");

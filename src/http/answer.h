@@ -1,9 +1,11 @@
 // The response-file endpoint for the OpenBSD installer: which file belongs to
-// whom. Pure: paths and addresses in, a pointer to the answer out.
+// whom. Pure: paths and addresses in, whose answer it is out.
 //
-// An answer file holds passwords. A VM gets the file that belongs to the address
-// it asks from, and nothing else exists for it: a file of another VM, asked for by
-// its Ethernet address or by its name, is not found, like one that is not there.
+// An answer file holds passwords. A VM may have the file that belongs to the address
+// it asks from, once, and nothing else exists for it: a file of another VM, asked for by
+// its Ethernet address or by its name, is not found, like one that is not there, and
+// like its own when that was given out before. What stands in it is not known here:
+// who may have it claims it first (answer_desk.h).
 #pragma once
 
 #include <optional>
@@ -17,14 +19,29 @@ namespace vmhost::http {
 
 enum class AnswerMode : std::uint8_t { install, upgrade };
 
+// What comes of a request for an answer file. Each is counted.
+enum class AnswerOutcome : std::uint8_t {
+    served,
+    unknown,    // nobody of ours has the address, or the name
+    other_vm,   // it is another VM's
+    other_mode, // for an upgrade where there is to be an installation, or the other way round
+    sealed,     // it was given out before, or is not to be given out at all
+    busy,       // another request for it is not decided yet
+    late,       // it was not decided in time
+    failed,     // it cannot be made, or the seal not be written down
+};
+inline constexpr std::size_t answer_outcomes = 8;
+// "other-vm": as in metrics and logs.
+std::string_view name_of(AnswerOutcome outcome);
+
 // One interface of one VM that is being installed or upgraded.
 struct Answer {
     std::string vm;
     Ipv4 address;
     Mac lladdr;
     std::string host_name; // short or with its domain
-    std::string content;
     AnswerMode mode = AnswerMode::install;
+    bool sealed = false;
 };
 
 // What the installer says about itself: "?path=7.8/amd64".
@@ -36,7 +53,8 @@ struct SetPath {
 
 struct Lookup {
     bool is_answer_name = false;    // the path has the form of an answer file
-    const Answer* answer = nullptr; // valid until the next configure()
+    const Answer* answer = nullptr; // that may be claimed; valid until the next configure()
+    AnswerOutcome refusal = AnswerOutcome::unknown; // when there is none
     std::optional<SetPath> set_path;
 };
 
@@ -45,16 +63,20 @@ public:
     void configure(std::vector<Answer> answers) { answers_ = std::move(answers); }
     // path: decoded and canonical; query: raw.
     Lookup find(std::string_view path, std::string_view query, IpAddress peer) const;
-    bool empty() const { return answers_.empty(); }
+    bool is_guest(IpAddress peer) const;
+    // On every interface of the VM.
+    void seal(std::string_view vm);
 
 private:
+    AnswerOutcome refusal(std::string_view stem, AnswerMode mode, const IpAddress& peer) const;
     std::vector<Answer> answers_;
 };
 
 // Nothing when there is none or when it is not of the form VER/ARCH.
 std::optional<SetPath> parse_set_path(std::string_view query);
 
-// 200 with the file, never to be stored, or 404.
-Response answer_response(const Lookup& lookup);
+// 200 with the file, or why there is none: 404, or 503 for what another attempt may bring. Never to
+// be stored.
+Response answer_response(AnswerOutcome outcome, const std::string& vm, std::string content);
 
 } // namespace vmhost::http

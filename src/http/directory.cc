@@ -56,14 +56,14 @@ std::string mode_text(mode_t mode) {
 } // namespace
 
 std::string list_line(std::string_view name, const struct stat& status) {
-    static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                             "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    static constexpr const char* month_names[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                                  "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     tm time{};
     ::gmtime_r(&status.st_mtime, &time);
     return fmt::format("{} {:2} root  wheel  {:>10} {} {:2} {:02}:{:02}:{:02} {} {}\n",
                        mode_text(status.st_mode), status.st_nlink, status.st_size,
-                       months[static_cast<std::size_t>(time.tm_mon)], time.tm_mday, time.tm_hour,
-                       time.tm_min, time.tm_sec, time.tm_year + 1900, name);
+                       month_names[static_cast<std::size_t>(time.tm_mon)], time.tm_mday,
+                       time.tm_hour, time.tm_min, time.tm_sec, time.tm_year + 1900, name);
 }
 
 Result<Opened> open_beneath(const Fd& directory, std::string_view name) {

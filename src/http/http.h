@@ -5,6 +5,7 @@
 
 #include "http/access_log.h"
 #include "http/answer.h"
+#include "http/answer_desk.h"
 #include "http/listener.h"
 #include "http/message.h"
 #include "http/parser.h"

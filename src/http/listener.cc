@@ -52,4 +52,21 @@ Result<Fd> open_listener(const IpAddress& address, std::uint16_t port, const std
     return socket;
 }
 
+Result<Fd> open_connection(Ipv4 address, std::uint16_t port, const std::string& device) {
+    Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket)
+        return fail_errno(errno, "make a socket to {} port {}", address.text(), port);
+    if (!device.empty() && ::setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, device.c_str(),
+                                        static_cast<socklen_t>(device.size())) < 0)
+        return fail_errno(errno, "reach {} in {}", address.text(), device);
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_port = htons(port);
+    name.sin_addr.s_addr = htonl(address.value);
+    if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) < 0 &&
+        errno != EINPROGRESS)
+        return fail_errno(errno, "connect to {} port {}", address.text(), port);
+    return socket;
+}
+
 } // namespace vmhost::http

@@ -11,4 +11,8 @@ namespace vmhost::http {
 Result<Fd> open_listener(const IpAddress& address, std::uint16_t port,
                          const std::string& device = {});
 
+// A connection that is being made: it can be written to, or not, when that is decided. device as
+// above.
+Result<Fd> open_connection(Ipv4 address, std::uint16_t port, const std::string& device);
+
 } // namespace vmhost::http

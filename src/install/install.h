@@ -14,13 +14,16 @@
 #include <vector>
 
 #include "config/model.h"
+#include "install/progress.h"
 #include "install/site_set.h"
 
 namespace vmhost::install {
 
 // The answer file of a VM whose `install` is set and names no ready file. The
-// operator's own lines come first; what they do not answer is added.
-Result<std::string> render_answers(const config::Model& model, const config::Vm& vm);
+// operator's own lines come first; what they do not answer is added. For an upgrade
+// that is where the sets are: everything else stays as it is on the disk.
+Result<std::string> render_answers(const config::Model& model, const config::Vm& vm,
+                                   config::InstallMode mode);
 
 // What is wrong with an answer file, in the order of its lines; place().line is
 // set where a line is to blame. Empty: every mandatory question of an ordinary

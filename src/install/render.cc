@@ -90,14 +90,17 @@ Result<void> check_user(std::string_view user) {
 
 class Writer {
 public:
-    Writer(const config::Model& model, const config::Vm& vm) : model_(model), vm_(vm) {}
+    Writer(const config::Model& model, const config::Vm& vm, config::InstallMode mode)
+        : model_(model), vm_(vm), mode_(mode) {}
 
     Result<std::string> run() {
         TRY(take_operators_lines());
         own_lines_begin_ = lines_.size();
-        TRY(add_system());
-        TRY(add_login());
-        add_disk();
+        if (mode_ == config::InstallMode::install) {
+            TRY(add_system());
+            TRY(add_login());
+            add_disk();
+        }
         TRY(add_sets());
         return text();
     }
@@ -172,6 +175,7 @@ private:
     }
 
     Result<void> add_sets() {
+        TRY(check_value("hostname", install().hostname)); // it names a site set
         auto url = model_.install.mirror;
         if (!model_.install.sets.empty())
             url = TRY(own_mirror());
@@ -263,20 +267,22 @@ private:
 
     const config::Model& model_;
     const config::Vm& vm_;
+    config::InstallMode mode_;
     std::vector<Line> lines_;
     std::size_t own_lines_begin_ = 0;
 };
 
 } // namespace
 
-Result<std::string> render_answers(const config::Model& model, const config::Vm& vm) {
+Result<std::string> render_answers(const config::Model& model, const config::Vm& vm,
+                                   config::InstallMode mode) {
     auto context = fmt::format("vm \"{}\"", vm.name);
     if (!vm.install)
         return fail(ErrorKind::invalid, "{}: has no install table", context);
     if (!vm.install->file.empty())
         return fail(ErrorKind::invalid, "{}: its answers come from the file {}", context,
                     vm.install->file);
-    auto text = Writer(model, vm).run();
+    auto text = Writer(model, vm, mode).run();
     if (!text)
         return std::unexpected(std::move(text).error().in(context).at(vm.place));
     return text;

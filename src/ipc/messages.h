@@ -107,15 +107,18 @@ struct VmCdrom {
     }
 };
 
-// What differs until the guest's first reset.
+// What differs until the guest's first reset, or for longer.
 struct VmBootOnce {
-    std::optional<Fd> image; // instead of image, initrd and command line
+    std::optional<Fd> image; // with the next two instead of image, initrd and command line
     std::string image_name;
+    std::optional<Fd> initrd;
+    std::string command_line;
     std::optional<Mac> boot_mac;
     std::uint8_t boot_from = 0;
+    bool stays = false; // also after resets, until VmBootConfigured
     template <class A>
     void fields(A& a) {
-        a(image, image_name, boot_mac, boot_from);
+        a(image, image_name, initrd, command_line, boot_mac, boot_from, stays);
     }
 };
 
@@ -279,6 +282,13 @@ struct VmMemoryTarget {
     void fields(A& a) {
         a(bytes);
     }
+};
+
+// From its next reset on the guest boots as it is configured.
+struct VmBootConfigured {
+    static constexpr std::uint16_t type = 31;
+    template <class A>
+    void fields(A&) {}
 };
 
 // ---- vm → parent ----------------------------------------------------------
@@ -509,16 +519,43 @@ struct TftpListener {
 
 // ---- http -----------------------------------------------------------------
 
+// parent → http: whose answer file there is. What stands in it is told when it is claimed.
 struct HttpAnswer {
     static constexpr std::uint16_t type = 81;
     std::string vm;
     Ipv4 address;
     Mac mac;
     std::string host_name;
+    bool upgrade = false; // else for an installation
+    bool sealed = false;
+    template <class A>
+    void fields(A& a) {
+        a(vm, address, mac, host_name, upgrade, sealed);
+    }
+};
+
+// http → parent: who has this address asks for the answer file of this VM; HttpClaimed answers.
+struct HttpClaim {
+    static constexpr std::uint16_t type = 82;
+    std::uint64_t number = 0;
+    std::string vm;
+    Ipv4 address;
+    bool upgrade = false;
+    std::uint64_t until_ms = 0; // of CLOCK_MONOTONIC: nobody waits for it any more
+    template <class A>
+    void fields(A& a) {
+        a(number, vm, address, upgrade, until_ms);
+    }
+};
+// parent → http: served, the file is sealed by now and this is its content; or why not.
+struct HttpClaimed {
+    static constexpr std::uint16_t type = 87;
+    std::uint64_t number = 0;
+    std::uint8_t outcome = 0; // http::AnswerOutcome
     std::string content;
     template <class A>
     void fields(A& a) {
-        a(vm, address, mac, host_name, content);
+        a(number, outcome, content);
     }
 };
 
@@ -569,14 +606,35 @@ struct HttpAccessLog {
     }
 };
 
-// http → parent: a VM fetched its answer file.
-struct HttpAnswerServed {
-    static constexpr std::uint16_t type = 82;
-    std::string vm;
-    std::string path;
+// http → parent: who has the address was sent so many bytes of a set of OpenBSD's.
+struct HttpSetSent {
+    static constexpr std::uint16_t type = 88;
+    Ipv4 address;
+    std::string set;
+    std::uint64_t bytes = 0;
     template <class A>
     void fields(A& a) {
-        a(vm, path);
+        a(address, set, bytes);
+    }
+};
+
+// parent → http: somebody may say "SSH-" on this connection, which is being made. HttpSshSeen
+// answers when it does.
+struct HttpSshWanted {
+    static constexpr std::uint16_t type = 89;
+    std::uint64_t number = 0;
+    Fd socket;
+    template <class A>
+    void fields(A& a) {
+        a(number, socket);
+    }
+};
+struct HttpSshSeen {
+    static constexpr std::uint16_t type = 90;
+    std::uint64_t number = 0;
+    template <class A>
+    void fields(A& a) {
+        a(number);
     }
 };
 
@@ -619,9 +677,10 @@ enum class Counted : std::uint8_t {
     tftp_requests, // of a tftp::Outcome
     tftp_bytes,
     tftp_transfers, // going on now
+    http_answers,   // requests for answer files, of an http::AnswerOutcome
 };
 constexpr Counted enum_last(Counted) {
-    return Counted::tftp_transfers;
+    return Counted::http_answers;
 }
 struct ServiceCounter {
     Counted what = Counted::control_clients;

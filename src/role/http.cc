@@ -2,15 +2,18 @@
 //
 // User: _vmhost. Rights: the listening sockets the parent opened, and reading what is beneath the
 // directories of the locations; before it has lost all others it hears nobody but the parent. It
-// knows the answer files of this host's VMs, and hands each only to its own VM's address. Metrics
+// knows which VMs have answer files, but not what stands in them: that the parent says of one for
+// the VM's own address, once, when it has sealed it. Metrics
 // have listeners, and limits, of their own: no guest comes near them unless it can reach their
 // address.
 #include <ctime>
 #include <map>
 
 #include "http/http.h"
+#include "install/install.h"
 #include "role/child.h"
 #include "role/metrics_page.h"
+#include "role/ssh_greeting.h"
 
 namespace vmhost::role {
 
@@ -22,7 +25,8 @@ http::Answer answer_of(ipc::HttpAnswer described) {
     answer.address = described.address;
     answer.lladdr = described.mac;
     answer.host_name = std::move(described.host_name);
-    answer.content = std::move(described.content);
+    answer.mode = described.upgrade ? http::AnswerMode::upgrade : http::AnswerMode::install;
+    answer.sealed = described.sealed;
     return answer;
 }
 
@@ -62,6 +66,18 @@ private:
     std::uint64_t bytes_ = 0;
 };
 
+http::AnswerOutcome outcome_of(const ipc::HttpClaimed& claimed) {
+    return claimed.outcome < http::answer_outcomes
+               ? static_cast<http::AnswerOutcome>(claimed.outcome)
+               : http::AnswerOutcome::failed;
+}
+
+void report(const http::AnswerDesk& desk, std::vector<ipc::ServiceCounter>& out) {
+    for (std::size_t i = 0; i < http::answer_outcomes; ++i)
+        out.push_back(
+            {ipc::Counted::http_answers, static_cast<std::uint16_t>(i), desk.counted()[i]});
+}
+
 // From here on files can be opened beneath these directories, and nowhere else.
 Result<void> fence(std::vector<http::Location>& locations) {
     if (!locations.empty() && landlock_level() == 0) {
@@ -82,27 +98,42 @@ Result<void> fence(std::vector<http::Location>& locations) {
 
 int run_http(const Identity& identity) {
     Loop loop;
-    http::Answers answers;
     http::Site site;
     std::unique_ptr<Parent> parent;
+    http::Server* asked = nullptr;
     Tally installers, readers;
     http::AccessLog access_log(loop);
 
+    http::AnswerDesk desk(
+        {.claim =
+             [&](const http::AnswerDesk::Claim& claim) {
+                 parent->send(ipc::HttpClaim{claim.number, claim.vm, claim.address,
+                                             claim.mode == http::AnswerMode::upgrade,
+                                             claim.until_ms});
+             },
+         .answer = [&](std::uint64_t id,
+                       const http::Response& response) { asked->answer(id, response); },
+         .now_ms = [&] { return loop.now_ms(); }});
     auto handle = [&](const http::Request& request) {
-        auto lookup = answers.find(request.path, request.query, request.peer);
-        if (lookup.answer != nullptr && request.method == "GET")
-            parent->send(ipc::HttpAnswerServed{lookup.answer->vm, request.path});
-        if (lookup.is_answer_name)
-            return http::answer_response(lookup);
-        return site.answer(request, ::time(nullptr)).value_or(http::error_response(404));
+        if (desk.is_for_answer(request))
+            return desk.ask(request);
+        return std::optional(
+            site.answer(request, ::time(nullptr)).value_or(http::error_response(404)));
     };
     auto server = std::make_unique<http::Server>(loop, http::Options{}, handle);
+    asked = server.get();
     server->on_request([&](const http::Access& access) {
         installers.add(access);
+        auto name = access.path.substr(access.path.rfind('/') + 1);
+        if (access.body_bytes > 0 && install::is_set(name) && desk.is_guest(access.peer))
+            parent->send(ipc::HttpSetSent{access.peer.ipv4(), std::move(name), access.body_bytes});
         access_log.add(access, ::time(nullptr));
     });
     auto page = std::make_unique<MetricsPage>(loop, [&] { parent->send(ipc::MetricsWanted{}); });
     page->server().on_request([&](const http::Access& access) { readers.add(access); });
+
+    SshGreetings greetings(loop,
+                           [&](std::uint64_t number) { parent->send(ipc::HttpSshSeen{number}); });
 
     // Of the next Begin.
     std::vector<http::Answer> described;
@@ -116,7 +147,7 @@ int run_http(const Identity& identity) {
             fenced = true;
             site.configure(std::exchange(locations, {}));
         }
-        answers.configure(std::exchange(described, {}));
+        desk.configure(std::exchange(described, {}));
         site.configure_sets(std::exchange(site_sets, {}));
         for (auto& listener : std::exchange(listeners, {}))
             TRY((listener.metrics ? page->server() : *server).listen(std::move(listener.socket)));
@@ -135,12 +166,19 @@ int run_http(const Identity& identity) {
             site_sets.push_back({std::move(set.host_name), set.address, std::move(set.content)});
         } else if (frame.type == ipc::HttpAccessLog::type) {
             access_log.open(TRY(ipc::decode<ipc::HttpAccessLog>(std::move(frame))).file);
+        } else if (frame.type == ipc::HttpClaimed::type) {
+            auto claimed = TRY(ipc::decode<ipc::HttpClaimed>(std::move(frame)));
+            desk.decided(claimed.number, outcome_of(claimed), std::move(claimed.content));
+        } else if (frame.type == ipc::HttpSshWanted::type) {
+            auto wanted = TRY(ipc::decode<ipc::HttpSshWanted>(std::move(frame)));
+            greetings.wait_for(wanted.number, std::move(wanted.socket));
         } else if (frame.type == ipc::MetricsText::type) {
             page->took(TRY(ipc::decode<ipc::MetricsText>(std::move(frame))));
         } else if (frame.type == ipc::ServiceCount::type) {
             ipc::ServiceCounted counted;
             installers.report(ipc::Counted::http_responses, *server, counted.counters);
             readers.report(ipc::Counted::metrics_responses, page->server(), counted.counters);
+            report(desk, counted.counters);
             parent->send(std::move(counted));
         } else {
             described.push_back(answer_of(TRY(ipc::decode<ipc::HttpAnswer>(std::move(frame)))));

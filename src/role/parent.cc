@@ -178,6 +178,9 @@ public:
         return guest->stop_to_stay(force ? Stop::force : Stop::orderly, std::move(ended));
     }
     void upgrade(std::function<void(Result<void>)> done) override { upgrade_(std::move(done)); }
+    Result<control::InstallRow> reinstall(std::string_view vm, bool upgrade) override {
+        return row_of(TRY(host_.reinstall(vm, upgrade)), nullptr);
+    }
     void count(std::function<void()> done) override {
         auto left = std::make_shared<std::size_t>(1);
         auto one = [left, done = std::move(done)] {
@@ -311,6 +314,26 @@ private:
     static control::EventRow row_of(const host::Event& event) {
         return {event.number, event.time_us, event.vm, event.id, event.kind, event.text};
     }
+    // progress may be null.
+    static control::InstallRow row_of(const store::Installation& installation,
+                                      const install::Progress* progress) {
+        control::InstallRow row;
+        row.number = installation.number;
+        row.upgrade = installation.upgrade;
+        row.armed_s = installation.armed_s;
+        row.sealed_s = installation.sealed_s;
+        if (progress == nullptr)
+            return row;
+        for (std::size_t i = 0; i < install::phases; ++i)
+            if (progress->since_s[i])
+                row.phases.emplace_back(name_of(static_cast<install::Phase>(i)),
+                                        *progress->since_s[i]);
+        row.percent = progress->percent();
+        row.set = progress->set;
+        row.failed = progress->failed;
+        row.stalled = progress->stalled;
+        return row;
+    }
     control::VmRow row_of(const host::Guest& guest) {
         control::VmRow row;
         row.id = guest.id();
@@ -327,7 +350,8 @@ private:
         row.note = guest.answers() ? guest.note() : "its process does not answer";
         if (guest.lease)
             row.lease = guest.lease->text();
-        row.answer_served = guest.answer_served;
+        if (const auto* installation = guest.installation())
+            row.install = row_of(*installation, host_.install_progress(guest));
         row.last_lines = guest.last_lines();
         row.restarts = guest.restarts();
         row.reboots = guest.reboots();

@@ -168,7 +168,7 @@ private:
             boot_once(*setup_.once);
     }
 
-    // Another way to start, until the guest's first reset.
+    // Another way to start, until the guest's first reset or for longer.
     void boot_once(const ipc::VmBootOnce& once) {
         afterwards_ = spec_.boot;
         spec_.boot.from = static_cast<machine::BootFrom>(once.boot_from);
@@ -176,8 +176,8 @@ private:
         if (once.image) {
             spec_.boot.image_fd = once.image->get();
             spec_.boot.image_name = once.image_name;
-            spec_.boot.initrd_fd = -1;
-            spec_.boot.command_line.clear();
+            spec_.boot.initrd_fd = once.initrd ? once.initrd->get() : -1;
+            spec_.boot.command_line = once.command_line;
         }
     }
 
@@ -419,8 +419,11 @@ private:
         finish(end_.how, end_.text.empty() || reset ? in_words(end_) : end_.text);
     }
 
-    // A guest that was booted to install must not come back to the installer.
+    // A guest that was booted to install must not come back to the installer, once it has had its
+    // answers.
     bool end_of_one_shot_boot() {
+        if (afterwards_ && setup_.once->stays)
+            return false;
         if (auto normal = std::exchange(afterwards_, std::nullopt)) {
             spec_.boot = std::move(*normal);
             return false; // what the file says comes now
@@ -477,6 +480,9 @@ private:
         } else if (frame.type == ipc::VmSnapshotEnd::type) {
             auto order = TRY(ipc::decode<ipc::VmSnapshotEnd>(std::move(frame)));
             TRY(end_snapshot(order.keep));
+        } else if (frame.type == ipc::VmBootConfigured::type) {
+            if (setup_.once)
+                setup_.once->stays = false;
         } else if (frame.type == ipc::VmAttachConsole::type && console_) {
             auto attach = TRY(ipc::decode<ipc::VmAttachConsole>(std::move(frame)));
             auto& console = attach.virtio && virtio_console_ ? virtio_console_ : console_;

@@ -44,6 +44,13 @@ inline constexpr const char* host_schema_steps[] = {
     ALTER TABLE interface ADD COLUMN ipv6_given INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE interface ADD COLUMN ipv6_since INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX interface_ipv6 ON interface (ipv6);)",
+    R"(CREATE TABLE installation (
+        machine INTEGER PRIMARY KEY REFERENCES machine ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        upgrade INTEGER NOT NULL,
+        armed INTEGER NOT NULL,
+        sealed INTEGER,
+        progress TEXT NOT NULL DEFAULT '');)",
 };
 
 inline constexpr Schema host_schema{0x766d686f, host_schema_steps}; // "vmho"

@@ -1,4 +1,5 @@
-// host.db: which VM has which id, and which addresses its interfaces have.
+// host.db: which VM has which id, which addresses its interfaces have, and whether it is armed for
+// an installation.
 //
 // An id is given once: AUTOINCREMENT never comes back to a number, though the VM that had it was
 // forgotten, so that files and log lines of the old one are never taken for the new one's.
@@ -105,7 +106,8 @@ Result<std::uint32_t> HostStore::remember_one(const Machine& machine, std::int64
     // Not an UPSERT: that would use up a number each time.
     TRY(database_->run("UPDATE machine SET last = ? WHERE host = ? AND name = ? AND maker = ?",
                        now_s, host_, machine.name, maker_of(machine)));
-    if (database_->changed() == 0)
+    const bool is_new = database_->changed() == 0;
+    if (is_new)
         TRY(database_->run("INSERT INTO machine (id, host, name, maker, since, last) "
                            "SELECT iif(?1 = 0 OR EXISTS (SELECT 1 FROM machine WHERE id = ?1), "
                            "NULL, ?1), ?2, ?3, ?4, ?5, ?5",
@@ -114,7 +116,10 @@ Result<std::uint32_t> HostStore::remember_one(const Machine& machine, std::int64
                                      "maker = ?",
                                      host_, machine.name, maker_of(machine)));
     TRY(rows.next());
-    return static_cast<std::uint32_t>(rows.integer(0));
+    const auto id = static_cast<std::uint32_t>(rows.integer(0));
+    if (is_new && machine.arm_upgrade)
+        TRY(arm_in_transaction(id, *machine.arm_upgrade, now_s));
+    return id;
 }
 
 Result<void> HostStore::remember_interface(std::uint32_t id, const Interface& interface,
@@ -203,6 +208,72 @@ Result<unsigned> HostStore::forget_surplus(std::uint32_t maker, std::size_t keep
                        "AND maker = ? ORDER BY last DESC, id DESC LIMIT -1 OFFSET ?)",
                        host_, maker, static_cast<std::int64_t>(keep)));
     return database_->changed();
+}
+
+// Foreign keys are looked at: a VM that is not there makes it fail.
+Result<void> HostStore::arm_in_transaction(std::uint32_t machine, bool upgrade,
+                                           std::int64_t now_s) {
+    return database_->run("INSERT INTO installation (machine, number, upgrade, armed, sealed) "
+                          "VALUES (?1, 1, ?2, ?3, NULL) ON CONFLICT DO UPDATE SET "
+                          "number = number + 1, upgrade = ?2, armed = ?3, sealed = NULL, "
+                          "progress = ''",
+                          machine, upgrade, now_s);
+}
+
+Result<std::vector<Installation>> HostStore::installations() {
+    auto rows = TRY(database_->query("SELECT machine, number, upgrade, armed, sealed, progress "
+                                     "FROM installation WHERE machine IN "
+                                     "(SELECT id FROM machine WHERE host = ?) ORDER BY machine",
+                                     host_));
+    std::vector<Installation> all;
+    while (TRY(rows.next())) {
+        auto& one = all.emplace_back();
+        one.machine = static_cast<std::uint32_t>(rows.integer(0));
+        one.number = static_cast<std::uint32_t>(rows.integer(1));
+        one.upgrade = rows.integer(2) != 0;
+        one.armed_s = rows.integer(3);
+        if (!rows.is_null(4))
+            one.sealed_s = rows.integer(4);
+        one.progress = rows.text(5);
+    }
+    return all;
+}
+
+Result<Installation> HostStore::arm(std::uint32_t machine, bool upgrade, std::int64_t now_s) {
+    auto transaction = TRY(Database::Transaction::begin(*database_, true));
+    {
+        auto known = TRY(
+            database_->query("SELECT 1 FROM machine WHERE host = ? AND id = ?", host_, machine));
+        if (!TRY(known.next()))
+            return fail(ErrorKind::not_found, "host.db has no VM with id {}", machine);
+    }
+    TRY(arm_in_transaction(machine, upgrade, now_s));
+    Installation armed{machine, 0, upgrade, now_s, {}, {}};
+    {
+        auto rows =
+            TRY(database_->query("SELECT number FROM installation WHERE machine = ?", machine));
+        TRY(rows.next());
+        armed.number = static_cast<std::uint32_t>(rows.integer(0));
+    }
+    TRY(transaction.commit());
+    return armed;
+}
+
+Result<void> HostStore::keep_progress(std::uint32_t machine, std::uint32_t number,
+                                      std::string_view progress) {
+    return database_->run("UPDATE installation SET progress = ? WHERE machine = ? AND number = ?",
+                          progress, machine, number);
+}
+
+Result<void> HostStore::seal(std::uint32_t machine, std::uint32_t number, std::int64_t now_s) {
+    auto transaction = TRY(Database::Transaction::begin(*database_, true));
+    TRY(database_->run("UPDATE installation SET sealed = ? WHERE machine = ? AND number = ? AND "
+                       "sealed IS NULL",
+                       now_s, machine, number));
+    if (database_->changed() == 0)
+        return fail(ErrorKind::invalid, "installation {} of the VM with id {} is not armed", number,
+                    machine);
+    return transaction.commit();
 }
 
 } // namespace vmhost::store

@@ -5,8 +5,8 @@
 // address is decided by config/ and host/.
 //
 // Everything is written when the call returns, so that a daemon that is killed loses nothing. What
-// guests depend on (remember, forget) is on the disk then too; the audit trail may lose its last
-// seconds when the power fails, which keeps it from waiting for the disk.
+// guests depend on (remember, forget, arm, seal) is on the disk then too; the audit trail may lose
+// its last seconds when the power fails, which keeps it from waiting for the disk.
 //
 // Any one thread at a time. Times are of the system's clock, seconds or milliseconds since 1970.
 #pragma once
@@ -52,7 +52,23 @@ struct Machine {
     std::uint32_t id = 0;
     std::int64_t since_s = 0; // set by the store
     std::int64_t last_s = 0;  // set by the store: when it was last told of
+    // For remember(): a VM that the store does not know is armed for its first installation, or
+    // for an upgrade when this is true.
+    std::optional<bool> arm_upgrade = std::nullopt;
     bool operator==(const Machine&) const = default;
+};
+
+// The last installation of a VM. It is armed until its answer file is given out, and sealed from
+// then on: only another one, with the next number, has an answer file again.
+struct Installation {
+    std::uint32_t machine = 0; // id of the VM
+    std::uint32_t number = 0;  // among those of the VM, from 1
+    bool upgrade = false;      // of what is on its disk
+    std::int64_t armed_s = 0;
+    std::optional<std::int64_t> sealed_s;
+    std::string progress; // what the host has seen of it, as the host writes it
+    bool armed() const { return !sealed_s; }
+    bool operator==(const Installation&) const = default;
 };
 
 // What somebody asked for.
@@ -96,6 +112,16 @@ public:
     // Of a maker's VMs, all but the keep that were told of last.
     Result<unsigned> forget_surplus(std::uint32_t maker, std::size_t keep);
 
+    // Of the VMs of the host that have or had one, by id.
+    Result<std::vector<Installation>> installations();
+    // Begins the next one of a VM; not_found when the store does not know the VM.
+    Result<Installation> arm(std::uint32_t machine, bool upgrade, std::int64_t now_s);
+    // Seals the installation of that number; invalid when it is sealed, or not the VM's last.
+    Result<void> seal(std::uint32_t machine, std::uint32_t number, std::int64_t now_s);
+    // May lose its last seconds when the power fails.
+    Result<void> keep_progress(std::uint32_t machine, std::uint32_t number,
+                               std::string_view progress);
+
     // The number of the row; its outcome follows.
     Result<std::int64_t> audit_began(const AuditRow& row);
     Result<void> audit_ended(std::int64_t number, std::string_view outcome);
@@ -107,6 +133,7 @@ public:
 private:
     HostStore(std::unique_ptr<Database> database, std::string host);
     Result<std::uint32_t> remember_one(const Machine& machine, std::int64_t now_s);
+    Result<void> arm_in_transaction(std::uint32_t machine, bool upgrade, std::int64_t now_s);
     Result<void> remember_interface(std::uint32_t id, const Interface& interface,
                                     std::int64_t now_s);
 

@@ -97,6 +97,9 @@ public:
     void release_lease(Ipv4, std::function<void(Result<void>)> done) override { done({}); }
     void log_verbosely(bool) override {}
     void upgrade(std::function<void(Result<void>)> done) override { done({}); }
+    Result<control::InstallRow> reinstall(std::string_view, bool upgrade) override {
+        return control::InstallRow{1, upgrade, 2, {}};
+    }
     void reset(bool, bool, std::function<void(Result<void>)> done) override { done({}); }
     void end() {
         if (auto ended = std::exchange(ended_, nullptr))

@@ -66,7 +66,8 @@ TEST_CASE("every key has a type, a default and help") {
         CHECK_FALSE(key.help.empty());
         tables.insert(key.table);
     }
-    CHECK(tables == std::set<std::string>{"host",
+    CHECK(tables == std::set<std::string>{"allocate",
+                                          "host",
                                           "host.start",
                                           "host.local",
                                           "control",

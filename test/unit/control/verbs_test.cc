@@ -48,6 +48,12 @@ public:
         order.told("vm a: ended");
         order.done(start_result);
     }
+    Result<control::InstallRow> reinstall(std::string_view vm, bool upgrade) override {
+        calls.push_back(fmt::format("reinstall {} {}", vm, upgrade));
+        if (vm == "b")
+            return fail(ErrorKind::invalid, "vm b has no install table");
+        return control::InstallRow{3, upgrade, 1000, {}};
+    }
     void upgrade(std::function<void(Result<void>)> done) override {
         calls.push_back("upgrade");
         done(start_result);
@@ -253,6 +259,35 @@ TEST_CASE("stop says requested, and with wait terminated later") {
     asked.machines.on_end();
     CHECK(json::parse(asked.replies.back().json)["event"] == "terminated");
     CHECK(asked.replies.back().last);
+}
+
+TEST_CASE("reinstall arms, for the owner and root, and says what it has armed") {
+    Asked asked;
+    CHECK(asked.ask(R"({"verb":"reinstall","vm":"a"})", 4711)["ok"] == false);
+    CHECK(asked.machines.calls.empty());
+    auto reply = asked.ask(R"({"verb":"reinstall","vm":"a","upgrade":true})", 1000);
+    CHECK(reply["install"]["number"] == 3);
+    CHECK(reply["install"]["mode"] == "upgrade");
+    CHECK(reply["install"]["state"] == "armed");
+    CHECK(reply["install"]["sealed_s"].is_null());
+    CHECK(reply["install"]["phase"].is_null());
+    CHECK(asked.ask(R"({"verb":"reinstall","vm":"1"})")["install"]["mode"] == "install");
+    CHECK(asked.machines.calls ==
+          std::vector<std::string>{"reinstall a true", "reinstall a false"});
+    CHECK(asked.ask(R"({"verb":"reinstall","vm":"b"})")["ok"] == false);
+    control::InstallRow row{3, false, 1000, 2000};
+    row.phases = {{"armed", 1000}, {"sets", 2100}};
+    row.percent = 40;
+    asked.machines.rows[0].install = row;
+    auto rows = asked.ask(R"({"verb":"status"})")["vms"];
+    CHECK(rows[0]["answer_served"] == true);
+    CHECK(rows[0]["install"]["state"] == "sealed");
+    CHECK(rows[0]["install"]["sealed_s"] == 2000);
+    CHECK(rows[0]["install"]["phase"] == "sets");
+    CHECK(rows[0]["install"]["phases"][0] == json{{"phase", "armed"}, {"since_s", 1000}});
+    CHECK(rows[0]["install"]["percent"] == 40);
+    CHECK(rows[1]["answer_served"] == false);
+    CHECK(rows[1]["install"].is_null());
 }
 
 TEST_CASE("pause and unpause answer with the number, and refusals come through") {

@@ -247,3 +247,40 @@ TEST_CASE("explain tells what a command chose from what its template has") {
     CHECK_THAT(told_of(facts, "interface[0].ipv4"), Catch::Contains("(the disk is full)"));
     CHECK(told_of(facts, "start") == "");
 }
+
+TEST_CASE("a new VM with an install table is armed, sealed once, and armed by hand alone") {
+    Folder folder;
+    const auto text = lan + vm("a", "") + "install = { mode = \"upgrade\" }\n" + vm("b", "");
+    {
+        auto memory = opened(folder);
+        auto ids = note(memory, model_of(text));
+        CHECK(memory.armed(ids[0]));
+        CHECK(memory.installation(ids[0])->upgrade);
+        CHECK(memory.installation(ids[1]) == nullptr);
+        REQUIRE(memory.seal(ids[0]));
+        CHECK_FALSE(memory.armed(ids[0]));
+        CHECK_FALSE(memory.seal(ids[0]));
+        CHECK_FALSE(memory.seal(ids[1]));
+    }
+    auto memory = opened(folder);
+    auto ids = note(memory, model_of(text + "install = { }\n"));
+    CHECK_FALSE(memory.armed(ids[0]));
+    CHECK_FALSE(memory.armed(ids[1])); // it was there before its table
+    auto armed = memory.arm(ids[0], false);
+    REQUIRE(armed);
+    CHECK(armed->number == 2);
+    CHECK(memory.armed(ids[0]));
+    CHECK_FALSE(memory.arm(99, false));
+}
+
+TEST_CASE("where nothing can be kept nothing is armed") {
+    config::Host host;
+    host.name = "h";
+    host.state = "/proc/nowhere";
+    auto memory = Memory::open(host);
+    REQUIRE(memory);
+    auto ids = note(*memory, model_of(lan + vm("a", "") + "install = { }\n"));
+    CHECK_FALSE(memory->armed(ids[0]));
+    CHECK_FALSE(memory->arm(ids[0], false));
+    CHECK_FALSE(memory->seal(ids[0]));
+}

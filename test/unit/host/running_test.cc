@@ -36,7 +36,7 @@ RunningGuest some_guest() {
     guest.snapshot = "before";
     guest.restarts = 3;
     guest.lease = Ipv4{0x0a090801};
-    guest.answer_served = true;
+    guest.in_installer = true;
     guest.temporary = true;
     config::Disk disk;
     disk.path = "a \"quoted\".img";
@@ -67,7 +67,7 @@ TEST_CASE("records of running guests: what is written is read") {
     CHECK(same.snapshot == "before");
     CHECK(same.restarts == 3);
     CHECK(same.lease == guest.lease);
-    CHECK(same.answer_served);
+    CHECK(same.in_installer);
     CHECK(same.temporary);
     CHECK(same.disks == guest.disks);
     auto before = folder.changes.size();

@@ -74,3 +74,38 @@ TEST_CASE("ipv6: what guests believe is taken back when it is true no more") {
     CHECK(to_withdraw(no_router, before).empty());
     CHECK(to_withdraw({}, before).empty());
 }
+
+namespace {
+
+std::optional<std::string> boot_file(const std::string& of_switch, const std::string& of_vm,
+                                     InstallState state) {
+    auto model = model_of("[switch.lan]\nipv4 = \"10.9.8.1/24\"\n" + of_switch +
+                          "[vm.a]\ninterface = [{ switch = \"lan\" }]\n" + of_vm);
+    const auto& vm = model.vms.at(0);
+    auto guest = dhcp_guest(model.switches.at(0), vm, vm.interfaces.at(0), state);
+    CHECK(guest.installing == state.armed);
+    return guest.filename;
+}
+
+} // namespace
+
+TEST_CASE("dhcp: the boot file has the mode that the VM is armed for") {
+    const std::string install = "install = { }\n";
+    const InstallState armed{true, false}, upgrade{true, true}, sealed{};
+    // None of its own: the role has the switch's, for who is installing.
+    CHECK(boot_file("", install, armed) == std::nullopt);
+    CHECK(boot_file("", install, upgrade) == "auto_upgrade");
+    CHECK(boot_file("", install, sealed) == std::nullopt);
+    const std::string below = "dhcp = { filename = \"lab/auto_install\" }\n";
+    CHECK(boot_file(below, install, armed) == std::nullopt);
+    CHECK(boot_file(below, install, upgrade) == "lab/auto_upgrade");
+    // One that is no installer's stays, as long as the VM does.
+    const std::string script = "dhcp = { filename = \"boot.ipxe\" }\n";
+    CHECK(boot_file("", install + script, upgrade) == "boot.ipxe");
+    CHECK(boot_file("", install + script, sealed) == "boot.ipxe");
+    const std::string own = "dhcp = { filename = \"x/auto_upgrade\" }\n";
+    CHECK(boot_file("", install + own, armed) == "x/auto_install");
+    CHECK(boot_file("", install + own, upgrade) == "x/auto_upgrade");
+    CHECK(boot_file("", install + own, sealed) == std::nullopt);
+    CHECK(boot_file("", own, sealed) == "x/auto_upgrade"); // somebody else installs it
+}

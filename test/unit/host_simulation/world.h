@@ -91,6 +91,9 @@ public:
                                     Ipv4 address) override;
     Result<Fd> open_http(const IpAddress& address, std::uint16_t port,
                          const std::string& device) override;
+    Result<Fd> open_connection(Ipv4, std::uint16_t, const std::string&) override {
+        return fail(ErrorKind::unsupported, "nobody is there");
+    }
     void changing(std::string_view what) override { step(std::string(what)); }
     host::Users users() override;
     host::CgroupMounts cgroups() override { return {}; }

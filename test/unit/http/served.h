@@ -26,11 +26,11 @@ inline std::string get(std::string_view path, std::string_view fields = "") {
 }
 inline constexpr std::string_view close_field = "Connection: close\r\n";
 
-// Echoes what it was asked, except below /answers (the response files).
+// Echoes what it was asked, except answer files: those are "the answers of VM", after a turn.
 class Served {
 public:
-    explicit Served(Options options = {}, Answers answers = {}, std::size_t big_bytes = 0,
-                    IpAddress address = loopback(1))
+    explicit Served(Options options = {}, std::vector<Answer> answers = {},
+                    std::size_t big_bytes = 0, IpAddress address = loopback(1))
         : address_(address), answers_(std::move(answers)), big_(big_bytes, 'x') {
         start(std::move(options));
     }
@@ -71,6 +71,13 @@ private:
     void run(Options options, Fd socket) {
         Loop loop;
         std::vector<std::uint64_t> later; // connections whose answer comes in a turn of its own
+        Server* answering = nullptr;
+        std::vector<AnswerDesk::Claim> claims; // decided in a turn of their own too
+        AnswerDesk desk(
+            {.claim = [&](const auto& claim) { claims.push_back(claim); },
+             .answer = [&](auto id, const auto& response) { answering->answer(id, response); },
+             .now_ms = [&] { return loop.now_ms(); }});
+        desk.configure(answers_);
         Server server(loop, options, [&](const Request& request) -> std::optional<Response> {
             if (request.path == "/never")
                 return std::nullopt;
@@ -78,8 +85,11 @@ private:
                 later.push_back(request.connection_id);
                 return std::nullopt;
             }
+            if (!site_ && desk.is_for_answer(request))
+                return desk.ask(request);
             return answer(request);
         });
+        answering = &server;
         server.on_request([this](const Access& access) {
             std::lock_guard lock(mutex_);
             accesses_.push_back(access);
@@ -91,6 +101,8 @@ private:
             waiting_ = later.size();
             if (hold_)
                 return;
+            for (const auto& claim : std::exchange(claims, {}))
+                desk.decided(claim.number, AnswerOutcome::served, "the answers of " + claim.vm);
             Response response;
             response.body = "at last";
             for (auto id : std::exchange(later, {}))
@@ -104,9 +116,6 @@ private:
     Response answer(const Request& request) {
         if (site_)
             return site_->answer(request, ::time(nullptr)).value_or(error_response(404));
-        auto lookup = answers_.find(request.path, request.query, request.peer);
-        if (lookup.is_answer_name)
-            return answer_response(lookup);
         Response response;
         if (request.path == "/missing")
             return error_response(404);
@@ -121,7 +130,7 @@ private:
 
     IpAddress address_ = loopback(1);
     std::optional<Site> site_;
-    Answers answers_;
+    std::vector<Answer> answers_;
     std::string big_;
     std::uint16_t port_ = 0;
     std::atomic<bool> ready_ = false;

@@ -65,21 +65,22 @@ TEST_CASE("HEAD is GET without the body") {
     CHECK(body_of(client.read_response()) == "GET /after?@a 127.0.0.1");
 }
 
-TEST_CASE("answer files go to their vm and to nobody else") {
-    Answers answers;
-    answers.configure({{"vm13", loopback(13), parse_mac("fe:e1:bb:f1:c8:13").value(), "puffy",
-                        "System hostname = puffy\n", AnswerMode::install}});
-    Served served({}, answers);
-    auto request = get("/fe:e1:bb:f1:c8:13-install.conf?path=7.8/amd64", close_field);
+TEST_CASE("an answer file goes to its vm and to nobody else, and once") {
+    Served served({}, {{"vm13", loopback(13), parse_mac("fe:e1:bb:f1:c8:13").value(), "puffy",
+                        AnswerMode::install}});
+    auto request = get("/fe%3Ae1%3abb-f1-C8-13-install.conf?path=7.8/amd64", close_field);
+    CHECK(status_of(ask(served, request, loopback(14))) == 404);
+    auto head = ask(served, "HEAD /install.conf HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                    loopback(13));
+    CHECK(status_of(head) == 405);
+    CHECK(head.find("Allow: GET\r\n") != std::string::npos);
     auto response = ask(served, request, loopback(13));
     CHECK(status_of(response) == 200);
-    CHECK(body_of(response) == "System hostname = puffy\n");
+    CHECK(body_of(response) == "the answers of vm13");
     CHECK(response.find("Cache-Control: no-store\r\n") != std::string::npos);
     CHECK(response.find("Content-Type: text/plain\r\n") != std::string::npos);
-    CHECK(response.find("Content-Length: 24\r\n") != std::string::npos);
-    CHECK(status_of(ask(served, request, loopback(14))) == 404);
-    CHECK(status_of(ask(served, get("/fe%3Ae1%3abb-f1-C8-13-install.conf", close_field),
-                        loopback(13))) == 200);
+    for (auto again : {"/fe:e1:bb:f1:c8:13-install.conf", "/puffy-install.conf", "/install.conf"})
+        CHECK(status_of(ask(served, get(again, close_field), loopback(13))) == 404);
 }
 
 TEST_CASE("other methods are answered at once, also with Expect") {

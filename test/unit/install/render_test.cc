@@ -12,6 +12,7 @@ namespace {
 struct Sample {
     config::Model model;
     config::Vm vm;
+    config::InstallMode mode = config::InstallMode::install;
     Sample() {
         vm.name = "vm13";
         vm.place = Place{"vmhost.toml", 7, 1};
@@ -22,12 +23,12 @@ struct Sample {
         vm.install->password = "$2b$10$aaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
     }
     std::string render() {
-        auto text = render_answers(model, vm);
+        auto text = render_answers(model, vm, mode);
         REQUIRE(text);
         return *text;
     }
     Error refusal() {
-        auto text = render_answers(model, vm);
+        auto text = render_answers(model, vm, mode);
         REQUIRE_FALSE(text);
         return text.error();
     }
@@ -213,4 +214,27 @@ TEST_CASE("refusals carry the place of the vm") {
     CHECK(sample.refusal().message().starts_with("vmhost.toml:7:1: vm \"vm13\": install user"));
     sample.vm.install.reset();
     CHECK(sample.refusal().text() == "vm \"vm13\": has no install table");
+}
+
+TEST_CASE("a host name adds no line to an upgrade either") {
+    Sample sample;
+    sample.mode = config::InstallMode::upgrade;
+    sample.vm.install->sets = "+site*";
+    sample.vm.install->hostname = "puffy\nPassword for root = x";
+    CHECK(sample.refusal().kind() == ErrorKind::invalid);
+}
+
+TEST_CASE("an upgrade is told where the sets are, and no secret") {
+    Sample sample;
+    sample.mode = config::InstallMode::upgrade;
+    sample.vm.install->answers = {{"Force checking of clean non-root filesystems", "yes"}};
+    sample.vm.install->root_password = "open sesame";
+    auto text = sample.render();
+    CHECK(has_line(text, "Force checking of clean non-root filesystems = yes"));
+    CHECK(has_line(text, "Location of sets = http"));
+    CHECK(has_line(text, "Server directory = pub/OpenBSD/7.8/amd64"));
+    for (auto word : {"assword", "sesame", "user", "hostname", "Use (W)hole disk", "ssh key"}) {
+        INFO(word);
+        CHECK(text.find(word) == std::string::npos);
+    }
 }

@@ -1,0 +1,214 @@
+#include "host/install_watch.h"
+
+#include <nlohmann/json.hpp>
+
+namespace vmhost::host {
+
+using install::Phase;
+using nlohmann::json;
+
+namespace {
+
+constexpr auto watch_interval = std::chrono::seconds(2);
+constexpr std::size_t max_console_bytes_per_look = 64 << 10;
+constexpr std::int64_t between_ssh_s = 4;
+// After it has rebooted: who has no sshd is not asked for ever.
+constexpr std::int64_t ssh_patience_s = 3600;
+
+std::string text_of(const install::Progress& progress) {
+    json since = json::array();
+    for (const auto& time : progress.since_s)
+        since.push_back(time ? json(*time) : json());
+    return json{{"since", since},
+                {"failed", progress.failed},
+                {"failed_s", progress.failed_s},
+                {"set", progress.set},
+                {"fetched_bytes", progress.fetched_bytes},
+                {"wanted_bytes", progress.wanted_bytes},
+                {"stalled", progress.stalled}}
+        .dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// What cannot be read is an installation of which only the seal is known.
+install::Progress progress_of(const store::Installation& installation) {
+    install::Progress progress;
+    auto kept = json::parse(installation.progress, nullptr, false);
+    try {
+        if (kept.is_object()) {
+            const auto& since = kept.at("since");
+            for (std::size_t i = 0; i < install::phases && i < since.size(); ++i)
+                if (since[i].is_number_integer())
+                    progress.since_s[i] = since[i].get<std::int64_t>();
+            progress.failed = kept.at("failed").get<std::string>();
+            progress.failed_s = kept.at("failed_s").get<std::int64_t>();
+            progress.set = kept.at("set").get<std::string>();
+            progress.fetched_bytes = kept.at("fetched_bytes").get<std::uint64_t>();
+            progress.wanted_bytes = kept.at("wanted_bytes").get<std::uint64_t>();
+            progress.stalled = kept.at("stalled").get<bool>();
+        }
+    } catch (const json::exception&) {
+        progress = {};
+    }
+    if (!progress.since_s[0])
+        progress.since_s[0] = installation.armed_s;
+    if (installation.sealed_s && !progress.since_s[static_cast<std::size_t>(Phase::answers)])
+        progress.since_s[static_cast<std::size_t>(Phase::answers)] = installation.sealed_s;
+    for (const auto& time : progress.since_s)
+        progress.moved_s = std::max(progress.moved_s, time.value_or(0));
+    return progress;
+}
+
+} // namespace
+
+InstallWatch::InstallWatch(Loop& loop, Memory& memory, Doors doors)
+    : memory_(memory), doors_(std::move(doors)), look_(loop, [this] { look(); }) {}
+
+InstallWatch::Watched* InstallWatch::watched(const Guest& guest) const {
+    const auto* installation = guest.installation();
+    if (installation == nullptr)
+        return nullptr;
+    auto& one = watched_[guest.id()];
+    if (one.number != installation->number) {
+        one = {};
+        one.number = installation->number;
+        one.progress = progress_of(*installation);
+    }
+    return &one;
+}
+
+const install::Progress* InstallWatch::find(const Guest& guest) const {
+    const auto* one = watched(guest);
+    return one != nullptr ? &one->progress : nullptr;
+}
+
+void InstallWatch::wake() {
+    if (!look_.active())
+        look_.start(watch_interval, watch_interval);
+}
+
+void InstallWatch::keep(Guest& guest, const Watched& one) {
+    if (auto kept = memory_.keep_progress(guest.id(), text_of(one.progress)); !kept)
+        log::warning("host", "vm {}: how far it is installed: {}", guest.config().name,
+                     kept.error().message());
+}
+
+void InstallWatch::tell(Guest& guest, const Watched& one, std::string_view how) {
+    const auto phase = name_of(one.progress.phase());
+    auto text = fmt::format("{}{}{}", phase, how.empty() ? "" : ": ", printable(how, 200));
+    log::info("host", "vm {}: installation {}: {}", guest.config().name, one.number, text);
+    guest.tell("install", text);
+}
+
+void InstallWatch::began(Guest& guest) {
+    auto* one = watched(guest);
+    if (one == nullptr)
+        return;
+    one->not_of = guest.pid();
+    tell(guest, *one, {});
+}
+
+void InstallWatch::reached(Guest& guest, Phase phase, std::string_view how) {
+    auto* one = watched(guest);
+    if (one == nullptr)
+        return;
+    // A system that runs asks for its address like any other; a reset before the answers is
+    // somebody else's.
+    if (phase == Phase::rebooted || phase == Phase::answers)
+        one->not_of.reset();
+    if (one->not_of && one->not_of == guest.pid())
+        return;
+    const auto now = one->progress.phase();
+    if (phase == Phase::lease && now >= Phase::rebooted)
+        phase = Phase::booted;
+    if (phase >= Phase::rebooted && now < Phase::answers)
+        return;
+    if (phase == Phase::booted && now < Phase::rebooted)
+        return;
+    if (!one->progress.reached(phase, doors_.now_s()))
+        return;
+    keep(guest, *one);
+    tell(guest, *one, how);
+    wake();
+}
+
+void InstallWatch::answered(Guest& guest, std::string_view how, std::uint64_t wanted_bytes) {
+    if (auto* one = watched(guest))
+        one->progress.wanted_bytes = wanted_bytes;
+    reached(guest, Phase::answers, how);
+}
+
+void InstallWatch::fetched(Guest& guest, std::string_view name, std::uint64_t bytes) {
+    auto* one = watched(guest);
+    if (one == nullptr || !one->progress.fetched(name, bytes, doors_.now_s()))
+        return;
+    keep(guest, *one);
+    tell(guest, *one, one->progress.set);
+}
+
+void InstallWatch::look() {
+    bool any = false;
+    for (const auto& guest : doors_.guests())
+        any |= look_at(*guest);
+    if (!any)
+        look_.stop();
+}
+
+// Whether there is more to come.
+bool InstallWatch::look_at(Guest& guest) {
+    auto* one = watched(guest);
+    if (one == nullptr || !guest.pid() || one->progress.over() || one->not_of == guest.pid())
+        return false;
+    const auto now = doors_.now_s();
+    read_console(guest, *one);
+    const auto& timeout = guest.config().install->stall_timeout;
+    const auto stall_s = std::chrono::duration_cast<std::chrono::seconds>(timeout).count();
+    if (stall_s > 0 && one->progress.stalls(now, stall_s))
+        alarm(guest, *one);
+    const auto rebooted = one->progress.since_s[static_cast<std::size_t>(Phase::rebooted)];
+    if (!one->progress.over() && rebooted && now - *rebooted < ssh_patience_s &&
+        now - one->asked_ssh_s >= between_ssh_s) {
+        one->asked_ssh_s = now;
+        doors_.ask_for_ssh(guest);
+    }
+    return !one->progress.over() && (!rebooted || now - *rebooted < ssh_patience_s);
+}
+
+void InstallWatch::alarm(Guest& guest, const Watched& one) {
+    keep(guest, one);
+    const auto lines = guest.console_lines();
+    const auto where = fmt::format("at {} for {}", name_of(one.progress.phase()),
+                                   format_duration(guest.config().install->stall_timeout));
+    log::warning("host", "vm {}: installation {} does not go on, {}", guest.config().name,
+                 one.number, where);
+    for (const auto& line : lines)
+        log::notice("host", "vm {}: its console: {}", guest.config().name, line);
+    guest.tell("install stalled",
+               lines.empty() ? where : fmt::format("{}; its console: {}", where, lines.back()));
+}
+
+void InstallWatch::read_console(Guest& guest, Watched& one) {
+    if (one.console_of != guest.pid()) { // another console, from its beginning
+        one.console_of = guest.pid();
+        one.console_position = 0;
+        one.console = {};
+    }
+    std::vector<std::uint8_t> text;
+    guest.read_console(one.console_position, max_console_bytes_per_look, text);
+    const auto heard = one.console.read(text);
+    const auto now = doors_.now_s();
+    for (const auto& set : heard.sets)
+        if (one.progress.unpacks(set, now)) {
+            keep(guest, one);
+            tell(guest, one, set);
+        }
+    if (!heard.failed.empty() && one.progress.fails(heard.failed, now)) {
+        keep(guest, one);
+        log::error("host", "vm {}: installation {} failed: {}", guest.config().name, one.number,
+                   heard.failed);
+        guest.tell("install failed", heard.failed);
+    }
+    if (heard.login)
+        reached(guest, Phase::booted, "it waits for a login");
+}
+
+} // namespace vmhost::host
