@@ -168,6 +168,14 @@ inline constexpr std::size_t max_http_unsent_bytes = 256 << 10;
 inline constexpr unsigned max_http_log_lines_per_second = 100;
 // Of requests for answer files: a guest that asks in a loop is to be seen, not to fill the log.
 inline constexpr unsigned max_answer_log_lines_per_second = 10;
+// Site sets: what a file of configuration says, and files beside it.
+inline constexpr std::size_t max_site_text_bytes = 64 << 10;
+inline constexpr std::size_t max_site_path_bytes = 200; // ustar has room for 255, in two parts
+inline constexpr std::size_t max_site_settings = 256;
+inline constexpr std::size_t max_site_files = 256;
+inline constexpr unsigned max_site_id = 65535;
+inline constexpr std::size_t max_site_file_bytes = 4 << 20;
+inline constexpr std::size_t max_site_bytes = 2 << 20; // compressed: it goes in one IPC frame
 // Fetching sets from a mirror. A signed list of OpenBSD has some 30 lines of 90 bytes.
 inline constexpr std::size_t max_set_list_bytes = 64 << 10;
 inline constexpr std::size_t max_set_files = 256;

@@ -16,6 +16,8 @@ void fill_vm(const Model& model, Vm& vm, const Findings& findings);
 void check_model(const Model& model, Findings& findings);
 // A key of a switch, for complaints.
 std::string switch_path(const Switch& sw, std::string_view key);
+// Its part about site sets (check_site.cc).
+void check_sites(const Model& model, Findings& findings);
 // Its part about IPv6 (check_ipv6.cc).
 void check_ipv6(const Model& model, Findings& findings);
 // Gives every interface an Ethernet address and, where its switch has a subnet, an IPv4

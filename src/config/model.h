@@ -206,7 +206,27 @@ struct HttpLocation {
     std::string directory;
     unsigned strip = 0; // components of the path
     bool listing = false;
+    bool sets = false; // made of [install] sets: no key
     bool operator==(const HttpLocation&) const = default;
+};
+
+// A file of a site set. Either a source, of this host, or its content.
+struct SiteFile {
+    Where place;
+    std::string path; // in the guest, without a slash in front
+    std::string source, content;
+    unsigned owner = 0, group = 0; // numbers: names are the guest's
+    unsigned mode = 0644;
+    bool operator==(const SiteFile&) const = default;
+};
+
+// What guests get with their sets: siteVV.tgz of [install.site], and siteVV-HOST.tgz of a VM's own.
+struct Site {
+    std::string installurl; // empty: none
+    std::vector<std::pair<std::string, std::string>> sysctl, rc_conf_local;
+    std::string install_site; // a script, or the path of one on this host
+    std::vector<SiteFile> files;
+    bool operator==(const Site&) const = default;
 };
 
 // [install]: the HTTP service for installers. No listen = every switch address, port 80.
@@ -217,6 +237,7 @@ struct Install {
     std::string sets; // directory with releases; empty: they come from the mirror
     std::string signify_keys = "/usr/share/signify-openbsd-keys"; // directory, for fetched sets
     std::vector<HttpLocation> locations;
+    std::optional<Site> site;
     std::string access_log; // empty: none
     bool operator==(const Install&) const = default;
 };
@@ -300,6 +321,7 @@ struct VmInstall {
     // "question" = "answer" lines that come first, as written, in file order.
     std::vector<std::pair<std::string, std::string>> answers;
     std::string file; // a ready answer file instead of all this
+    std::optional<Site> site;
     bool operator==(const VmInstall&) const = default;
 };
 

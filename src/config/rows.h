@@ -104,5 +104,7 @@ using Trunk = List<Vlan, limits::max_trunk_vlans>;
 
 // [switch.NAME] (schema_switch.cc).
 extern const Section switch_section;
+// [install.site] and [vm.NAME.install.site] (schema_site.cc).
+extern const Section site_section, vm_site_section;
 
 } // namespace vmhost::config

@@ -135,6 +135,8 @@ constexpr Row install_rows[] = {
         "signify_keys", "", "whose signatures fetched sets must have"),
     row<&Install::locations, Tables<location_section, limits::max_http_locations>>(
         "location", "none", "directories that are served besides"),
+    row<&Install::site, Table<site_section>>("site", "none",
+                                             "what all guests get that install themselves"),
     row<&Install::access_log, OrNone<Text<absolute_path_rule>>>("access_log", "none",
                                                                 "where requests are written down"),
 };
@@ -247,6 +249,7 @@ constexpr Row vm_install_rows[] = {
                                       "further answers, which come before all others"),
     row<&VmInstall::file, Text<optional_path_rule>>(
         "file", "", "a ready answer file, which replaces all of the above"),
+    row<&VmInstall::site, Table<vm_site_section>>("site", "none", "what this guest gets besides"),
 };
 constexpr Section vm_install_section = section<VmInstall>("vm.NAME.install", vm_install_rows);
 

@@ -82,6 +82,7 @@ std::vector<config::HttpLocation> wanted_locations(const config::Model& model) {
         sets.directory = model.install.sets;
         sets.strip = 2;
         sets.listing = true;
+        sets.sets = true;
     }
     return out;
 }
@@ -140,7 +141,43 @@ ipc::Frame open_location(const config::HttpLocation& one) {
         do_without(fmt::format("open directory {}", one.directory), errno, one.place);
     return ipc::encode(
         ipc::HttpLocation{directory ? std::optional(std::move(directory)) : std::nullopt, one.path,
-                          one.host, one.strip, one.listing});
+                          one.host, one.strip, one.listing, one.sets});
+}
+
+Result<ipc::Frame> describe_site(const config::Site& site, const config::Site* general,
+                                 std::string host_name, std::optional<Ipv4> address) {
+    auto read = [](const std::string& path) {
+        return read_small_file(path, limits::max_site_file_bytes, "file of a site set");
+    };
+    auto files = TRY(install::site_files(site, general, read));
+    auto tar = TRY(install::tar_of(files));
+    auto content = TRY(install::gzip_of(tar));
+    if (content.size() > limits::max_site_bytes)
+        return fail(ErrorKind::limit, "a site set has at most {}, this one has {}",
+                    format_size(limits::max_site_bytes), format_size(content.size()));
+    return ipc::encode(ipc::HttpSiteSet{std::move(host_name), address, std::move(content)});
+}
+
+// That of all, and those of VMs that have their own.
+Result<void> describe_sites(const config::Model& model, std::vector<ipc::Frame>& frames) {
+    const auto* general = model.install.site ? &*model.install.site : nullptr;
+    if (general != nullptr)
+        frames.push_back(TRY(describe_site(*general, nullptr, {}, std::nullopt)));
+    for (const auto& vm : model.vms) {
+        if (!vm.install || !vm.install->site)
+            continue;
+        for (const auto& interface : vm.interfaces) {
+            if (!interface.ipv4)
+                continue;
+            auto frame = describe_site(*vm.install->site, general,
+                                       std::string(install::short_host_name(vm)), *interface.ipv4);
+            if (!frame)
+                return std::unexpected(
+                    std::move(frame).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
+            frames.push_back(*std::move(frame));
+        }
+    }
+    return {};
 }
 
 } // namespace
@@ -179,6 +216,7 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             frames.push_back(TRY(open_http(ground, one)));
         has = std::move(wanted);
     }
+    TRY(describe_sites(model, frames));
     for (const auto& vm : model.vms) {
         if (!vm.install)
             continue;

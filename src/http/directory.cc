@@ -53,7 +53,9 @@ std::string mode_text(mode_t mode) {
     return text;
 }
 
-std::string line_of(std::string_view name, const struct stat& status) {
+} // namespace
+
+std::string list_line(std::string_view name, const struct stat& status) {
     static constexpr const char* month_names[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                                   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     tm time{};
@@ -63,8 +65,6 @@ std::string line_of(std::string_view name, const struct stat& status) {
                        month_names[static_cast<std::size_t>(time.tm_mon)], time.tm_mday,
                        time.tm_hour, time.tm_min, time.tm_sec, time.tm_year + 1900, name);
 }
-
-} // namespace
 
 Result<Opened> open_beneath(const Fd& directory, std::string_view name) {
     Opened opened;
@@ -104,7 +104,7 @@ Result<std::string> list_directory(const Fd& readable_directory) {
         if (!file || ::fstat(file->get(), &status) < 0 ||
             (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)))
             continue;
-        auto line = line_of(name, status);
+        auto line = list_line(name, status);
         lines.emplace_back(std::move(name), std::move(line));
     }
     std::ranges::sort(lines);

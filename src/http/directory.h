@@ -17,6 +17,9 @@ struct Opened {
 // denied for what this process may not read, and for what is neither file nor directory.
 Result<Opened> open_beneath(const Fd& directory, std::string_view name);
 
+// The line of a file in such a list as the next function makes.
+std::string list_line(std::string_view name, const struct stat& status);
+
 // The regular files and directories in it, a line each as of `ls -lT`, which is what OpenBSD's
 // installer looks for sets in: the last word of a line is the name. Without names that begin with
 // a dot, hold a blank or would break the line. limit when it has more than

@@ -50,6 +50,17 @@ Response redirect_to_directory(const Request& request, const Location& location)
     return response;
 }
 
+// Whether digits, the VV of a file's name, are those of a release's directory; of snapshots they
+// are those of the release to come, which this host does not know.
+bool is_release(std::string_view digits, std::string_view version) {
+    if (digits.empty() || digits.size() > 4 ||
+        digits.find_first_not_of("0123456789") != std::string_view::npos)
+        return false;
+    std::string plain(version);
+    std::erase(plain, '.');
+    return version == "snapshots" || plain == digits;
+}
+
 } // namespace
 
 std::string_view strip_components(std::string_view path, unsigned count) {
@@ -74,21 +85,25 @@ std::optional<Response> Site::answer(const Request& request, std::int64_t now_un
     if (!location->directory)
         return error_response(503);
     auto name = strip_components(request.path, location->strip).substr(1);
+    if (location->sets)
+        if (auto made = site_set(name, request))
+            return made;
     auto opened = open_beneath(*location->directory, name);
     if (!opened) {
         if (opened.error().kind() == ErrorKind::not_found)
-            if (auto index = made_index(*location, name))
+            if (auto index = made_index(*location, name, request))
                 return index;
         return error_response(status_of(std::move(opened).error().in(printable(request.path))));
     }
     if (S_ISDIR(opened->status.st_mode))
-        return send_directory(std::move(*opened), request, *location);
+        return send_directory(std::move(*opened), request, *location, name);
     if (name.ends_with('/'))
         return error_response(404);
     return send_file(std::move(*opened), request, name);
 }
 
-Response Site::send_directory(Opened opened, const Request& request, const Location& location) {
+Response Site::send_directory(Opened opened, const Request& request, const Location& location,
+                              std::string_view name) {
     if (!request.path.ends_with('/'))
         return redirect_to_directory(request, location);
     auto page = open_beneath(opened.fd, index_page);
@@ -96,21 +111,82 @@ Response Site::send_directory(Opened opened, const Request& request, const Locat
         return send_file(std::move(*page), request, index_page);
     if (!page && page.error().kind() != ErrorKind::not_found)
         return error_response(status_of(std::move(page).error().in(printable(request.path))));
-    return location.listing ? send_list(opened) : error_response(403);
+    return location.listing ? send_list(opened, location, name, request) : error_response(403);
 }
 
 // index.txt of a directory that has none.
-std::optional<Response> Site::made_index(const Location& location, std::string_view name) {
+std::optional<Response> Site::made_index(const Location& location, std::string_view name,
+                                         const Request& request) {
     if (!location.listing || (name != index_text && !name.ends_with("/index.txt")))
         return std::nullopt;
     name.remove_suffix(index_text.size());
     auto directory = open_beneath(*location.directory, name);
     if (!directory || !S_ISDIR(directory->status.st_mode))
         return std::nullopt;
-    return send_list(*directory);
+    return send_list(*directory, location, name, request);
 }
 
-Response Site::send_list(const Opened& directory) {
+// Nothing: the name is not that of a site set, or of none that the client has.
+std::optional<Response> Site::site_set(std::string_view name, const Request& request) const {
+    constexpr std::string_view before = "site", after = ".tgz";
+    auto slash = name.find('/');
+    auto file = name.substr(name.rfind('/') + 1);
+    if (slash == std::string_view::npos || !file.starts_with(before) || !file.ends_with(after) ||
+        std::ranges::count(name, '/') != 2 || file.size() < before.size() + after.size())
+        return std::nullopt;
+    file = file.substr(before.size(), file.size() - before.size() - after.size());
+    auto digits = file.substr(0, file.find('-'));
+    auto host_name = file.substr(std::min(digits.size() + 1, file.size()));
+    if (!is_release(digits, name.substr(0, slash)) || file.ends_with('-'))
+        return std::nullopt;
+    for (const auto& one : sets_) {
+        if (one.host_name != host_name || (one.only_for && *one.only_for != request.peer))
+            continue;
+        Response response;
+        response.content_type = media_type(".tgz");
+        response.body = one.content;
+        if (one.only_for)
+            response.headers.emplace_back("Cache-Control", "no-store");
+        return response;
+    }
+    return std::nullopt;
+}
+
+// What a list of VERSION/ARCH/ has besides, for the client.
+std::string Site::site_lines(const Location& location, std::string_view directory,
+                             std::string_view list, const Request& request) const {
+    if (!location.sets || std::ranges::count(directory, '/') != 2)
+        return {};
+    const auto version = directory.substr(0, directory.find('/'));
+    std::string digits(version);
+    std::erase(digits, '.');
+    if (version == "snapshots") { // as its base set says
+        auto base = list.find(" base");
+        auto end = list.find(".tgz\n", base == std::string_view::npos ? 0 : base);
+        if (base == std::string_view::npos || end == std::string_view::npos)
+            return {};
+        digits = list.substr(base + 5, end - base - 5);
+    }
+    if (!is_release(digits, version))
+        return {};
+    std::string lines;
+    for (const auto& one : sets_) {
+        if (one.only_for && *one.only_for != request.peer)
+            continue;
+        struct stat status {};
+        status.st_mode = S_IFREG | 0644;
+        status.st_nlink = 1;
+        status.st_size = static_cast<off_t>(one.content.size());
+        status.st_mtime = now_;
+        lines += list_line(
+            fmt::format("site{}{}{}.tgz", digits, one.host_name.empty() ? "" : "-", one.host_name),
+            status);
+    }
+    return lines;
+}
+
+Response Site::send_list(const Opened& directory, const Location& location, std::string_view name,
+                         const Request& request) {
     if (std::exchange(lists_made_, now_) != now_)
         lists_.clear();
     auto list = std::ranges::find_if(lists_, [&](const List& one) {
@@ -131,7 +207,7 @@ Response Site::send_list(const Opened& directory) {
         return error_response(list->status);
     Response response;
     response.content_type = media_type(index_text);
-    response.body = list->text;
+    response.body = list->text + site_lines(location, name, list->text, request);
     return response;
 }
 

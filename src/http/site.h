@@ -23,11 +23,22 @@ struct Location {
     // A directory without index.html, and an index.txt that is not there, are answered with the
     // names in it.
     bool listing = false;
+    // VERSION/ARCH/ is in it: site sets are beside what is there.
+    bool sets = false;
     std::shared_ptr<const Fd> directory; // of open(2) with O_PATH; null: it cannot be served now
+};
+
+// siteVV.tgz, or siteVV-HOST.tgz for one client: for each VERSION/ARCH, VV being the digits of
+// VERSION, as OpenBSD's installer looks for them.
+struct SiteSet {
+    std::string host_name; // empty: for all
+    std::optional<IpAddress> only_for;
+    std::string content;
 };
 
 class Site {
 public:
+    void configure_sets(std::vector<SiteSet> sets) { sets_ = std::move(sets); }
     void configure(std::vector<Location> locations) { locations_ = std::move(locations); }
     // Nothing: no location is for it.
     std::optional<Response> answer(const Request& request, std::int64_t now_unix_seconds);
@@ -41,12 +52,19 @@ private:
         std::string text;
     };
     Response send_file(Opened opened, const Request& request, std::string_view name) const;
-    Response send_directory(Opened opened, const Request& request, const Location& location);
-    Response send_list(const Opened& directory);
-    std::optional<Response> made_index(const Location& location, std::string_view name);
+    Response send_directory(Opened opened, const Request& request, const Location& location,
+                            std::string_view name);
+    Response send_list(const Opened& directory, const Location& location, std::string_view name,
+                       const Request& request);
+    std::optional<Response> made_index(const Location& location, std::string_view name,
+                                       const Request& request);
+    std::optional<Response> site_set(std::string_view name, const Request& request) const;
+    std::string site_lines(const Location& location, std::string_view directory,
+                           std::string_view list, const Request& request) const;
     int status_of(const Error& error);
 
     std::vector<Location> locations_;
+    std::vector<SiteSet> sets_;
     std::int64_t now_ = 0;    // of the request that is answered
     std::vector<List> lists_; // made in the second of lists_made_
     std::int64_t lists_made_ = 0;

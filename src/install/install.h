@@ -15,6 +15,7 @@
 
 #include "config/model.h"
 #include "install/progress.h"
+#include "install/site_set.h"
 
 namespace vmhost::install {
 

@@ -187,7 +187,10 @@ private:
         TRY(add("Location of sets", "http"));
         TRY(add("HTTP Server", mirror.server));
         TRY(add("Server directory", fmt::format("{}{}/{}", mirror.directory, release, arch)));
-        TRY(add("Set name(s)", install().sets));
+        // The installer chooses none of those by itself.
+        TRY(add("Set name(s)", has_site_sets() && !names_site_sets()
+                                   ? install().sets + (install().sets.empty() ? "" : " ") + "+site*"
+                                   : install().sets));
         TRY(add("Cannot determine prefetch area. Continue without verification", "yes"));
         return {};
     }
@@ -249,7 +252,8 @@ private:
                    : fmt::format("http://{}:{}/pub/OpenBSD", at.address.host_text(), at.port);
     }
 
-    bool wants_site_sets() const {
+    bool has_site_sets() const { return model_.install.site || install().site; }
+    bool names_site_sets() const {
         std::string_view rest = install().sets;
         while (!rest.empty()) {
             auto word = rest.substr(0, rest.find(' '));
@@ -268,9 +272,8 @@ private:
         for (char c : model_.install.release)
             if (c != '.')
                 version += c;
-        const auto& host_name = install().hostname.empty() ? vm_.name : install().hostname;
         auto general = fmt::format("site{}.tgz", version);
-        auto own = fmt::format("site{}-{}.tgz", version, host_name.substr(0, host_name.find('.')));
+        auto own = fmt::format("site{}-{}.tgz", version, short_host_name(vm_));
         for (const auto& set : {general, own})
             out += fmt::format("Checksum test for {} failed. Continue anyway = yes\n", set);
         for (const auto& sets : {general, own, general + " " + own})
@@ -283,7 +286,7 @@ private:
         for (std::size_t i = 0; i < lines_.size(); ++i)
             if (i < own_lines_begin_ || lines_[i].taken_by)
                 out += lines_[i].key + " = " + lines_[i].value + "\n";
-        if (wants_site_sets())
+        if (has_site_sets() || names_site_sets())
             add_site_lines(out);
         return out;
     }

@@ -577,9 +577,22 @@ struct HttpLocation {
     std::string path, host;      // patterns
     std::uint32_t strip = 0;     // components
     bool listing = false;
+    bool sets = false; // releases are in it, and site sets are served beside theirs
     template <class A>
     void fields(A& a) {
-        a(directory, path, host, strip, listing);
+        a(directory, path, host, strip, listing, sets);
+    }
+};
+
+// parent → http: an archive that is served beside the sets.
+struct HttpSiteSet {
+    static constexpr std::uint16_t type = 87;
+    std::string host_name; // siteVV-HOST.tgz, for the address alone; empty: siteVV.tgz, for all
+    std::optional<Ipv4> address;
+    std::string content;
+    template <class A>
+    void fields(A& a) {
+        a(host_name, address, content);
     }
 };
 

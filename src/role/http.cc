@@ -36,6 +36,7 @@ http::Location location_of(ipc::HttpLocation described) {
     location.path = std::move(described.path);
     location.strip = described.strip;
     location.listing = described.listing;
+    location.sets = described.sets;
     if (described.directory)
         location.directory = std::make_shared<const Fd>(std::move(*described.directory));
     return location;
@@ -136,6 +137,7 @@ int run_http(const Identity& identity) {
 
     // Of the next Begin.
     std::vector<http::Answer> described;
+    std::vector<http::SiteSet> site_sets;
     std::vector<http::Location> locations;
     std::vector<ipc::HttpListener> listeners;
     bool fenced = false;
@@ -146,6 +148,7 @@ int run_http(const Identity& identity) {
             site.configure(std::exchange(locations, {}));
         }
         desk.configure(std::exchange(described, {}));
+        site.configure_sets(std::exchange(site_sets, {}));
         for (auto& listener : std::exchange(listeners, {}))
             TRY((listener.metrics ? page->server() : *server).listen(std::move(listener.socket)));
         parent->send(ipc::Ready{});
@@ -158,6 +161,9 @@ int run_http(const Identity& identity) {
             listeners.push_back(TRY(ipc::decode<ipc::HttpListener>(std::move(frame))));
         } else if (frame.type == ipc::HttpLocation::type) {
             locations.push_back(location_of(TRY(ipc::decode<ipc::HttpLocation>(std::move(frame)))));
+        } else if (frame.type == ipc::HttpSiteSet::type) {
+            auto set = TRY(ipc::decode<ipc::HttpSiteSet>(std::move(frame)));
+            site_sets.push_back({std::move(set.host_name), set.address, std::move(set.content)});
         } else if (frame.type == ipc::HttpAccessLog::type) {
             access_log.open(TRY(ipc::decode<ipc::HttpAccessLog>(std::move(frame))).file);
         } else if (frame.type == ipc::HttpClaimed::type) {

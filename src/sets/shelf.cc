@@ -198,7 +198,8 @@ Result<SignedSums> verify_sums(std::string_view signed_text, const std::vector<N
     if (key == keys.end())
         key = keys.begin();
     auto message = TRY(verify_signed(signed_text, key->key));
-    return SignedSums{key->name, TRY(parse_sums(message))};
+    auto sums = TRY(parse_sums(message));
+    return SignedSums{key->name, std::move(sums)};
 }
 
 Result<Verified> verify_sets(const std::string& directory, const std::string& version,

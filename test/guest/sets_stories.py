@@ -4,14 +4,17 @@ our own, that can be all that a mirror can be. Each gets a Host, which runs no d
 import contextlib
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
 import signal
 import subprocess
+import tarfile
 import threading
 import time
 
+import dhcp_client_stories
 from boot_stories import Skip
 
 LIMIT_S = 60.0
@@ -370,3 +373,70 @@ def test_sets_bad_mirror(host):
         check("no release" in told, told)
         told = world.run("fetch", "7.6", "amd64", status=1)
         check("openbsd-76-base.pub" in told, told)
+
+
+def test_site_sets(host):
+    """Site sets of all guests and of one, beside the sets: the same bytes each time, and that of
+    one guest for its address alone."""
+    sets = host.path("mirrored")
+    os.makedirs(os.path.join(sets, RELEASE))
+    with open(os.path.join(sets, RELEASE, "base78.tgz"), "wb") as file:
+        file.write(b"base")
+    for parent, _, _ in os.walk(sets):
+        os.chmod(parent, 0o755)
+    script = host.path("install.site")
+    with open(script, "w") as file:
+        file.write("#!/bin/ksh\necho done\n")
+    text = (f'[switch.lan]\ninterface = "br-lan"\nipv4 = "10.9.8.1/24"\nports = ["near"]\n'
+            f'[install]\nsets = "{sets}"\n[install.site]\ninstallurl = "https://a.example/pub"\n'
+            f'sysctl = {{ "kern.a" = "1", "kern.b" = "2" }}\ninstall_site = "{script}"\n'
+            '[vm.a]\nenable = false\ninterface = [{ switch = "lan", ipv4 = "10.9.8.20" }]\n'
+            '[vm.a.install]\nhostname = "puffy.example.org"\n'
+            '[vm.a.install.site]\nsysctl = { "kern.b" = "3" }\n'
+            'files = [{ path = "root/secret", content = "s\\n", mode = "0600", group = 5 }]\n')
+    with dhcp_client_stories.Place(host) as place:
+        host.run(text)
+        for words in ("link set far up", "address add 10.9.8.20/24 dev far",
+                      "address add 10.9.8.21/24 dev far"):
+            subprocess.run(["ip", "-n", place.name, *words.split()], check=True)
+
+        def get(name, source="10.9.8.20"):
+            done = subprocess.run(
+                ["ip", "netns", "exec", place.name, "curl", "-sf", "-m", "20", "--interface",
+                 source, f"http://10.9.8.1/pub/OpenBSD/{RELEASE}/{name}"],
+                capture_output=True, timeout=LIMIT_S)
+            return done.stdout if done.returncode == 0 else None
+
+        def files(packed):
+            with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+                return {one.name: (tar.extractfile(one).read(), one.mode, one.uid, one.gid,
+                                   one.mtime) for one in tar}
+        general, own = get("site78.tgz"), get("site78-puffy.tgz")
+        check(files(general) == {
+            "etc/installurl": (b"https://a.example/pub\n", 0o644, 0, 0, 0),
+            "etc/sysctl.conf": (b"kern.a=1\nkern.b=2\n", 0o644, 0, 0, 0),
+            "install.site": (b"#!/bin/ksh\necho done\n", 0o755, 0, 0, 0)}, files(general))
+        check(files(own) == {"etc/sysctl.conf": (b"kern.a=1\nkern.b=3\n", 0o644, 0, 0, 0),
+                             "root/secret": (b"s\n", 0o600, 0, 5, 0)}, files(own))
+        check(get("site78-puffy.tgz", "10.9.8.21") is None, "another address has the VM's own")
+        check(get("site78.tgz", "10.9.8.21") == general, "another address has not that of all")
+
+        def listed(source):
+            return [line.split()[-1].decode() for line in get("index.txt", source).splitlines()]
+        check(listed("10.9.8.20") == ["base78.tgz", "site78.tgz", "site78-puffy.tgz"], "list")
+        check(listed("10.9.8.21") == ["base78.tgz", "site78.tgz"], "list of another")
+        answers = subprocess.run(
+            ["ip", "netns", "exec", place.name, "curl", "-sf", "--interface", "10.9.8.20",
+             "http://10.9.8.1/install.conf"], capture_output=True, timeout=LIMIT_S).stdout.decode()
+        check("Set name(s) = -x* -game* +site*\n" in answers, answers)
+        # A change of the file comes with apply, and the bytes are those of what it says.
+        def apply():
+            subprocess.run([host.binary, "apply", "-y", "-f", host.path("vmhost.toml")],
+                           check=True, timeout=LIMIT_S, capture_output=True)
+        host.write(text.replace('"kern.b" = "2"', '"kern.b" = "9"'))
+        apply()
+        check(files(get("site78.tgz"))["etc/sysctl.conf"][0] == b"kern.a=1\nkern.b=9\n", "apply")
+        host.write(text)
+        apply()
+        check(get("site78.tgz") == general, "the same file makes other bytes")
+        check(host.end() == 0, "exit status after SIGTERM")

@@ -207,3 +207,32 @@ TEST_CASE("a boot from CD-ROM needs a drive, and what lies in it is written by n
     CHECK_THAT(bad("[vm.a]\ncdrom = \"a.iso\"\n[vm.b]\ndisk = [{ path = \"a.iso\" }]"),
                Catch::Contains("only read-only disks can be shared"));
 }
+
+TEST_CASE("site sets have something in them, and sets beside them") {
+    const std::string head =
+        "[switch.lan]\ninterface = \"br0\"\nipv4 = \"10.9.8.1/24\"\n[install]\n";
+    const std::string sets = head + "sets = \"/srv\"\n";
+    auto site = [&](const std::string& keys) { return bad(sets + "site = { " + keys + " }"); };
+    CHECK(site("installurl = \"https://cdn.openbsd.org/pub/OpenBSD\"").empty());
+    CHECK(site("files = [{ path = \"etc/x\", content = \"a\\nb\" }]").empty());
+    CHECK(site("files = [{ path = \"etc/x\", source = \"/srv/x\", mode = \"0600\" }]").empty());
+    CHECK(bad(head + "site = { installurl = \"https://a.example/x\" }")
+              .find("give [install] \"sets\"") != std::string::npos);
+    CHECK(site("").find("there is nothing in it") != std::string::npos);
+    CHECK(site("sysctl = { a = \"b\" }, files = [{ path = \"etc/sysctl.conf\", content = \"x\" }]")
+              .find("etc/sysctl.conf comes twice") != std::string::npos);
+    for (auto wrong : {"files = [{ path = \"../x\", content = \"x\" }]",
+                       "files = [{ path = \"/x\", content = \"x\" }]",
+                       "files = [{ path = \"a/../x\", content = \"x\" }]",
+                       "files = [{ path = \"a//x\", content = \"x\" }]",
+                       "files = [{ path = \"a/\", content = \"x\" }]", "files = [{ path = \"a\" }]",
+                       "files = [{ path = \"a\", content = \"x\", source = \"/x\" }]",
+                       "files = [{ path = \"a\", content = \"x\", mode = \"0999\" }]",
+                       "files = [{ path = \"a\", content = \"x\", mode = \"10000\" }]",
+                       "files = [{ path = \"a\", content = \"x\", owner = -1 }]",
+                       "sysctl = { \"a b\" = \"c\" }", "sysctl = { a = 1 }",
+                       "rc_conf_local = { a = \"b\\nc\" }", "install_site = \"\\u0007\""}) {
+        INFO(wrong);
+        CHECK_FALSE(site(wrong).empty());
+    }
+}

@@ -73,6 +73,8 @@ TEST_CASE("every key has a type, a default and help") {
                                           "control",
                                           "install",
                                           "install.location",
+                                          "install.site",
+                                          "install.site.files",
                                           "metrics",
                                           "switch.NAME",
                                           "switch.NAME.dhcp",
@@ -91,7 +93,9 @@ TEST_CASE("every key has a type, a default and help") {
                                           "vm.NAME.disk.limit",
                                           "vm.NAME.interface",
                                           "vm.NAME.interface.limit",
-                                          "vm.NAME.install"});
+                                          "vm.NAME.install",
+                                          "vm.NAME.install.site",
+                                          "vm.NAME.install.site.files"});
 }
 
 TEST_CASE("defaults in the schema are those of an empty table") {
@@ -101,7 +105,8 @@ TEST_CASE("defaults in the schema are those of an empty table") {
                       "interface = [{ switch = \"s\", limit = {} }]\ninstall = {}\n"
                       "allow_instance = {}\n"
                       "[[install.location]]\npath = \"/*\"\ndirectory = \"/srv\"\n"
-                      "[install]\nlisten = [\"10.0.0.1:80\"]");
+                      "[install]\nlisten = [\"10.0.0.1:80\"]\nsets = \"/srv\"\n"
+                      "site = { files = [{ path = \"x\", content = \"y\" }] }");
     auto text = "\n" + print(model);
     for (const auto& key : keys()) {
         const auto& value = key.default_text;

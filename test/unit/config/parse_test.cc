@@ -32,7 +32,7 @@ user = "nobody"
 socket = "/run/x.sock"
 owner = ":vmusers"
 [install]
-listen = ["10.9.8.1:8080", "10.9.8.1", "[2001:db8::1]:81", "[::]", "2001:db8::2"]
+listen = ["10.9.8.1:8080", "10.9.8.1", "[2001:db8::1]:81", "[2001:db8::3]", "2001:db8::2"]
 release = "snapshots"
 mirror = "https://mirror.example.org/OpenBSD"
 [switch.lan]
@@ -89,7 +89,7 @@ file = "/etc/a.conf"
     CHECK(model.install.listen[1].port == 80);
     CHECK(model.install.listen[2].address == parse_ipv6("2001:db8::1").value());
     CHECK(model.install.listen[2].port == 81);
-    CHECK(model.install.listen[3].address == Ipv6{});
+    CHECK(model.install.listen[3].address == parse_ipv6("2001:db8::3").value());
     CHECK(model.install.listen[3].port == 80);
     CHECK(model.install.listen[4].address == parse_ipv6("2001:db8::2").value());
     CHECK(model.install.release == "snapshots");

@@ -45,6 +45,8 @@ public:
         m.install.sets = pick({"", "/srv/openbsd"});
         if ((!m.install.locations.empty() || !m.install.sets.empty()) && m.install.listen.empty())
             m.install.listen.push_back({{}, address(), 1000}); // whom files reach
+        if (coin() && !m.install.sets.empty())
+            m.install.site = make_site();
         m.install.signify_keys = pick({"/etc/signify", "/usr/share/signify-openbsd-keys"});
         m.install.access_log = pick({"", "/var/log/vmhost/access.log"});
         m.tftp.directory = pick({"", "/srv/tftp", "/srv/a b"});
@@ -264,6 +266,19 @@ private:
                                              text());
         install.file = coin() ? text() : "";
         return install;
+    }
+
+    Site make_site() {
+        Site site;
+        site.installurl = pick({"", "https://cdn.openbsd.org/pub/OpenBSD"});
+        if (coin())
+            site.sysctl = {{"kern.timecounter.hardware", "tsc"}, {"hw.smt", text()}};
+        if (coin())
+            site.rc_conf_local = {{"ntpd_flags", "-s"}};
+        site.install_site = pick({"", "/root/install.site", "#!/bin/ksh\n\techo \"\\n\"\n"});
+        site.files = {{{}, "etc/a b", "/srv/a", "", number(0, 9), number(0, 9), number(0, 07777)},
+                      {{}, "root/.profile", "", "x\ny\n"}};
+        return site;
     }
 
     unsigned number(unsigned min, std::size_t max) {

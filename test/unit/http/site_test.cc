@@ -1,6 +1,7 @@
 // Which file a request is for, and that it is never one of elsewhere.
 #include <catch2/catch.hpp>
 
+#include <sstream>
 #include <sys/stat.h>
 
 #include "../tftp/folder.h"
@@ -262,4 +263,50 @@ TEST_CASE("what a file is, by its name") {
     CHECK(media_type("bsd.rd") == "application/octet-stream");
     CHECK(media_type(".html") == "application/octet-stream");
     CHECK(media_type("") == "application/octet-stream");
+}
+
+TEST_CASE("site sets are beside the sets of each release, each for whom it is") {
+    test::Folder sets;
+    sets.file("7.8/amd64/base78.tgz", "base");
+    sets.file("7.7/amd64/base77.tgz", "base");
+    sets.file("snapshots/amd64/base79.tgz", "base");
+    Location mirror;
+    mirror.path = "/pub/OpenBSD/*";
+    mirror.strip = 2;
+    mirror.listing = mirror.sets = true;
+    mirror.directory = std::make_shared<const Fd>(sets.open());
+    Site site;
+    site.configure({mirror});
+    const IpAddress puffy = *parse_ipv4("10.9.8.13"), other = *parse_ipv4("10.9.8.14");
+    site.configure_sets({{"", {}, "all"}, {"puffy", puffy, "own"}});
+    auto get = [&](const std::string& path, const IpAddress& peer) {
+        Request request;
+        request.method = "GET";
+        request.path = "/pub/OpenBSD/" + path;
+        request.peer = peer;
+        auto response = site.answer(request, now);
+        return response && response->status == 200 ? response->body : "";
+    };
+    auto names = [&](const std::string& path, const IpAddress& peer) {
+        std::string out;
+        std::istringstream list(get(path, peer));
+        for (std::string line; std::getline(list, line);)
+            out += line.substr(line.rfind(' ') + 1) + " ";
+        return out;
+    };
+    CHECK(get("7.8/amd64/site78.tgz", other) == "all");
+    CHECK(get("7.7/amd64/site77.tgz", other) == "all");
+    CHECK(get("snapshots/amd64/site79.tgz", other) == "all");
+    CHECK(get("7.8/amd64/site78-puffy.tgz", puffy) == "own");
+    CHECK(get("7.8/amd64/site78-puffy.tgz", other).empty());
+    for (auto none : {"7.8/amd64/site77.tgz", "7.8/site78.tgz", "7.8/amd64/x/site78.tgz",
+                      "7.8/amd64/site.tgz", "7.8/amd64/site78-.tgz", "7.8/amd64/site78-other.tgz",
+                      "snapshots/amd64/sitexx.tgz", "site78.tgz"}) {
+        INFO(none);
+        CHECK(get(none, puffy).empty());
+    }
+    CHECK(names("7.8/amd64/index.txt", puffy) == "base78.tgz site78.tgz site78-puffy.tgz ");
+    CHECK(names("7.8/amd64/", other) == "base78.tgz site78.tgz ");
+    CHECK(names("snapshots/amd64/index.txt", other) == "base79.tgz site79.tgz ");
+    CHECK(names("7.8/", other) == "amd64 ");
 }

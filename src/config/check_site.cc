@@ -1,0 +1,59 @@
+// The part of check.cc that is about site sets.
+#include <algorithm>
+
+#include "config/assign.h"
+#include "config/reader.h"
+#include "config/rules.h"
+
+namespace vmhost::config {
+
+namespace {
+
+void check_site(const Site& site, const std::string& name, const Place& place, Findings& findings) {
+    std::vector<std::string> paths;
+    auto add = [&](const std::string& path, const Place& at) {
+        if (std::ranges::find(paths, path) != paths.end())
+            findings.complain(at, ErrorKind::exists,
+                              fmt::format("{}: {} comes twice", name, printable(path)));
+        paths.push_back(path);
+    };
+    if (!site.installurl.empty())
+        add("etc/installurl", place);
+    if (!site.sysctl.empty())
+        add("etc/sysctl.conf", place);
+    if (!site.rc_conf_local.empty())
+        add("etc/rc.conf.local", place);
+    if (!site.install_site.empty())
+        add("install.site", place);
+    for (const auto& file : site.files) {
+        add(file.path, file.place);
+        if (file.source.empty() == file.content.empty())
+            findings.complain(file.place, ErrorKind::invalid,
+                              fmt::format("{}: {}: give either \"source\" or \"content\"", name,
+                                          printable(file.path)));
+    }
+    if (paths.empty())
+        findings.complain(place, ErrorKind::invalid, name + ": there is nothing in it");
+}
+
+} // namespace
+
+// They are served beside the sets, so there have to be some.
+void check_sites(const Model& model, Findings& findings) {
+    auto check_one = [&](const Site& site, const std::string& name, const Place& otherwise) {
+        auto place = findings.place_of(&site.installurl, otherwise);
+        if (model.install.sets.empty())
+            findings.complain(place, ErrorKind::invalid,
+                              name + ": it is served beside the sets of this host: give "
+                                     "[install] \"sets\"");
+        check_site(site, name, place, findings);
+    };
+    if (model.install.site)
+        check_one(*model.install.site, "install.site", findings.place_of(&model.install.sets, {}));
+    for (const auto& vm : model.vms)
+        if (vm.install && vm.install->site)
+            check_one(*vm.install->site, fmt::format("vm.{}.install.site", printable(vm.name, 70)),
+                      vm.place);
+}
+
+} // namespace vmhost::config
