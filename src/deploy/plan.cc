@@ -183,7 +183,9 @@ private:
                     .vm = order.vm,
                     .user = order.username,
                     .order = order.file,
-                    .given = date_text(wishes_.today)};
+                    .given = date_text(wishes_.today),
+                    .account = made_.contains(order.username) ||
+                               standing_.ledger.made_account(order.username)};
         if (const auto* before = standing_.ledger.find(order.vm)) {
             entry.given = before->given;
             for (const auto& image : before->images) // those that are put away already
@@ -462,6 +464,7 @@ private:
                 add(Step::Kind::group, group);
         }
         if (!*account) {
+            made_.insert(order.username);
             add(Step::Kind::account, order.username);
             return add(Step::Kind::key, fmt::format("{}: key of the order added", order.username));
         }
@@ -469,12 +472,12 @@ private:
         bool owns = std::ranges::any_of(
             model_.vms, [&](const config::Vm& vm) { return vm.owner.user == order.username; });
         if ((*account)->uid < first_person ||
-            (!standing_.ledger.knows_user(order.username) && !owns))
+            (!standing_.ledger.made_account(order.username) && !owns))
             return complain(place, ErrorKind::exists,
                             fmt::format("\"{}\" is an account of this host that owns no VM: the "
                                         "order needs another name",
                                         order.username));
-        if (!standing_.ledger.knows_user(order.username))
+        if (!standing_.ledger.made_account(order.username))
             return; // made by somebody else, who looks after it
         if (!group.empty()) {
             auto member = has_group ? world_.is_member(**account, group) : false;
@@ -585,7 +588,8 @@ private:
     Job job_;
     Complaints complaints_;
     std::vector<std::pair<const Order*, New>> new_;
-    std::set<std::string> accounts_;
+    std::set<std::string> accounts_; // that were looked at
+    std::set<std::string> made_;     // those that are to be made
     bool group_planned_ = false;
 };
 

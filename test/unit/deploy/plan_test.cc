@@ -278,6 +278,7 @@ TEST_CASE("two people cannot have one name, and nobody gets another's") {
     // One that another tool made for a VM of hers is left alone.
     scene.deploy({order("/o/vm3.txt", "carol", 1)});
     CHECK(scene.world.people.at("carol").keys.empty());
+    CHECK(scene.planned({order("/o/vm3.txt", "carol", 1)})->nothing_to_do()); // nor the next time
 }
 
 TEST_CASE("what two VMs would share is refused before anything is written") {
