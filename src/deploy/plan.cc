@@ -51,6 +51,7 @@ public:
     }
 
     std::expected<Job, Complaints> run() {
+        pass_over_removed();
         for (auto& order : orders_)
             std::ranges::move(order.warnings, std::back_inserter(job_.warnings));
         name_all();
@@ -77,6 +78,26 @@ private:
         complain(std::move(place), error.kind(), error.text());
     }
     const config::Vm* standing_vm(const std::string& name) const { return model_.find_vm(name); }
+
+    // An order may stay in its directory when its VM was removed: it is not made again by that.
+    void pass_over_removed() {
+        std::erase_if(orders_, [&](const Order& order) {
+            auto entry = std::ranges::find_if(standing_.ledger.entries(), [&](const Entry& one) {
+                return one.order == order.file && !one.removed.empty();
+            });
+            auto folder = order.file.substr(0, order.file.rfind('/'));
+            if (entry == standing_.ledger.entries().end() || entry->user != order.username ||
+                standing_vm(entry->vm) ||
+                std::ranges::find(wishes_.directories, folder) == wishes_.directories.end())
+                return false;
+            job_.warnings.push_back(
+                Error(ErrorKind::exists, fmt::format("{} was removed on {}: its order is passed "
+                                                     "over; name it alone to make it again",
+                                                     entry->vm, entry->removed))
+                    .at(order.place("")));
+            return true;
+        });
+    }
 
     // ---- names and numbers ----------------------------------------------------
 
@@ -125,7 +146,7 @@ private:
     }
     void check_ledger(const Order& order) {
         for (const auto& entry : standing_.ledger.entries())
-            if (entry.number == *order.number && entry.vm != order.vm)
+            if (entry.number == *order.number && entry.vm != order.vm && !entry.order.empty())
                 complain(order.place(""), ErrorKind::exists,
                          fmt::format("the number {} was given to {}", entry.number, entry.vm));
         const auto* entry = standing_.ledger.find(order.vm);

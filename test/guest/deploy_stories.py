@@ -308,6 +308,8 @@ def test_undeploy(host):
         rows = json.loads(host.ctl("status", "--json").stdout)
         check([row["name"] for row in rows] == ["own"], f"{rows}")
         check(os.path.exists(host.path("vms/vm13.txt")), "the order")
+        done = vmhost(host, "deploy", "-y", "vms")
+        check(done.stdout == "" and "its order is passed over" in done.stderr, f"again: {done}")
         # A file without a number gets the next one; another person does not get 13.
         os.rename(host.path("vms/vm13.txt"), host.path("old.txt"))
         order(host, "vm13.txt", "bob")
