@@ -221,7 +221,7 @@ std::expected<Job, Complaints> plan_removal(World& world, const Standing& standi
         bool owns = std::ranges::any_of(model.vms, [&](const config::Vm& vm) {
             return !goes(vm.name) && vm.owner.user == user;
         });
-        if (!accounts || owns || !standing.ledger.knows_user(user))
+        if (!accounts || owns || !standing.ledger.made_account(user))
             continue;
         auto account = world.account(user);
         if (!account)
@@ -277,6 +277,9 @@ Result<std::vector<std::string>> tidy(World& world, const std::string& file,
             }
         }
         entry.images = std::move(left);
+        // Whoever has the name after this got it from somebody else.
+        if (entry.account && !entry.removed.empty() && !TRY(world.account(entry.user)))
+            entry.account = false;
     }
     if (ledger.text() != standing->ledger.text())
         TRY(world.replace(ledger_path(standing->model), ledger.text()));

@@ -32,6 +32,11 @@ std::optional<Entry> entry_of(const json& line) {
             return std::nullopt;
         *field = found->get<std::string>();
     }
+    if (auto account = line.find("account"); account != line.end()) {
+        if (!account->is_boolean())
+            return std::nullopt;
+        entry.account = account->get<bool>();
+    }
     if (auto images = line.find("images"); images != line.end()) {
         if (!images->is_array())
             return std::nullopt;
@@ -78,6 +83,8 @@ std::string Ledger::text() const {
                   {"given", entry.given}};
         if (!entry.removed.empty())
             line["removed"] = entry.removed;
+        if (entry.account)
+            line["account"] = true;
         if (!entry.images.empty())
             line["images"] = entry.images;
         out += line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -103,8 +110,9 @@ std::set<unsigned> Ledger::numbers() const {
     return out;
 }
 
-bool Ledger::knows_user(std::string_view user) const {
-    return std::ranges::any_of(entries_, [&](const Entry& entry) { return entry.user == user; });
+bool Ledger::made_account(std::string_view user) const {
+    return std::ranges::any_of(
+        entries_, [&](const Entry& entry) { return entry.account && entry.user == user; });
 }
 
 void Ledger::put(Entry entry) {

@@ -17,6 +17,7 @@ struct Entry {
     std::string order;               // the file, an absolute path
     std::string given;               // "2026-11-22"
     std::string removed;             // the same; empty: it is there
+    bool account = false;            // of the user: it was made by us
     std::vector<std::string> images; // of one that is gone, as they were named; to be put away
     bool operator==(const Entry&) const = default;
 };
@@ -30,8 +31,8 @@ public:
     const Entry* find(std::string_view vm) const;
     const Entry* of_order(std::string_view path) const; // one that is there
     std::set<unsigned> numbers() const;
-    // Users who got an account for a VM, of those that are gone too.
-    bool knows_user(std::string_view user) const;
+    // Whether we made the account of that user, for a VM that is gone perhaps.
+    bool made_account(std::string_view user) const;
 
     void put(Entry entry); // in place of the one of that VM
     std::vector<Entry>& entries() { return entries_; }

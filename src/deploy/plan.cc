@@ -51,6 +51,7 @@ public:
     }
 
     std::expected<Job, Complaints> run() {
+        pass_over_removed();
         for (auto& order : orders_)
             std::ranges::move(order.warnings, std::back_inserter(job_.warnings));
         name_all();
@@ -77,6 +78,26 @@ private:
         complain(std::move(place), error.kind(), error.text());
     }
     const config::Vm* standing_vm(const std::string& name) const { return model_.find_vm(name); }
+
+    // An order may stay in its directory when its VM was removed: it is not made again by that.
+    void pass_over_removed() {
+        std::erase_if(orders_, [&](const Order& order) {
+            auto entry = std::ranges::find_if(standing_.ledger.entries(), [&](const Entry& one) {
+                return one.order == order.file && !one.removed.empty();
+            });
+            auto folder = order.file.substr(0, order.file.rfind('/'));
+            if (entry == standing_.ledger.entries().end() || entry->user != order.username ||
+                standing_vm(entry->vm) ||
+                std::ranges::find(wishes_.directories, folder) == wishes_.directories.end())
+                return false;
+            job_.warnings.push_back(
+                Error(ErrorKind::exists, fmt::format("{} was removed on {}: its order is passed "
+                                                     "over; name it alone to make it again",
+                                                     entry->vm, entry->removed))
+                    .at(order.place("")));
+            return true;
+        });
+    }
 
     // ---- names and numbers ----------------------------------------------------
 
@@ -125,7 +146,7 @@ private:
     }
     void check_ledger(const Order& order) {
         for (const auto& entry : standing_.ledger.entries())
-            if (entry.number == *order.number && entry.vm != order.vm)
+            if (entry.number == *order.number && entry.vm != order.vm && !entry.order.empty())
                 complain(order.place(""), ErrorKind::exists,
                          fmt::format("the number {} was given to {}", entry.number, entry.vm));
         const auto* entry = standing_.ledger.find(order.vm);
@@ -183,7 +204,9 @@ private:
                     .vm = order.vm,
                     .user = order.username,
                     .order = order.file,
-                    .given = date_text(wishes_.today)};
+                    .given = date_text(wishes_.today),
+                    .account = made_.contains(order.username) ||
+                               standing_.ledger.made_account(order.username)};
         if (const auto* before = standing_.ledger.find(order.vm)) {
             entry.given = before->given;
             for (const auto& image : before->images) // those that are put away already
@@ -462,6 +485,7 @@ private:
                 add(Step::Kind::group, group);
         }
         if (!*account) {
+            made_.insert(order.username);
             add(Step::Kind::account, order.username);
             return add(Step::Kind::key, fmt::format("{}: key of the order added", order.username));
         }
@@ -469,12 +493,12 @@ private:
         bool owns = std::ranges::any_of(
             model_.vms, [&](const config::Vm& vm) { return vm.owner.user == order.username; });
         if ((*account)->uid < first_person ||
-            (!standing_.ledger.knows_user(order.username) && !owns))
+            (!standing_.ledger.made_account(order.username) && !owns))
             return complain(place, ErrorKind::exists,
                             fmt::format("\"{}\" is an account of this host that owns no VM: the "
                                         "order needs another name",
                                         order.username));
-        if (!standing_.ledger.knows_user(order.username))
+        if (!standing_.ledger.made_account(order.username))
             return; // made by somebody else, who looks after it
         if (!group.empty()) {
             auto member = has_group ? world_.is_member(**account, group) : false;
@@ -585,7 +609,8 @@ private:
     Job job_;
     Complaints complaints_;
     std::vector<std::pair<const Order*, New>> new_;
-    std::set<std::string> accounts_;
+    std::set<std::string> accounts_; // that were looked at
+    std::set<std::string> made_;     // those that are to be made
     bool group_planned_ = false;
 };
 

@@ -107,6 +107,7 @@ TEST_CASE("the ledger comes back as it was written, and nothing else does") {
                 .order = "/o/vm14.txt",
                 .given = "2026-11-22",
                 .removed = "2026-12-01",
+                .account = true,
                 .images = {"/i/a.raw", "/i/b"}});
     auto text = ledger.text();
     auto again = Ledger::parse(text, "l");
@@ -114,7 +115,8 @@ TEST_CASE("the ledger comes back as it was written, and nothing else does") {
     CHECK(again->entries() == ledger.entries());
     CHECK(again->of_order("/o/vm13.txt")->vm == "vm13");
     CHECK(again->of_order("/o/vm14.txt") == nullptr);
-    CHECK(again->knows_user("bob"));
+    CHECK(again->made_account("bob"));
+    CHECK_FALSE(again->made_account("alice"));
     for (const std::string bad :
          {"x\n", "[]\n", "{\"vm\":\"a\"}\n", "{\"number\":-1,\"vm\":\"a\"}\n",
           "{\"number\":1,\"vm\":7}\n", "{\"number\":1,\"vm\":\"a\",\"images\":[1]}\n"})

@@ -278,6 +278,7 @@ TEST_CASE("two people cannot have one name, and nobody gets another's") {
     // One that another tool made for a VM of hers is left alone.
     scene.deploy({order("/o/vm3.txt", "carol", 1)});
     CHECK(scene.world.people.at("carol").keys.empty());
+    CHECK(scene.planned({order("/o/vm3.txt", "carol", 1)})->nothing_to_do()); // nor the next time
 }
 
 TEST_CASE("what two VMs would share is refused before anything is written") {
@@ -446,6 +447,13 @@ TEST_CASE("a VM goes, its image is kept for a while, and so is its number") {
         CHECK(scene.world.images.contains("/images/vm13.qcow2.removed-2026-12-01"));
         CHECK(scene.world.images.size() == 1);
     }
+    // Its order may stay where it is.
+    start.wishes.directories = {"/o"};
+    CHECK(start.planned({order("/o/vm13.txt", "alice", 0)})->nothing_to_do());
+    CHECK(start.warned.find("vm13 was removed on 2026-12-01: its order is passed over") !=
+          std::string::npos);
+    start.wishes.directories = {};
+    CHECK_FALSE(start.planned({order("/o/vm13.txt", "alice", 0)})->nothing_to_do());
     // Nobody else gets the number meanwhile, by name or as the next free one.
     start.world.changes = 0;
     CHECK(start.refused({order("/o/vm13.txt", "bob", 1)}, "its number is kept until 2026-12-31"));
@@ -474,5 +482,12 @@ TEST_CASE("a VM that others need does not go") {
     };
     CHECK(goes("", "vm13") == "");
     CHECK(goes("[vm.x]\ninstance_of = \"vm13\"\n", "vm13") == "x is an instance of vm13");
+    // One that no order made takes no number away.
+    scene.world.files["/t.toml"] = standing->text + "[vm.web13]\n";
+    auto now = look(scene.world, "/t.toml");
+    auto job = plan_removal(scene.world, *now, {"web13"}, false, scene.wishes.today);
+    REQUIRE(job);
+    CHECK(scene.carried(*job));
+    CHECK(scene.planned({order("/o/vm13.txt", "alice", 0)})->nothing_to_do());
     CHECK(goes("", "vm15") == "there is no VM \"vm15\" in the file");
 }
