@@ -65,7 +65,8 @@ static unsigned fetch_answers(const struct lease* lease) {
         fail("no answer over HTTP");
     if (got < 12 || memcmp(answer, "HTTP/1.", 7) != 0)
         fail("%u bytes that are no HTTP answer", got);
-    const unsigned status = (answer[9] - '0') * 100u + (answer[10] - '0') * 10u + (answer[11] - '0');
+    const unsigned status =
+        (answer[9] - '0') * 100u + (answer[10] - '0') * 10u + (answer[11] - '0');
     if (status != 200)
         return status;
     int body = 0;

@@ -120,10 +120,9 @@ TEST_CASE("a guest that says anything is none the wiser") {
 }
 
 TEST_CASE("the sets that are chosen") {
-    const std::vector<std::string> names{"INSTALL.amd64", "SHA256.sig",     "base78.tgz",
-                                         "bsd",           "bsd.mp",         "bsd.rd",
-                                         "game78.tgz",    "site78.tgz",     "site78-puffy.tgz",
-                                         "xbase78.tgz",   "xfont78.tgz"};
+    const std::vector<std::string> names{
+        "INSTALL.amd64", "SHA256.sig", "base78.tgz",       "bsd",         "bsd.mp",     "bsd.rd",
+        "game78.tgz",    "site78.tgz", "site78-puffy.tgz", "xbase78.tgz", "xfont78.tgz"};
     using Names = std::vector<std::string>;
     CHECK(selected_sets(names, "-x* -game*", false) ==
           Names{"base78.tgz", "bsd", "bsd.rd", "site78-puffy.tgz"});
