@@ -587,11 +587,14 @@ private:
                 complain(order->place(""), ErrorKind::internal, order->vm + " is not in the file");
                 continue;
             }
-            auto answers = install::render_answers(*result, *vm);
+            const auto mode = vm->install ? vm->install->mode : config::InstallMode::install;
+            auto answers = install::render_answers(*result, *vm, mode);
             if (!answers) {
                 complain(order->place(""), answers.error());
                 continue;
             }
+            if (mode == config::InstallMode::upgrade)
+                continue; // asks little, and none of what the linter knows
             for (const auto& doubt : install::lint_answers(*answers))
                 job_.warnings.push_back(
                     Error(doubt.kind(), fmt::format("{}: answers: {}", vm->name, doubt.text()))
