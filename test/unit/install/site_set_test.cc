@@ -123,7 +123,8 @@ TEST_CASE("answers choose the site sets that there are") {
     vm.name = "vm13";
     vm.install.emplace();
     vm.install->hostname = "puffy.example.org";
-    CHECK(render_answers(model, vm)->find("site") == std::string::npos);
+    CHECK(render_answers(model, vm, config::InstallMode::install)->find("site") ==
+          std::string::npos);
     model.install.site = sample();
     auto text = render_answers(model, vm).value();
     CHECK(text.find("Set name(s) = -x* -game* +site*\n") != std::string::npos);
