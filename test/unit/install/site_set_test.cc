@@ -123,20 +123,22 @@ TEST_CASE("answers choose the site sets that there are") {
     vm.name = "vm13";
     vm.install.emplace();
     vm.install->hostname = "puffy.example.org";
-    CHECK(render_answers(model, vm)->find("site") == std::string::npos);
+    CHECK(render_answers(model, vm, config::InstallMode::install)->find("site") ==
+          std::string::npos);
     model.install.site = sample();
-    auto text = render_answers(model, vm).value();
+    auto text = render_answers(model, vm, config::InstallMode::install).value();
     CHECK(text.find("Set name(s) = -x* -game* +site*\n") != std::string::npos);
     CHECK(text.find("Checksum test for site78.tgz failed. Continue anyway = yes\n") !=
           std::string::npos);
     CHECK(text.find("Unverified sets: site78.tgz. Continue without verification = yes\n") !=
           std::string::npos);
     vm.install->sets = "all +site78*";
-    CHECK(render_answers(model, vm)->find("Set name(s) = all +site78*\n") != std::string::npos);
+    CHECK(render_answers(model, vm, config::InstallMode::install)
+              ->find("Set name(s) = all +site78*\n") != std::string::npos);
     model.install.site.reset();
     vm.install->sets = "-x*";
     vm.install->site = sample();
-    text = render_answers(model, vm).value();
+    text = render_answers(model, vm, config::InstallMode::install).value();
     CHECK(text.find("Set name(s) = -x* +site*\n") != std::string::npos);
     CHECK(text.find("Checksum test for site78-puffy.tgz failed") != std::string::npos);
 }
