@@ -475,6 +475,11 @@ private:
             step.place = place;
             job_.steps.push_back(std::move(step));
         };
+        if (group.empty() && accounts_.size() == 1)
+            job_.warnings.push_back(Error(ErrorKind::invalid,
+                                          "neither allocate.group nor control.owner names a group: "
+                                          "owners cannot use vmctl(8)")
+                                        .at(model_.allocate.place));
         bool has_group = true;
         if (!group.empty()) {
             auto found = world_.has_group(group);

@@ -302,6 +302,16 @@ TEST_CASE("what two VMs would share is refused before anything is written") {
         scene.refused({order("/o/vm7.txt", "alice", 0)}, "46.23.93.107 is taken by x at /t.toml:"));
 }
 
+TEST_CASE("owners who could not use vmctl(8) are a warning") {
+    Scene scene;
+    auto& file = scene.world.files["/t.toml"];
+    file.replace(file.find("owner = \":_vmdusers\"\n"), 21, "");
+    scene.world.groups.insert("");
+    REQUIRE(scene.planned({order("/o/vm1.txt", "alice", 0), order("/o/vm2.txt", "bob", 1)}));
+    CHECK(scene.warned == "neither allocate.group nor control.owner names a group: owners cannot "
+                          "use vmctl(8)\n");
+}
+
 TEST_CASE("an image that is there is never touched") {
     Scene scene;
     scene.world.images["/images/vm13.qcow2"] = {GiB};
