@@ -255,6 +255,7 @@ Result<void> Host::give_up_links() {
 
 Result<void> Host::change_vms() {
     const auto& file = order_->apply.file;
+    users_ = ground_.users(); // owners may have been given their accounts a moment ago
     auto ids = TRY(note(file));
     std::erase_if(guests_, [&](const std::unique_ptr<Guest>& guest) {
         auto name = guest->config().name;

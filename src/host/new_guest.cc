@@ -25,6 +25,7 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
                     ending_ ? "ending"
                     : !up_  ? "still starting"
                             : "applying a change");
+    users_ = ground_.users(); // as it may be somebody new
     // An instance is its maker's: it has what that user's of the same name had before.
     const auto maker = wish.owner ? TRY(resolve(users_, *wish.owner)).uid : 0;
     auto made_model = config::add_vm(model_, wish, TRY(memory_->of_new(wish.name, maker)));

@@ -586,7 +586,7 @@ struct HttpLocation {
 
 // parent → http: an archive that is served beside the sets.
 struct HttpSiteSet {
-    static constexpr std::uint16_t type = 87;
+    static constexpr std::uint16_t type = 91;
     std::string host_name; // siteVV-HOST.tgz, for the address alone; empty: siteVV.tgz, for all
     std::optional<Ipv4> address;
     std::string content;

@@ -70,7 +70,7 @@ def get(where, path, source, *options):
     """Status and body; 0 without an answer."""
     done = subprocess.run(curl(where, path, source, *options), capture_output=True, text=True,
                           timeout=LIMIT_S)
-    head, _, body = done.stdout.partition("\r\n\r\n")
+    head, _, body = done.stdout.partition("\n\n")  # text=True has taken the CRs
     return (int(head.split()[1]) if head else 0), body
 
 
