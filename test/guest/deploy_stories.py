@@ -243,7 +243,8 @@ def cut_off(host, has_daemon):
             while (done := vmhost(host, "deploy", "-y", "vms", status=None)).returncode != 0:
                 # The daemon, or useradd(8), may still be at what the one that was killed asked for.
                 check(time.monotonic() < end and
-                      ("is being applied" in done.stderr or "useradd" in done.stderr),
+                      any(words in done.stderr for words in
+                          ("is being applied", "useradd", f"/home/{user} of {user}: No such")),
                       f"after the cut: {done}")
                 time.sleep(0.1)
             while has_daemon and host.row(f"vm{number}")["state"] != "running":
