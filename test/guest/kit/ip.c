@@ -5,7 +5,7 @@ enum { header_bytes = 12, frame_bytes = 1514, buffers = 16 };
 enum { try_ticks = ticks_per_second, tries = 8 };
 enum { type_arp = 0x0806, type_ip = 0x0800, protocol_tcp = 6, protocol_udp = 17 };
 enum { fin = 1, syn = 2, rst = 4, psh = 8, ack = 16 };
-enum { my_port = 49152, window_bytes = 8192, max_segment = 1460 };
+enum { first_port = 49152, ports = 16384, window_bytes = 8192, max_segment = 1460 };
 
 uint8_t my_mac[6];
 static uint8_t my_address[4];
@@ -336,13 +336,14 @@ bool dhcp(struct lease* lease) {
 
 static struct {
     uint8_t address[4];
+    uint32_t port;            // ours
     uint32_t next, peer_next; // what we send next, what we expect next
 } tcp;
 
 static void send_tcp(unsigned flags, uint32_t sequence, const void* data, uint32_t length) {
     uint8_t* segment = outgoing.frame + 34;
     memset(segment, 0, 20);
-    put16(segment, my_port);
+    put16(segment, tcp.port);
     put16(segment + 2, 80);
     put32(segment + 4, sequence);
     put32(segment + 8, flags & ack ? tcp.peer_next : 0);
@@ -366,7 +367,7 @@ static bool receive_tcp(struct tcp_segment* segment, uint32_t end) {
         const uint8_t* at = packet + 20;
         const uint32_t header = (uint32_t)(at[12] >> 4) * 4;
         if (total < 40 || header < 20 || header > total - 20 || get16(at) != 80 ||
-            get16(at + 2) != my_port || memcmp(packet + 12, tcp.address, 4) != 0)
+            get16(at + 2) != tcp.port || memcmp(packet + 12, tcp.address, 4) != 0)
             continue;
         if (transport_checksum(packet, at, total - 20) != 0)
             fail("a TCP segment has a bad checksum");
@@ -379,6 +380,9 @@ static bool receive_tcp(struct tcp_segment* segment, uint32_t end) {
 
 static bool tcp_connect(const uint8_t server[4]) {
     memcpy(tcp.address, server, 4);
+    // Another each time: a server may still know the last connection of a guest that was reset, or
+    // of another guest that had this address.
+    tcp.port = first_port + (uint32_t)__builtin_ia32_rdtsc() % ports;
     tcp.next = 1000 + ticks * 64000;
     for (unsigned i = 0; i < tries; i++) {
         tcp.peer_next = 0;
