@@ -197,7 +197,7 @@ Result<void> Guest::boot_installer(ipc::VmSetup& setup) {
         boot.boot_mac = answers->lladdr;
     in_installer_ = true;
     if (context_.installs != nullptr)
-        context_.installs->wake();
+        context_.installs->started(*this);
     return {};
 }
 

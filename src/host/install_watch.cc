@@ -1,5 +1,7 @@
 #include "host/install_watch.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace vmhost::host {
@@ -14,6 +16,9 @@ constexpr std::size_t max_console_bytes_per_look = 64 << 10;
 constexpr std::int64_t between_ssh_s = 4;
 // After it has rebooted: who has no sshd is not asked for ever.
 constexpr std::int64_t ssh_patience_s = 3600;
+// Nor is a console read for ever on which nothing goes on; what comes by other ways wakes the
+// watch.
+constexpr std::int64_t look_patience_s = 3600;
 
 std::string text_of(const install::Progress& progress) {
     json since = json::array();
@@ -81,6 +86,14 @@ const install::Progress* InstallWatch::find(const Guest& guest) const {
     return one != nullptr ? &one->progress : nullptr;
 }
 
+void InstallWatch::started(Guest& guest) {
+    if (auto* one = watched(guest)) {
+        one->progress.moved_s = doors_.now_s();
+        one->progress.stalled = false;
+    }
+    wake();
+}
+
 void InstallWatch::wake() {
     if (!look_.active())
         look_.start(watch_interval, watch_interval);
@@ -143,6 +156,7 @@ void InstallWatch::fetched(Guest& guest, std::string_view name, std::uint64_t by
         return;
     keep(guest, *one);
     tell(guest, *one, one->progress.set);
+    wake();
 }
 
 void InstallWatch::look() {
@@ -170,7 +184,8 @@ bool InstallWatch::look_at(Guest& guest) {
         one->asked_ssh_s = now;
         doors_.ask_for_ssh(guest);
     }
-    return !one->progress.over() && (!rebooted || now - *rebooted < ssh_patience_s);
+    return !one->progress.over() && (!rebooted || now - *rebooted < ssh_patience_s) &&
+           now - one->progress.moved_s <= std::max(look_patience_s, stall_s);
 }
 
 void InstallWatch::alarm(Guest& guest, const Watched& one) {

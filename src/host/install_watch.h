@@ -32,6 +32,8 @@ public:
     // Its answer file was given out; of the sets that it will fetch from here, so many bytes.
     void answered(Guest& guest, std::string_view how, std::uint64_t wanted_bytes);
     void fetched(Guest& guest, std::string_view name, std::uint64_t bytes);
+    // It starts from the installer's kernel.
+    void started(Guest& guest);
     // A guest that installs itself may run: it is looked at from here on.
     void wake();
 
