@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         auto sealed = answers;
         sealed.seal("vm1");
         sealed.seal("vm2");
-        if (sealed.find(path, query, {peer}).answer)
+        if (sealed.find(path, query, Ipv4{peer}).answer)
             std::abort();
         if (lookup.set_path && (lookup.set_path->version.find('/') != std::string::npos ||
                                 lookup.set_path->arch.find('.') != std::string::npos))
