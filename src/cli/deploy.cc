@@ -396,6 +396,36 @@ int list_due(const Command& command, const std::vector<deploy::Order>& orders) {
     return 0;
 }
 
+// What a deploy and a removal start from. The lock is taken before anything is looked at, unless
+// nothing will be written.
+struct Begun {
+    std::unique_ptr<deploy::World> world;
+    std::optional<deploy::Lock> lock;
+    deploy::Standing standing;
+};
+// Nothing: what is wrong has been told.
+std::optional<Begun> begin(const Command& command) {
+    auto model = load_config(command);
+    if (!model)
+        return std::nullopt;
+    Begun begun{deploy::this_host(), std::nullopt, {}};
+    if (!command.dry_run) {
+        auto taken = take_lock(*model);
+        if (!taken) {
+            complain_of(std::move(taken).error(), command.json);
+            return std::nullopt;
+        }
+        begun.lock = *std::move(taken);
+    }
+    auto standing = deploy::look(*begun.world, command.config);
+    if (!standing) {
+        complain_of(standing.error(), command.json);
+        return std::nullopt;
+    }
+    begun.standing = *std::move(standing);
+    return begun;
+}
+
 } // namespace
 
 int run_deploy(const Command& command) {
@@ -420,20 +450,9 @@ int run_deploy(const Command& command) {
     if (command.due)
         return list_due(command, orders);
 
-    auto world = deploy::this_host();
-    auto model = load_config(command);
-    if (!model)
+    auto begun = begin(command);
+    if (!begun)
         return 1;
-    std::optional<deploy::Lock> lock;
-    if (!command.dry_run) {
-        auto taken = take_lock(*model);
-        if (!taken)
-            return complain_of(std::move(taken).error(), command.json);
-        lock = *std::move(taken);
-    }
-    auto standing = deploy::look(*world, command.config);
-    if (!standing)
-        return complain_of(standing.error(), command.json);
     deploy::Wishes wishes{.update = command.update,
                           .today = today(),
                           .password = deploy::new_password,
@@ -442,32 +461,21 @@ int run_deploy(const Command& command) {
     for (const auto& order : orders)
         if (order.suspended.value_or(false) && !order.vm.empty())
             suspended.push_back(order.vm);
-    auto job = deploy::plan(*world, *standing, std::move(orders), wishes);
+    auto job = deploy::plan(*begun->world, begun->standing, std::move(orders), wishes);
     if (!job)
         return complain_of(job.error(), command.json);
-    return finish_job(command, *world, standing->model, *job, suspended);
+    return finish_job(command, *begun->world, begun->standing.model, *job, suspended);
 }
 
 int run_undeploy(const Command& command) {
-    auto world = deploy::this_host();
-    auto model = load_config(command);
-    if (!model)
+    auto begun = begin(command);
+    if (!begun)
         return 1;
-    std::optional<deploy::Lock> lock;
-    if (!command.dry_run) {
-        auto taken = take_lock(*model);
-        if (!taken)
-            return complain_of(std::move(taken).error(), command.json);
-        lock = *std::move(taken);
-    }
-    auto standing = deploy::look(*world, command.config);
-    if (!standing)
-        return complain_of(standing.error(), command.json);
-    auto job =
-        deploy::plan_removal(*world, *standing, command.names, command.remove_account, today());
+    auto job = deploy::plan_removal(*begun->world, begun->standing, command.names,
+                                    command.remove_account, today());
     if (!job)
         return complain_of(job.error(), command.json);
-    return finish_job(command, *world, standing->model, *job, {});
+    return finish_job(command, *begun->world, begun->standing.model, *job, {});
 }
 
 int run_sshfp(const Command& command) {
