@@ -112,6 +112,7 @@ private:
 Vm as_instance(const Vm& parent) {
     Vm vm = parent;
     vm.enabled = true;
+    vm.suspended = false;
     vm.instance_of = parent.name;
     if (vm.allow_instance && !vm.allow_instance->allows("instance"))
         vm.allow_instance.reset();

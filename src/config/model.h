@@ -238,7 +238,8 @@ struct Install {
     std::string signify_keys = "/usr/share/signify-openbsd-keys"; // directory, for fetched sets
     std::vector<HttpLocation> locations;
     std::optional<Site> site;
-    std::string access_log; // empty: none
+    std::string access_log;    // empty: none
+    std::string sshfp_command; // a program that publishes the records of host keys; empty: none
     bool operator==(const Install&) const = default;
 };
 
@@ -302,8 +303,12 @@ struct Interface {
 // What the installer is to do: make a system on the disk, or renew the one that is there.
 enum class InstallMode : std::uint8_t { install, upgrade };
 
+// What asks for its answers, and how: the files of an installation follow from it.
+enum class InstallSystem : std::uint8_t { openbsd, cloud_init, preseed, kickstart, ipxe };
+
 // How the VM is installed, and what its answer file is made from (install/).
 struct VmInstall {
+    InstallSystem system = InstallSystem::openbsd;
     InstallMode mode = InstallMode::install; // of its first installation
     std::string kernel; // of the installer, which the VM boots while it is armed; empty = none
     Where kernel_place;
@@ -320,7 +325,10 @@ struct VmInstall {
     std::string sets = "-x* -game*";
     // "question" = "answer" lines that come first, as written, in file order.
     std::vector<std::pair<std::string, std::string>> answers;
-    std::string file; // a ready answer file instead of all this
+    std::string file;          // a ready answer file instead of all this
+    std::string template_file; // a text with variables in place of the built-in one; key "template"
+    std::string disklabel;     // a file of this host: how the disk is parted (disklabel(8))
+    bool host_keys = false;    // the guest's ssh host key is made here
     std::optional<Site> site;
     bool operator==(const VmInstall&) const = default;
 };
@@ -335,6 +343,7 @@ struct Allocate {
     unsigned ipv6_start = 0;
     std::string switch_name; // empty: no interface
     std::string images;      // directory; empty: [host] state
+    std::string image;       // a ready system that their disks begin as; empty = an empty disk
     std::string boot;        // kernel or firmware of new VMs; empty = embedded SeaBIOS
     std::uint64_t memory_bytes = 512 * MiB;
     std::uint64_t disk_bytes = 50 * GiB;
@@ -377,6 +386,7 @@ struct Vm {
     Where place;
     std::string name;
     bool enabled = true;     // started with the host
+    bool suspended = false;  // its owner may not start it, and the host does not
     std::string instance_of; // the VM that it has from what is not said here
     std::optional<AllowInstance> allow_instance;
     Owner owner{"root", ""};

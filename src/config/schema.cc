@@ -22,6 +22,12 @@ constexpr Word boot_device_words[] = {{"disk", static_cast<int>(BootDevice::disk
 constexpr Word install_mode_words[] = {{"install", static_cast<int>(InstallMode::install)},
                                        {"upgrade", static_cast<int>(InstallMode::upgrade)}};
 
+constexpr Word install_system_words[] = {
+    {"openbsd", static_cast<int>(InstallSystem::openbsd)},
+    {"cloud-init", static_cast<int>(InstallSystem::cloud_init)},
+    {"preseed", static_cast<int>(InstallSystem::preseed)},
+    {"kickstart", static_cast<int>(InstallSystem::kickstart)},
+    {"ipxe", static_cast<int>(InstallSystem::ipxe)}};
 constexpr Word virtio_words[] = {{"modern", static_cast<int>(VirtioFlavour::modern)},
                                  {"transitional", static_cast<int>(VirtioFlavour::transitional)}};
 
@@ -139,6 +145,8 @@ constexpr Row install_rows[] = {
                                              "what all guests get that install themselves"),
     row<&Install::access_log, OrNone<Text<absolute_path_rule>>>("access_log", "none",
                                                                 "where requests are written down"),
+    row<&Install::sshfp_command, OrNone<Text<absolute_path_rule>>>(
+        "sshfp_command", "none", "what publishes the fingerprints of guests' host keys"),
 };
 constexpr Section install_section = section<Install>("install", install_rows);
 
@@ -226,6 +234,8 @@ constexpr Row interface_rows[] = {
 constexpr Section interface_section = section<Interface>("vm.NAME.interface", interface_rows);
 
 constexpr Row vm_install_rows[] = {
+    row<&VmInstall::system, Choice<install_system_words>>("system", "",
+                                                          "what asks for its answers, and how"),
     row<&VmInstall::mode, Choice<install_mode_words>>("mode", "", "what the installer is to do"),
     row<&VmInstall::kernel, Text<optional_path_rule>>(
         "kernel", "", "the installer's kernel, which the VM starts from while it is armed"),
@@ -249,6 +259,11 @@ constexpr Row vm_install_rows[] = {
                                       "further answers, which come before all others"),
     row<&VmInstall::file, Text<optional_path_rule>>(
         "file", "", "a ready answer file, which replaces all of the above"),
+    row<&VmInstall::template_file, Text<optional_path_rule>>(
+        "template", "", "a text with variables, in place of the built-in one"),
+    row<&VmInstall::disklabel, Text<optional_path_rule>>("disklabel", "",
+                                                         "how the installer parts the disk"),
+    row<&VmInstall::host_keys, Flag>("host_keys", "", "make the guest's ssh host key here"),
     row<&VmInstall::site, Table<vm_site_section>>("site", "none", "what this guest gets besides"),
 };
 constexpr Section vm_install_section = section<VmInstall>("vm.NAME.install", vm_install_rows);
@@ -303,6 +318,7 @@ constexpr const char* no_sev = "encrypted guests (SEV) do not exist yet: leave i
 using BootFlags = List<Text<boot_flag_rule>, 3>;
 constexpr Row vm_rows[] = {
     row<&Vm::enabled, Flag>("enable", "", "start the VM with the host"),
+    row<&Vm::suspended, Flag>("suspended", "", "let nobody but root start the VM"),
     row<&Vm::instance_of, OrNone<Text<name_rule>>>("instance_of", "none",
                                                    "the VM that it has all other settings from"),
     row<&Vm::allow_instance, Table<allow_instance_section>>(
@@ -392,6 +408,8 @@ constexpr Row allocate_rows[] = {
         "ipv6_start", "", "the number of a VM is added to this for the fourth group"),
     row<&Allocate::images, OrNone<Text<absolute_path_rule>>>("images", "host.state",
                                                              "directory of their images"),
+    row<&Allocate::image, OrNone<Text<path_rule>>>("image", "none; an empty disk",
+                                                   "a ready system that their disks begin as"),
     row<&Allocate::boot, OrNone<Text<path_rule>>>("boot", "none; the BIOS",
                                                   "kernel or firmware that they start from"),
     row<&Allocate::memory_bytes, Size<limits::min_memory_bytes, limits::max_memory_bytes>>(

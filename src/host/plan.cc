@@ -14,6 +14,7 @@ struct Rule {
 };
 constexpr Rule rules[] = {
     {"vm.*.enable", Effect::none},
+    {"vm.*.suspended", Effect::none}, // of the starts to come
     {"vm.*.owner", Effect::none},
     {"vm.*.restart", Effect::none},
     {"vm.*.instance_of", Effect::none}, // what it has from there stands beside it
@@ -56,6 +57,7 @@ constexpr Rule rules[] = {
     {"host.answer_timeout", Effect::none}, // of the processes that are started from now on
     {"host", Effect::daemon},
     {"control", Effect::daemon},
+    {"install.sshfp_command", Effect::none},
     {"install", Effect::service},
     {"tftp", Effect::service},
     {"metrics", Effect::service},

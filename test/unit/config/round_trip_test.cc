@@ -49,6 +49,7 @@ public:
             m.install.site = make_site();
         m.install.signify_keys = pick({"/etc/signify", "/usr/share/signify-openbsd-keys"});
         m.install.access_log = pick({"", "/var/log/vmhost/access.log"});
+        m.install.sshfp_command = pick({"", "/usr/local/sbin/publish"});
         m.tftp.directory = pick({"", "/srv/tftp", "/srv/a b"});
         if (coin() && !m.tftp.directory.empty())
             m.tftp.listen = {Ipv4{number(1, 0xffffffff)}};
@@ -120,6 +121,7 @@ private:
         Vm vm;
         vm.name = fmt::format("v{}{}", index, pick({"", ".x", "-", "_z."}));
         vm.enabled = coin();
+        vm.suspended = coin();
         vm.owner = owner();
         vm.memory_bytes = number(1, 131072) * MiB;
         vm.vcpus = number(1, 64);
@@ -265,6 +267,10 @@ private:
                 install.answers.emplace_back(fmt::format("{}{}", coin() ? "q " : "Which, ", i),
                                              text());
         install.file = coin() ? text() : "";
+        install.template_file = coin() ? text() : "";
+        install.disklabel = coin() ? text() : "";
+        install.host_keys = coin();
+        install.system = static_cast<InstallSystem>(number(0, 4));
         return install;
     }
 
