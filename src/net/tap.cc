@@ -17,7 +17,7 @@ namespace vmhost::net {
 
 namespace {
 
-constexpr const char* device = "/dev/net/tun";
+constexpr const char* tun_device = "/dev/net/tun";
 constexpr int tap_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 constexpr int vnet_header_bytes = 12; // struct virtio_net_hdr_v1, virtio 1.2 §5.1.6
 
@@ -32,7 +32,7 @@ std::unexpected<Error> tap_error(int error_number, const std::string& name, cons
 }
 
 Result<Fd> open_tun(const std::string& name) {
-    Fd fd(::open(device, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    Fd fd(::open(tun_device, O_RDWR | O_CLOEXEC | O_NONBLOCK));
     if (!fd)
         return tap_error(errno, name, "open /dev/net/tun");
     return fd;

@@ -212,9 +212,9 @@ void Dhcp::forget(const ipc::DhcpForget& order) {
 
 int run_dhcp(const Identity& identity) {
     std::unique_ptr<Parent> parent;
-    Dhcp dhcp(parent);
-    auto status = serve(dhcp.loop(), parent, identity, dhcp_calls,
-                        [&](ipc::Frame frame) { return dhcp.take(std::move(frame)); });
+    Dhcp service(parent);
+    auto status = serve(service.loop(), parent, identity, dhcp_calls,
+                        [&](ipc::Frame frame) { return service.take(std::move(frame)); });
     parent.reset(); // before the loop that it is on
     return status;
 }

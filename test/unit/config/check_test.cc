@@ -166,7 +166,6 @@ TEST_CASE("metrics have ports of their own") {
                     .empty());
     CHECK_FALSE(bad("[metrics]\nlisten = [\"10.0.0.1:90\", \"0.0.0.0:90\"]").empty());
     // Without [install] listen its service is on port 80 of every switch, when a VM needs it.
-    const std::string lan = "[switch.lan]\nipv4 = \"10.9.8.1/24\"\n";
     const std::string listen = "[metrics]\nlisten = [\"10.9.8.1:80\"]\n";
     CHECK(bad(lan + listen).empty());
     CHECK_FALSE(bad(lan + listen +

@@ -18,7 +18,6 @@ using machine::virtio::Block;
 
 namespace {
 
-constexpr std::uint64_t feature_flush = 1 << 9, feature_cache_mode = 1 << 11;
 constexpr std::uint64_t cache_mode = 0x2000 + 32; // in the BAR
 
 struct DiskGuest : TemporaryDirectory, Guest {
