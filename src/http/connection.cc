@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds retry_interval{50};
 // loop has looked at all others.
 constexpr std::uint64_t max_file_bytes_per_turn = 1 << 20;
 constexpr unsigned max_answers_per_turn = 16;
-constexpr std::chrono::milliseconds next_turn{1};
+constexpr std::chrono::milliseconds next_turn{0};
 // A file of no more goes with its head: that is one call less.
 constexpr std::uint64_t max_file_bytes_in_memory = 16 << 10;
 
@@ -135,7 +135,7 @@ bool Connection::next_request() {
             return false;
         input_.erase(0, parsed.used_bytes);
         if (!parsed.head->has_body || parsed.head->expects_continue) {
-            answer_head(*parsed.head);
+            answer_head(*std::move(parsed.head));
             return true;
         }
         BodyReader reader(*parsed.head);
@@ -150,11 +150,11 @@ bool Connection::next_request() {
         refuse(taken.refusal->status, taken.refusal->reason);
         return false;
     }
-    answer_head(head);
+    answer_head(std::move(head));
     return true;
 }
 
-void Connection::answer_head(const Head& head) {
+void Connection::answer_head(Head head) {
     if (head.host_port && *head.host_port != local_port_)
         return refuse(400, "host names another port");
     ++requests_;
@@ -162,24 +162,34 @@ void Connection::answer_head(const Head& head) {
     deadline_ = Deadline::none; // each request has its own time
     last_answer_queued_ = !head.keep_alive || head.expects_continue ||
                           requests_ >= server_.options_.max_requests_per_connection;
+    const bool head_only = head.method == "HEAD";
+    const bool is_asked = head_only || head.method == "GET";
+    std::optional<Response> response;
+    Request request{std::move(head.method),
+                    std::move(head.path),
+                    std::move(head.query),
+                    std::move(head.host),
+                    peer_,
+                    local_,
+                    local_port_,
+                    id_,
+                    std::move(head.conditions)};
+    if (is_asked) {
+        response = server_.ask(request);
+    } else {
+        response = error_response(405);
+        response->headers.emplace_back("Allow", "GET, HEAD");
+    }
     Access access;
     access.peer = peer_;
-    access.method = head.method;
-    access.path = head.path;
-    access.query = head.query;
-    access.target = head.target;
-    access.referer = head.referer;
-    access.user_agent = head.user_agent;
+    access.method = std::move(request.method);
+    access.path = std::move(request.path);
+    access.query = std::move(request.query);
+    access.target = std::move(head.target);
+    access.referer = std::move(head.referer);
+    access.user_agent = std::move(head.user_agent);
     access.http_1_0 = head.http_1_0;
-    const bool head_only = head.method == "HEAD";
-    if (!head_only && head.method != "GET") {
-        auto response = error_response(405);
-        response.headers.emplace_back("Allow", "GET, HEAD");
-        return queue(response, std::move(access), false);
-    }
-    Request request{head.method, head.path,   head.query, head.host,      peer_,
-                    local_,      local_port_, id_,        head.conditions};
-    if (auto response = server_.ask(request))
+    if (response)
         queue(*response, std::move(access), head_only);
     else
         pending_ = {std::move(access), head_only, request_began_us_};
@@ -210,8 +220,8 @@ void Connection::queue(const Response& response, Access access, bool head_only) 
                    response.status);
         return queue(error_response(500), std::move(access), head_only);
     }
-    output_ += response_bytes(response, server_.options_.name, ::time(nullptr),
-                              !last_answer_queued_, head_only);
+    append_response(output_, response, server_.options_.name, ::time(nullptr), !last_answer_queued_,
+                    head_only);
     access.status = response.status;
     access.vm = response.vm;
     if (response.file && !head_only && response.file->length > 0) {

@@ -49,7 +49,7 @@ private:
     bool read_input(bool& any, bool& drained);
     void answer_input();
     bool next_request();
-    void answer_head(const Head& head);
+    void answer_head(Head head);
     void refuse(int status, std::string_view reason);
     void queue(const Response& response, Access access, bool head_only);
     bool sending() const { return !output_.empty() || file_; }

@@ -3,6 +3,7 @@
 #include "http/message.h"
 
 #include <iterator>
+#include <utility>
 
 #include <fmt/compile.h>
 
@@ -46,6 +47,15 @@ constexpr std::pair<int, std::string_view> reasons[] = {
     {505, "HTTP Version Not Supported"},
 };
 
+// Of the second that it is: made once.
+std::string_view date_of(std::int64_t unix_seconds) {
+    thread_local std::int64_t of = -1;
+    thread_local std::string text;
+    if (std::exchange(of, unix_seconds) != unix_seconds)
+        text = http_date(unix_seconds);
+    return text;
+}
+
 bool fits_a_line(std::string_view text) {
     for (char c : text)
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
@@ -80,31 +90,26 @@ Response error_response(int status) {
     return response;
 }
 
-std::string response_bytes(const Response& response, std::string_view server_name,
-                           std::int64_t now_unix_seconds, bool keep_alive, bool head_only) {
-    if (!has_sound_fields(response))
-        return response_bytes(error_response(500), server_name, now_unix_seconds, keep_alive,
-                              head_only);
+void append_response(std::string& out, const Response& response, std::string_view server_name,
+                     std::int64_t now_unix_seconds, bool keep_alive, bool head_only) {
     const bool has_body = response.status != 204 && response.status != 304;
     const bool sends_body = has_body && !head_only && !response.file;
     const std::uint64_t length = response.file ? response.file->length : response.body.size();
-    std::string out;
-    out.reserve(512 + (sends_body ? response.body.size() : 0));
+    out.reserve(out.size() + 512 + (sends_body ? response.body.size() : 0));
     auto end = std::back_inserter(out);
     // Compiled formats: to read them for each answer was a tenth of what a small file costs.
     fmt::format_to(end, FMT_COMPILE("HTTP/1.1 {} {}\r\nDate: {}\r\nServer: {}\r\n"),
-                   response.status, reason_of(response.status), http_date(now_unix_seconds),
+                   response.status, reason_of(response.status), date_of(now_unix_seconds),
                    server_name);
     if (has_body)
         fmt::format_to(end, FMT_COMPILE("Content-Type: {}\r\nContent-Length: {}\r\n"),
                        response.content_type, length);
     for (const auto& [name, value] : response.headers)
         fmt::format_to(end, FMT_COMPILE("{}: {}\r\n"), name, value);
-    fmt::format_to(end, FMT_COMPILE("X-Content-Type-Options: nosniff\r\nConnection: {}\r\n\r\n"),
-                   keep_alive ? "keep-alive" : "close");
+    out += "X-Content-Type-Options: nosniff\r\nConnection: ";
+    out += keep_alive ? "keep-alive\r\n\r\n" : "close\r\n\r\n";
     if (sends_body)
         out += response.body;
-    return out;
 }
 
 } // namespace vmhost::http

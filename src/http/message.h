@@ -58,9 +58,9 @@ Response error_response(int status);
 
 // Every field is one line, and its name a name.
 bool has_sound_fields(const Response& response);
-// Status line, fields and, unless head_only, the body; of a file the fields alone. A field that
-// could break out of its line turns the answer into a 500, without any file.
-std::string response_bytes(const Response& response, std::string_view server_name,
-                           std::int64_t now_unix_seconds, bool keep_alive, bool head_only);
+// Appends status line, fields and, unless head_only, the body; of a file the fields alone. A
+// response whose fields are not sound must not come here: one could break out of its line.
+void append_response(std::string& out, const Response& response, std::string_view server_name,
+                     std::int64_t now_unix_seconds, bool keep_alive, bool head_only);
 
 } // namespace vmhost::http

@@ -3,6 +3,7 @@
 #include "http/parser.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <vector>
 
@@ -21,23 +22,37 @@ std::unexpected<Refusal> refuse(int status, std::string_view reason) {
 constexpr std::string_view known_methods[] = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
                                               "OPTIONS", "CONNECT", "TRACE", "PATCH"};
 
-bool is_letter(char c) {
+constexpr bool is_letter(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
-bool is_digit(char c) {
+constexpr bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
 // RFC 9110 §5.6.2
+constexpr auto token_characters = [] {
+    std::array<bool, 256> table{};
+    for (unsigned c = 0; c < 128; ++c) {
+        const char character = static_cast<char>(c);
+        table[c] = is_letter(character) || is_digit(character) ||
+                   std::string_view("!#$%&'*+-.^_`|~").find(character) != std::string_view::npos;
+    }
+    return table;
+}();
 bool is_token(std::string_view text) {
-    return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-        return is_letter(c) || is_digit(c) ||
-               std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+    return !text.empty() && std::ranges::all_of(text, [](char c) {
+        return token_characters[static_cast<unsigned char>(c)];
     });
 }
 
-char lower(char c) {
+constexpr char lower(char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+// name: in small letters.
+bool is_named(std::string_view text, std::string_view name) {
+    return text.size() == name.size() &&
+           std::ranges::equal(text, name, [](char a, char b) { return lower(a) == b; });
 }
 
 std::string lower_case(std::string_view text) {
@@ -54,11 +69,19 @@ bool decimal(std::string_view text, Number& number) {
     return result.ec == std::errc() && result.ptr == text.data() + text.size();
 }
 
+// A field that may come once.
+struct Single {
+    std::string_view first;
+    std::size_t count = 0;
+    void take(std::string_view value) {
+        if (count++ == 0)
+            first = value;
+    }
+};
+
 // What the fields say, before it is judged as a whole.
 struct Fields {
-    std::vector<std::string_view> hosts;
-    std::vector<std::string_view> lengths;
-    std::vector<std::string_view> codings;
+    Single host, length, coding;
     bool close = false;
     bool keep_alive = false;
     std::vector<std::string_view> expectations;
@@ -75,8 +98,13 @@ constexpr std::pair<std::string_view, std::string Conditions::*> condition_names
     {"if-range", &Conditions::if_range},
 };
 
+struct Host {
+    std::string name; // lower-case
+    std::optional<std::uint16_t> port;
+};
+
 // RFC 9110 §7.2: name, name:port, [v6]:port
-Checked take_host(std::string_view text, Head& head) {
+Checked take_host(std::string_view text, Host& host) {
     std::string_view name = text, port;
     if (text.starts_with('[')) {
         auto end = text.find(']');
@@ -97,13 +125,13 @@ Checked take_host(std::string_view text, Head& head) {
     }
     if (name.empty() || name.size() > 255)
         return refuse(400, "host is malformed");
-    head.host = lower_case(name);
+    host.name = lower_case(name);
     if (port.empty() || port == ":")
         return {};
     std::uint16_t number = 0;
     if (port.front() != ':' || !decimal(port.substr(1), number))
         return refuse(400, "host is malformed");
-    head.host_port = number;
+    host.port = number;
     return {};
 }
 
@@ -116,11 +144,14 @@ Checked take_target(std::string_view target, Head& head, bool& host_in_target) {
             return refuse(400, "target has a character that must be escaped");
     constexpr std::string_view scheme = "http://";
     std::string with_slash;
-    if (lower_case(target.substr(0, scheme.size())) == scheme) {
+    if (is_named(target.substr(0, scheme.size()), scheme)) {
         target.remove_prefix(scheme.size());
         auto end = std::min(target.find_first_of("/?"), target.size());
-        if (auto good = take_host(target.substr(0, end), head); !good)
+        Host host;
+        if (auto good = take_host(target.substr(0, end), host); !good)
             return good;
+        head.host = std::move(host.name);
+        head.host_port = host.port;
         host_in_target = true;
         target.remove_prefix(end);
         if (!target.starts_with('/')) {
@@ -171,9 +202,9 @@ Checked take_request_line(std::string_view line, Head& head, bool& host_in_targe
 void take_connection(std::string_view value, Fields& fields) {
     while (!value.empty()) {
         auto comma = value.find(',');
-        auto option = lower_case(trim(value.substr(0, comma)));
-        fields.close |= option == "close";
-        fields.keep_alive |= option == "keep-alive";
+        auto option = trim(value.substr(0, comma));
+        fields.close |= is_named(option, "close");
+        fields.keep_alive |= is_named(option, "keep-alive");
         value = comma == std::string_view::npos ? "" : value.substr(comma + 1);
     }
 }
@@ -188,24 +219,24 @@ Checked take_field(std::string_view line, Fields& fields) {
     for (char c : line)
         if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f)
             return refuse(400, "field has a control character");
-    auto name = lower_case(line.substr(0, colon));
+    auto name = line.substr(0, colon);
     auto value = trim(line.substr(colon + 1));
-    if (name == "host")
-        fields.hosts.push_back(value);
-    else if (name == "content-length")
-        fields.lengths.push_back(value);
-    else if (name == "transfer-encoding")
-        fields.codings.push_back(value);
-    else if (name == "connection")
+    if (is_named(name, "host"))
+        fields.host.take(value);
+    else if (is_named(name, "content-length"))
+        fields.length.take(value);
+    else if (is_named(name, "transfer-encoding"))
+        fields.coding.take(value);
+    else if (is_named(name, "connection"))
         take_connection(value, fields);
-    else if (name == "expect")
+    else if (is_named(name, "expect"))
         fields.expectations.push_back(value);
-    else if (name == "referer" && fields.referer.empty())
+    else if (is_named(name, "referer") && fields.referer.empty())
         fields.referer = value;
-    else if (name == "user-agent" && fields.user_agent.empty())
+    else if (is_named(name, "user-agent") && fields.user_agent.empty())
         fields.user_agent = value;
     for (const auto& [known, member] : condition_names)
-        if (name == known) {
+        if (is_named(name, known)) {
             // Several fields are one list (RFC 9110 §5.3); of what is no list, none is good then.
             auto& text = fields.conditions.*member;
             text += (text.empty() ? "" : ", ") + std::string(value);
@@ -215,21 +246,21 @@ Checked take_field(std::string_view line, Fields& fields) {
 
 // RFC 9112 §6.3. Repetition of a length, even of the same one, is refused.
 Checked judge_body(const Fields& fields, Head& head) {
-    if (!fields.lengths.empty() && !fields.codings.empty())
+    if (fields.length.count > 0 && fields.coding.count > 0)
         return refuse(400, "both a length and a transfer coding");
-    if (fields.lengths.size() > 1 || fields.codings.size() > 1)
+    if (fields.length.count > 1 || fields.coding.count > 1)
         return refuse(400, "several body lengths");
-    if (!fields.lengths.empty()) {
-        if (!decimal(fields.lengths[0], head.body_bytes))
+    if (fields.length.count > 0) {
+        if (!decimal(fields.length.first, head.body_bytes))
             return refuse(400, "length is no number");
         if (head.body_bytes > limits::max_http_body_bytes)
             return refuse(413, "body is too large");
         head.has_body = head.body_bytes > 0;
     }
-    if (!fields.codings.empty()) {
+    if (fields.coding.count > 0) {
         if (head.http_1_0)
             return refuse(400, "transfer coding in HTTP/1.0");
-        if (lower_case(fields.codings[0]) != "chunked")
+        if (!is_named(fields.coding.first, "chunked"))
             return refuse(501, "transfer coding is unknown");
         head.has_body = head.chunked = true;
     }
@@ -241,29 +272,29 @@ Checked judge_expectations(const Fields& fields, Head& head) {
     if (head.http_1_0)
         return {};
     for (auto expectation : fields.expectations)
-        if (lower_case(expectation) != "100-continue")
+        if (!is_named(expectation, "100-continue"))
             return refuse(417, "expectation is unknown");
     head.expects_continue = head.has_body && !fields.expectations.empty();
     return {};
 }
 
-Checked judge(const Fields& fields, Head& head, bool host_in_target) {
-    if (fields.hosts.size() > 1 || (fields.hosts.empty() && !head.http_1_0))
+Checked judge(Fields& fields, Head& head, bool host_in_target) {
+    if (fields.host.count > 1 || (fields.host.count == 0 && !head.http_1_0))
         return refuse(400, "not exactly one host");
-    if (!fields.hosts.empty()) {
-        Head only_host;
-        if (auto good = take_host(fields.hosts[0], only_host); !good)
+    if (fields.host.count > 0) {
+        Host host;
+        if (auto good = take_host(fields.host.first, host); !good)
             return good;
         if (!host_in_target) { // the target's wins (RFC 9112 §3.2.2)
-            head.host = only_host.host;
-            head.host_port = only_host.host_port;
+            head.host = std::move(host.name);
+            head.host_port = host.port;
         }
     }
     if (auto good = judge_body(fields, head); !good)
         return good;
     if (auto good = judge_expectations(fields, head); !good)
         return good;
-    head.conditions = fields.conditions;
+    head.conditions = std::move(fields.conditions);
     head.referer = fields.referer;
     head.user_agent = fields.user_agent;
     head.keep_alive = !fields.close && (!head.http_1_0 || fields.keep_alive);
@@ -295,12 +326,12 @@ std::expected<Head, Refusal> parse_lines(std::string_view text) {
 // A line feed ends a line only after a carriage return, and a carriage return
 // stands nowhere else.
 bool line_ends_are_sound(std::string_view text) {
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] == '\n' && (i == 0 || text[i - 1] != '\r'))
+    for (auto at = text.find('\n'); at != std::string_view::npos; at = text.find('\n', at + 1))
+        if (at == 0 || text[at - 1] != '\r')
             return false;
-        if (text[i] == '\r' && i + 1 < text.size() && text[i + 1] != '\n')
+    for (auto at = text.find('\r'); at != std::string_view::npos; at = text.find('\r', at + 1))
+        if (at + 1 < text.size() && text[at + 1] != '\n')
             return false;
-    }
     return true;
 }
 
@@ -332,6 +363,10 @@ std::optional<std::string> decode_path(std::string_view raw) {
 }
 
 std::string canonical_path(std::string_view decoded) {
+    // As most are sent.
+    if (decoded.starts_with('/') && decoded.find("//") == std::string_view::npos &&
+        decoded.find("/.") == std::string_view::npos)
+        return std::string(decoded);
     std::vector<std::string_view> parts;
     bool ends_in_slash = true;
     while (!decoded.empty()) {

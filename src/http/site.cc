@@ -4,7 +4,6 @@
 
 #include <fmt/compile.h>
 
-#include "http/conditions.h"
 #include "http/date.h"
 #include "http/directory.h"
 #include "http/glob.h"
@@ -16,6 +15,9 @@ namespace {
 
 constexpr std::string_view index_text = "index.txt";
 constexpr std::size_t max_lists = 64; // that are kept
+constexpr std::size_t max_kept = 64;
+// What is larger takes so long to send that finding it does not matter.
+constexpr off_t max_kept_bytes = 64 << 10;
 constexpr std::string_view index_page = "index.html";
 
 bool is_hidden(std::string_view path) {
@@ -74,7 +76,10 @@ std::string_view strip_components(std::string_view path, unsigned count) {
 }
 
 std::optional<Response> Site::answer(const Request& request, std::int64_t now_unix_seconds) {
-    now_ = now_unix_seconds;
+    if (std::exchange(now_, now_unix_seconds) != now_unix_seconds) {
+        lists_.clear();
+        kept_.clear();
+    }
     auto location = std::ranges::find_if(locations_, [&](const Location& one) {
         return glob_matches(one.host, request.host) && glob_matches(one.path, request.path);
     });
@@ -88,6 +93,9 @@ std::optional<Response> Site::answer(const Request& request, std::int64_t now_un
     if (location->sets)
         if (auto made = site_set(name, request))
             return made;
+    const auto number = static_cast<std::size_t>(location - locations_.begin());
+    if (const auto* kept = find_kept(number, name))
+        return send_file(*kept, request);
     auto opened = open_beneath(*location->directory, name);
     if (!opened) {
         if (opened.error().kind() == ErrorKind::not_found)
@@ -99,7 +107,27 @@ std::optional<Response> Site::answer(const Request& request, std::int64_t now_un
         return send_directory(std::move(*opened), request, *location, name);
     if (name.ends_with('/'))
         return error_response(404);
-    return send_file(std::move(*opened), request, name);
+    auto file = describe(*std::move(opened), name);
+    auto response = send_file(file, request);
+    if (file.status.st_size <= max_kept_bytes && kept_.size() < max_kept)
+        kept_.push_back({number, std::string(name), std::move(file)});
+    return response;
+}
+
+// Its change time tells of writing, of other rights, and of another file in its place.
+const Site::File* Site::find_kept(std::size_t location, std::string_view name) {
+    auto kept = std::ranges::find_if(
+        kept_, [&](const Kept& one) { return one.location == location && one.name == name; });
+    if (kept == kept_.end())
+        return nullptr;
+    const auto& was = kept->file.status;
+    struct stat is {};
+    if (::fstat(kept->file.fd->get(), &is) == 0 && is.st_nlink == was.st_nlink &&
+        is.st_size == was.st_size && is.st_ctim.tv_sec == was.st_ctim.tv_sec &&
+        is.st_ctim.tv_nsec == was.st_ctim.tv_nsec)
+        return &kept->file;
+    kept_.erase(kept);
+    return nullptr;
 }
 
 Response Site::send_directory(Opened opened, const Request& request, const Location& location,
@@ -108,7 +136,7 @@ Response Site::send_directory(Opened opened, const Request& request, const Locat
         return redirect_to_directory(request, location);
     auto page = open_beneath(opened.fd, index_page);
     if (page && S_ISREG(page->status.st_mode))
-        return send_file(std::move(*page), request, index_page);
+        return send_file(describe(*std::move(page), index_page), request);
     if (!page && page.error().kind() != ErrorKind::not_found)
         return error_response(status_of(std::move(page).error().in(printable(request.path))));
     return location.listing ? send_list(opened, location, name, request) : error_response(403);
@@ -187,8 +215,6 @@ std::string Site::site_lines(const Location& location, std::string_view director
 
 Response Site::send_list(const Opened& directory, const Location& location, std::string_view name,
                          const Request& request) {
-    if (std::exchange(lists_made_, now_) != now_)
-        lists_.clear();
     auto list = std::ranges::find_if(lists_, [&](const List& one) {
         return one.device == directory.status.st_dev && one.inode == directory.status.st_ino;
     });
@@ -211,24 +237,34 @@ Response Site::send_list(const Opened& directory, const Location& location, std:
     return response;
 }
 
-Response Site::send_file(Opened opened, const Request& request, std::string_view name) const {
+Site::File Site::describe(Opened opened, std::string_view name) const {
     const auto& status = opened.status;
-    const auto size = static_cast<std::uint64_t>(status.st_size);
-    Validators file;
-    file.entity_tag =
-        fmt::format(FMT_COMPILE("\"{:x}-{:x}-{:x}-{:x}.{:x}\""), status.st_dev, status.st_ino, size,
-                    status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
-    file.modified = std::min<std::int64_t>(status.st_mtim.tv_sec, now_); // RFC 9110 §8.8.2.1
-    auto selected = select(request.conditions, file, size, request.method == "GET", now_);
+    File file;
+    file.validators.entity_tag =
+        fmt::format(FMT_COMPILE("\"{:x}-{:x}-{:x}-{:x}.{:x}\""), status.st_dev, status.st_ino,
+                    status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+    file.validators.modified =
+        std::min<std::int64_t>(status.st_mtim.tv_sec, now_); // RFC 9110 §8.8.2.1
+    file.modified = http_date(file.validators.modified);
+    file.content_type = media_type(name);
+    file.fd = std::make_shared<const Fd>(std::move(opened.fd));
+    file.status = status;
+    return file;
+}
+
+Response Site::send_file(const File& file, const Request& request) const {
+    const auto size = static_cast<std::uint64_t>(file.status.st_size);
+    auto selected =
+        select(request.conditions, file.validators, size, request.method == "GET", now_);
     Response response;
     if (selected.status == 412 || selected.status == 416)
         response = error_response(selected.status);
     response.status = selected.status;
     if (selected.status == 200 || selected.status == 206) {
-        response.content_type = media_type(name);
-        response.file = FileBody{std::make_shared<const Fd>(std::move(opened.fd)), selected.offset,
-                                 selected.length};
+        response.content_type = file.content_type;
+        response.file = FileBody{file.fd, selected.offset, selected.length};
     }
+    response.headers.reserve(4);
     if (selected.status == 206)
         response.headers.emplace_back("Content-Range",
                                       fmt::format("bytes {}-{}/{}", selected.offset,
@@ -236,8 +272,8 @@ Response Site::send_file(Opened opened, const Request& request, std::string_view
     if (selected.status == 416)
         response.headers.emplace_back("Content-Range", fmt::format("bytes */{}", size));
     response.headers.emplace_back("Accept-Ranges", "bytes");
-    response.headers.emplace_back("ETag", file.entity_tag);
-    response.headers.emplace_back("Last-Modified", http_date(file.modified));
+    response.headers.emplace_back("ETag", file.validators.entity_tag);
+    response.headers.emplace_back("Last-Modified", file.modified);
     return response;
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "http/conditions.h"
 #include "http/directory.h"
 #include "http/message.h"
 
@@ -51,7 +52,24 @@ private:
         int status = 200;
         std::string text;
     };
-    Response send_file(Opened opened, const Request& request, std::string_view name) const;
+    // A regular file, with what its answers say of it.
+    struct File {
+        std::shared_ptr<const Fd> fd;
+        struct stat status {};
+        Validators validators;
+        std::string modified; // as a date
+        std::string_view content_type;
+    };
+    // One that was asked for within this second: the next ones need not look for it. Its own
+    // changes are seen at once, those of links and directories on the way to it are not.
+    struct Kept {
+        std::size_t location = 0;
+        std::string name;
+        File file;
+    };
+    File describe(Opened opened, std::string_view name) const;
+    const File* find_kept(std::size_t location, std::string_view name);
+    Response send_file(const File& file, const Request& request) const;
     Response send_directory(Opened opened, const Request& request, const Location& location,
                             std::string_view name);
     Response send_list(const Opened& directory, const Location& location, std::string_view name,
@@ -66,8 +84,8 @@ private:
     std::vector<Location> locations_;
     std::vector<SiteSet> sets_;
     std::int64_t now_ = 0;    // of the request that is answered
-    std::vector<List> lists_; // made in the second of lists_made_
-    std::int64_t lists_made_ = 0;
+    std::vector<List> lists_; // made in that second, as are the kept ones
+    std::vector<Kept> kept_;
     std::int64_t complained_ = 0; // in that second
 };
 
