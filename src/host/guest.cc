@@ -196,8 +196,6 @@ Result<void> Guest::boot_installer(ipc::VmSetup& setup) {
     if (answers != vm_.interfaces.end())
         boot.boot_mac = answers->lladdr;
     in_installer_ = true;
-    if (context_.installs != nullptr)
-        context_.installs->started(*this);
     return {};
 }
 
@@ -255,6 +253,8 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     }
     TRY(blamed(open_cdrom(setup, std::move(once.cdrom)), vm_.cdrom_place));
     setup.boot_from = from(vm_.boot_device);
+    if (armed() && !setup.state && context_.installs != nullptr)
+        context_.installs->started(*this);
     if (starts_installer(setup, once))
         TRY(blamed(boot_installer(setup), vm_.install->kernel_place));
     if (once.anything())

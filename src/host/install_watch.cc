@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include <nlohmann/json.hpp>
+#include <sys/socket.h>
+
+#include "machine/console/frames.h"
 
 namespace vmhost::host {
 
@@ -12,6 +15,7 @@ using nlohmann::json;
 namespace {
 
 constexpr auto watch_interval = std::chrono::seconds(2);
+constexpr auto typing_time = std::chrono::milliseconds(200);
 constexpr std::size_t max_console_bytes_per_look = 64 << 10;
 constexpr std::int64_t between_ssh_s = 4;
 // After it has rebooted: who has no sshd is not asked for ever.
@@ -66,7 +70,8 @@ install::Progress progress_of(const store::Installation& installation) {
 } // namespace
 
 InstallWatch::InstallWatch(Loop& loop, Memory& memory, Doors doors)
-    : memory_(memory), doors_(std::move(doors)), look_(loop, [this] { look(); }) {}
+    : memory_(memory), doors_(std::move(doors)), look_(loop, [this] { look(); }),
+      typed_(loop, [this] { typing_.clear(); }) {}
 
 InstallWatch::Watched* InstallWatch::watched(const Guest& guest) const {
     const auto* installation = guest.installation();
@@ -201,6 +206,21 @@ void InstallWatch::alarm(Guest& guest, const Watched& one) {
                lines.empty() ? where : fmt::format("{}; its console: {}", where, lines.back()));
 }
 
+// As a client of the console, for a moment: whoever is at the keys already stays there.
+void InstallWatch::type(Guest& guest, std::string_view keys) {
+    auto console = guest.attach_console(true, false);
+    if (!console)
+        return;
+    const auto frame = machine::encode_console_frame(machine::ConsoleFrame::data, as_bytes(keys));
+    if (::send(console->get(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+        static_cast<ssize_t>(frame.size()))
+        return;
+    log::info("host", "vm {}: its medium asks, and is told \"{}\"", guest.config().name,
+              keys.substr(0, keys.size() - 1));
+    typing_.push_back(*std::move(console));
+    typed_.start(typing_time);
+}
+
 void InstallWatch::read_console(Guest& guest, Watched& one) {
     if (one.console_of != guest.pid()) { // another console, from its beginning
         one.console_of = guest.pid();
@@ -222,6 +242,10 @@ void InstallWatch::read_console(Guest& guest, Watched& one) {
                    heard.failed);
         guest.tell("install failed", heard.failed);
     }
+    // A guest without BOOTMAC of ours, as it came from a medium.
+    if (!heard.keys.empty() && guest.armed() &&
+        guest.config().install->system == config::InstallSystem::openbsd)
+        type(guest, heard.keys);
     if (heard.login)
         reached(guest, Phase::booted, "it waits for a login");
 }

@@ -32,7 +32,7 @@ public:
     // Its answer file was given out; of the sets that it will fetch from here, so many bytes.
     void answered(Guest& guest, std::string_view how, std::uint64_t wanted_bytes);
     void fetched(Guest& guest, std::string_view name, std::uint64_t bytes);
-    // It starts from the installer's kernel.
+    // It is armed, and starts.
     void started(Guest& guest);
     // A guest that installs itself may run: it is looked at from here on.
     void wake();
@@ -51,6 +51,7 @@ private:
     void look();
     bool look_at(Guest& guest);
     void read_console(Guest& guest, Watched& one);
+    void type(Guest& guest, std::string_view keys);
     void keep(Guest& guest, const Watched& one);
     void alarm(Guest& guest, const Watched& one);
     void tell(Guest& guest, const Watched& one, std::string_view how);
@@ -59,6 +60,8 @@ private:
     Doors doors_;
     mutable std::map<std::uint32_t, Watched> watched_; // by id of the VM, as they are asked for
     Timer look_;
+    std::vector<Fd> typing_; // to consoles, until what was sent last has been taken
+    Timer typed_;
 };
 
 } // namespace vmhost::host

@@ -9,6 +9,19 @@ namespace {
 
 constexpr std::size_t max_console_line_bytes = 512;
 constexpr std::size_t max_set_name_bytes = 64;
+// A guest that asks and asks is not answered for ever.
+constexpr unsigned max_keys = 12;
+
+// boot(8) on a console that it does not know to be serial: it is told, and goes on.
+constexpr std::string_view boot_prompt = "boot> ";
+constexpr std::string_view boot_keys[] = {"stty com0 115200\r", "set tty com0\r", "boot\r"};
+// Of the installer: its menu, and what it asks when there are several interfaces and none is said
+// to be the one that it was booted from: the first will do.
+constexpr std::pair<std::string_view, std::string_view> prompts[] = {
+    {"(A)utoinstall or (S)hell? ", "a\r"},
+    {"Which network interface should be used for the initial DHCP request?", "\r"},
+};
+constexpr std::string_view by_itself = "Starting non-interactive mode";
 
 // After each of these the installer goes back to its menu, and nothing goes on by itself.
 constexpr std::string_view last_words[] = {
@@ -141,16 +154,36 @@ ConsoleReader::Heard ConsoleReader::read(Bytes text) {
         if (byte == '\n' || byte == '\r') {
             read_line(heard);
             line_.clear();
+            line_has_keys_ = false;
         } else if (line_.size() < max_console_line_bytes) {
             line_ += static_cast<char>(byte);
         }
     }
     // It waits behind these, without an end of the line.
     heard.login |= line_.ends_with("login: ");
+    heard.keys = keys_wanted();
     return heard;
 }
 
+// Of the line that is not at its end, once.
+std::string_view ConsoleReader::keys_wanted() {
+    if (line_has_keys_ || !line_.ends_with(' ') || keys_said_ == max_keys)
+        return {};
+    std::string_view keys;
+    if (line_ == boot_prompt)
+        keys = boot_keys[std::min<std::size_t>(boot_prompts_++, std::size(boot_keys) - 1)];
+    for (const auto& [prompt, answer] : prompts)
+        if (!begins_by_itself_ && line_.find(prompt) != std::string::npos)
+            keys = answer;
+    if (!keys.empty()) {
+        line_has_keys_ = true;
+        ++keys_said_;
+    }
+    return keys;
+}
+
 void ConsoleReader::read_line(Heard& heard) {
+    begins_by_itself_ |= line_.find(by_itself) != std::string::npos;
     for (auto end : last_words)
         if (heard.failed.empty() && line_.find(end) != std::string::npos)
             heard.failed = end;

@@ -68,12 +68,21 @@ public:
         std::vector<std::string> sets; // that are fetched or unpacked
         std::string failed;            // the line that ends it; empty = none
         bool login = false;            // a system waits for somebody to log in
+        // What a medium that nobody prepared waits for: the keys that begin its installation, with
+        // a return. Empty: nothing, or they were said already.
+        std::string_view keys;
     };
     Heard read(Bytes text);
 
 private:
     void read_line(Heard& heard);
+    std::string_view keys_wanted();
+
     std::string line_; // so far, at most max_console_line_bytes of it
+    bool begins_by_itself_ = false;
+    bool line_has_keys_ = false;
+    unsigned boot_prompts_ = 0;
+    unsigned keys_said_ = 0;
 };
 
 // Whether a file is one of those that an installer may choose: "base78.tgz", "bsd.mp".

@@ -12,7 +12,8 @@ import time
 import media
 
 LIMIT_S = 60.0
-NEEDS_KVM = {"install_kernel", "install_adopted", "install_phases", "install_fails"}
+NEEDS_KVM = {"install_kernel", "install_adopted", "install_phases", "install_fails",
+             "install_unprepared"}
 A, B = "10.9.8.10", "10.9.8.11"
 MAC_A, MAC_B = "fe:e1:bb:d1:00:01", "fe:e1:bb:d1:00:02"
 LAN = '[switch.lan]\ninterface = "br-lan"\nipv4 = "10.9.8.1/24"\nports = ["near"]\n'
@@ -339,6 +340,22 @@ def test_install_phases(host):
         check(("install", "ssh") in events(host), f"{events(host)}")
         counted = host.ctl("metrics").stdout
         check(re.search(r'vm_install_phase_time_seconds\{vm="a",phase="ssh"\} \d', counted), counted)
+
+
+def test_install_unprepared(host):
+    """The menu of a medium that nobody prepared is answered for an armed VM, and for no other, nor
+    while somebody is at its keys."""
+    host.run(LAN.replace('ports = ["near"]\n', "") +
+             machine("a", A, MAC_A, f'boot = "{host.guest("installer")}"\n'), "--debug-exit")
+    time.sleep(3)  # a host at rest looks at no console
+    host.ctl("start", "a")
+    host.console("a", r"\(S\)hell\? ", stdin="m")
+    wait_until(lambda: "TOLD a\n" in host.ctl("log", "a").stdout.replace("\r", ""), "the answer")
+    time.sleep(0.5)  # the daemon lets go of the keys
+    host.console("a", r"STATUS 200", stdin="i")
+    host.console("a", r"\(S\)hell\? ", stdin="m")
+    time.sleep(5)  # twice the pause between two looks
+    check(host.ctl("log", "a").stdout.count("TOLD") == 1, "answered though it is sealed")
 
 
 def test_install_fails(host):

@@ -119,6 +119,32 @@ TEST_CASE("a guest that says anything is none the wiser") {
     CHECK(hear(reader, "\r\nOpenBSD/amd64 (puffy) (tty00)\r\n\r\nlogin: ").login);
 }
 
+TEST_CASE("a medium that nobody prepared is told to begin") {
+    ConsoleReader reader;
+    // A boot loader that speaks by way of the BIOS, and then on the serial line.
+    CHECK(hear(reader, ">> OpenBSD/amd64 CDBOOT 3.66\r\nboot> ").keys == "stty com0 115200\r");
+    CHECK(hear(reader, "").keys.empty()); // once
+    CHECK(hear(reader, "stty com0 115200\r\nboot> ").keys == "set tty com0\r");
+    CHECK(hear(reader, "set tty com0\r\nswitching console to com0\r\nboot> ").keys == "boot\r");
+    std::string_view menu = "Welcome\r\n(I)nstall, (U)pgrade, (A)utoinstall or (S)hell? ";
+    CHECK(hear(reader, menu.substr(0, 30)).keys.empty());
+    CHECK(hear(reader, menu.substr(30)).keys == "a\r");
+    CHECK(hear(reader, "a\r\nWhich network interface should be used for the initial DHCP request? "
+                       "(or 'done') [vio0] ")
+              .keys == "\r");
+    CHECK(hear(reader, "\r\nSystem hostname? (short form, e.g. 'foo') ").keys.empty());
+    // Not what stands in the middle of a line, and not one that begins by itself.
+    CHECK(hear(reader, "\r\nthe boot> ").keys.empty());
+    CHECK(hear(reader, "\r\nStarting non-interactive mode in 5 seconds...\r\n").keys.empty());
+    CHECK(hear(reader, menu).keys.empty());
+    // Nor who asks for ever.
+    ConsoleReader loop;
+    unsigned answered = 0;
+    for (int i = 0; i < 100; ++i)
+        answered += !hear(loop, "\r\nboot> ").keys.empty();
+    CHECK(answered == 12);
+}
+
 TEST_CASE("the sets that are chosen") {
     const std::vector<std::string> names{
         "INSTALL.amd64", "SHA256.sig", "base78.tgz",       "bsd",         "bsd.mp",     "bsd.rd",
