@@ -212,6 +212,7 @@ private:
     void took_http(ipc::Frame&& frame);
     // install.cc
     InstallStates install_states() const;
+    InstallState install_state(const Guest& guest) const;
     ipc::HttpClaimed decide(const ipc::HttpClaim& claim);
     static void renew_told(Service* service);
     void watch_installs();

@@ -1,10 +1,10 @@
-// Installations of VMs: armed, claimed by the guest's first request for its answer file, and
-// sealed.
+// Installations of VMs: armed, claimed by the guest's first request for its answers, and sealed.
 //
-// The file holds secrets, and an installer that comes back would take the disk again. So it is
-// given out once for each installation: the seal is on the disk before the http process gets a byte
-// of it. What happens afterwards, a connection that breaks or a power cut, does not open it again:
-// reinstall() does.
+// They hold secrets, and an installer that comes back would take the disk again. So they are given
+// out once for each installation: the seal is on the disk before the http process gets a byte of
+// them. What happens afterwards, a connection that breaks or a power cut, does not open it again:
+// reinstall() does. Other files of an installation seal nothing; install/files.h says when each may
+// be had.
 //
 // Loop thread of the parent; a claim waits for the disk.
 #include <algorithm>
@@ -55,22 +55,28 @@ std::uint64_t wanted_bytes(const config::Model& model, const config::Vm& vm) {
 InstallStates Host::install_states() const {
     return [this](const config::Vm& vm) {
         const auto* guest = find_by_name(vm.name);
-        if (guest == nullptr || !guest->armed() || !vm.install)
-            return InstallState{};
-        return InstallState{true, guest->installation()->upgrade};
+        return guest != nullptr && vm.install ? install_state(*guest) : InstallState{};
     };
+}
+
+InstallState Host::install_state(const Guest& guest) const {
+    const auto* installation = guest.installation();
+    if (installation == nullptr)
+        return {};
+    return {guest.armed(), installation->upgrade, installation->number};
 }
 
 // The http process knows all this too, and may be in the hands of who talks to it.
 ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
     using http::AnswerOutcome;
+    using install::FileUse;
     auto answer = [&](AnswerOutcome outcome, std::string content = {}) {
         return ipc::HttpClaimed{claim.number, static_cast<std::uint8_t>(outcome),
                                 std::move(content)};
     };
     auto failed = [&](const Error& error) {
-        log::error("host", "vm {}: its answer file is not served: {}", printable(claim.vm, 64),
-                   error.message());
+        log::error("host", "vm {}: its {} is not served: {}", printable(claim.vm, 64),
+                   printable(claim.file, 80), error.message());
         return answer(AnswerOutcome::failed);
     };
     if (loop_.now_ms() >= claim.until_ms)
@@ -79,23 +85,29 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
     const auto* vm = model_.find_vm(claim.vm);
     if (guest == nullptr || vm == nullptr || !vm->install || !has_address(*vm, claim.address))
         return answer(AnswerOutcome::unknown);
-    if (!guest->armed())
-        return answer(AnswerOutcome::sealed);
-    const auto installation = *guest->installation();
-    if (installation.upgrade != claim.upgrade)
+    const auto state = install_state(*guest);
+    const auto use = install::use_of(*vm, state.upgrade, claim.file);
+    if (!use && state.armed && install::use_of(*vm, !state.upgrade, claim.file))
         return answer(AnswerOutcome::other_mode);
+    if (!use)
+        return answer(AnswerOutcome::unknown);
+    if ((*use == FileUse::once && !state.armed) ||
+        (*use == FileUse::running && !installs_->runs(*guest)))
+        return answer(AnswerOutcome::sealed);
     // First, so that what cannot be made does not use up the installation.
-    auto content = answer_file(model_, *vm, installation.upgrade);
+    auto content = install_file(model_, *vm, state, claim.file);
     if (!content)
         return failed(content.error());
+    if (*use != FileUse::once)
+        return answer(AnswerOutcome::served, std::move(*content));
     ground_.changing("the seal of an answer file");
     if (auto sealed = memory_->seal(guest->id()); !sealed)
         return failed(sealed.error());
     // From here on it is never given out again, whatever becomes of this answer.
     guest->leave_installer();
     guest->tell("answer file",
-                fmt::format("of {} {}, to {}", installation.upgrade ? "upgrade" : "installation",
-                            installation.number, claim.address.text()));
+                fmt::format("of {} {}, to {}", state.upgrade ? "upgrade" : "installation",
+                            state.number, claim.address.text()));
     installs_->answered(*guest, claim.address.text(), wanted_bytes(model_, *vm));
     if (on_progress)
         on_progress(*guest, "answer file");
@@ -111,7 +123,8 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
     if (!vm.install)
         return fail(ErrorKind::invalid, "vm {} has no install table", vm.name);
     upgrade |= vm.install->mode == config::InstallMode::upgrade;
-    (void)TRY(answer_file(model_, vm, upgrade)); // rather now than when the guest asks for it
+    // Rather now than when the guest asks for them.
+    TRY(try_install_files(model_, vm, {true, upgrade, install_state(*guest).number + 1}));
     ground_.changing("the arming of an installation");
     auto armed = TRY(memory_->arm(guest->id(), upgrade));
     log::notice("host", "vm {} is armed for {} {}", vm.name, upgrade ? "upgrade" : "installation",

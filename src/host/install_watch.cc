@@ -91,6 +91,12 @@ const install::Progress* InstallWatch::find(const Guest& guest) const {
     return one != nullptr ? &one->progress : nullptr;
 }
 
+bool InstallWatch::runs(const Guest& guest) const {
+    const auto* progress = find(guest);
+    return progress != nullptr && guest.pid() && progress->failed.empty() &&
+           progress->phase() >= Phase::answers && progress->phase() < Phase::rebooted;
+}
+
 void InstallWatch::started(Guest& guest) {
     if (auto* one = watched(guest)) {
         one->progress.moved_s = doors_.now_s();

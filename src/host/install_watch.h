@@ -26,6 +26,8 @@ public:
 
     // Of the VM's last installation; null when it has none.
     const install::Progress* find(const Guest& guest) const;
+    // Its installer has its answers and is not done: the process that they were given to runs.
+    bool runs(const Guest& guest) const;
     // It is armed anew.
     void began(Guest& guest);
     void reached(Guest& guest, install::Phase phase, std::string_view how = {});

@@ -95,8 +95,9 @@ struct BridgeLink {
 
 // What the services are to know of the installation of a VM of the model.
 struct InstallState {
-    bool armed = false;   // it has an install table, and its answer file has not been given out
-    bool upgrade = false; // what it is armed for
+    bool armed = false;       // it has an install table, and its answers have not been given out
+    bool upgrade = false;     // what it is, or was, armed for
+    std::uint32_t number = 0; // of the installation; 0 = it never had one
 };
 using InstallStates = std::function<InstallState(const config::Vm&)>;
 
@@ -134,8 +135,12 @@ struct HttpHas {
 Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Model& model,
                                               const InstallStates& installs, HttpHas& has,
                                               bool anew);
-// Of a VM with an install table. It holds secrets.
-Result<std::string> answer_file(const config::Model& model, const config::Vm& vm, bool upgrade);
+// What stands in a file of the VM's installation, by a name that install_files() has.
+Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
+                                 const InstallState& state, std::string_view name);
+// Whether all of them can be made.
+Result<void> try_install_files(const config::Model& model, const config::Vm& vm,
+                               const InstallState& state);
 // The same for IPv6: one message per network, with the sockets for it.
 Result<std::vector<ipc::Frame>> describe_ipv6(Ground& ground, const config::Model& model,
                                               const std::vector<BridgeLink>& bridges);

@@ -19,17 +19,6 @@ bool wants_answers(const config::Model& model) {
            std::ranges::any_of(model.vms, [](const auto& vm) { return vm.install.has_value(); });
 }
 
-// While somebody can still mend it; what it is when it is claimed is looked at then.
-Result<void> try_answer_file(const config::Model& model, const config::Vm& vm, bool upgrade) {
-    auto text = TRY(answer_file(model, vm, upgrade));
-    if (vm.install->file.empty() || upgrade)
-        return {};
-    for (const auto& doubt : install::lint_answers(text))
-        log::warning("host", "vm {}: answer file {} line {}: {}", vm.name,
-                     printable(vm.install->file), doubt.place().line, doubt.text());
-    return {};
-}
-
 // Whether a guest on the switch is served answers.
 bool has_installer(const config::Model& model, const config::Switch& one) {
     return std::ranges::any_of(model.vms, [&](const config::Vm& vm) {
@@ -182,10 +171,11 @@ Result<void> describe_sites(const config::Model& model, std::vector<ipc::Frame>&
 
 } // namespace
 
-Result<std::string> answer_file(const config::Model& model, const config::Vm& vm, bool upgrade) {
+Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
+                                 const InstallState& state, std::string_view) {
     if (vm.install->file.empty())
         return install::render_answers(
-            model, vm, upgrade ? config::InstallMode::upgrade : config::InstallMode::install);
+            model, vm, state.upgrade ? config::InstallMode::upgrade : config::InstallMode::install);
     const auto& named = vm.install->file;
     auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
     auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
@@ -193,6 +183,20 @@ Result<std::string> answer_file(const config::Model& model, const config::Vm& vm
         return std::unexpected(
             std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
     return text;
+}
+
+// While somebody can still mend it; what they are when they are claimed is looked at then.
+Result<void> try_install_files(const config::Model& model, const config::Vm& vm,
+                               const InstallState& state) {
+    for (const auto& file : install::install_files(vm, state.upgrade)) {
+        auto text = TRY(install_file(model, vm, state, file.name));
+        if (file.use != install::FileUse::once || vm.install->file.empty() || state.upgrade)
+            continue;
+        for (const auto& doubt : install::lint_answers(text))
+            log::warning("host", "vm {}: answer file {} line {}: {}", vm.name,
+                         printable(vm.install->file), doubt.place().line, doubt.text());
+    }
+    return {};
 }
 
 bool wants_http(const config::Model& model) {
@@ -222,7 +226,7 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             continue;
         const auto state = installs(vm);
         if (state.armed)
-            TRY(try_answer_file(model, vm, state.upgrade));
+            TRY(try_install_files(model, vm, state));
         for (const auto& interface : vm.interfaces) {
             if (!interface.ipv4)
                 continue;
@@ -231,7 +235,8 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             answer.address = *interface.ipv4;
             answer.mac = interface.lladdr;
             answer.host_name = vm.install->hostname.empty() ? vm.name : vm.install->hostname;
-            answer.upgrade = state.upgrade;
+            for (auto& file : install::install_files(vm, state.upgrade))
+                answer.files.push_back({std::move(file.name), file.use == install::FileUse::once});
             answer.sealed = !state.armed;
             frames.push_back(ipc::encode(std::move(answer)));
         }

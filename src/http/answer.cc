@@ -1,40 +1,27 @@
-// Names of answer files, as the installer asks for them in this order:
+// Names of files of installations. OpenBSD's installer asks for its answers in this order:
 //
 //   [PREFIX/]aa:bb:cc:dd:ee:ff-install.conf    its Ethernet address
 //   [PREFIX/]NAME-install.conf                 the host name DHCP gave it
 //   [PREFIX/]install.conf
 //
 // and the same with "upgrade". PREFIX is what stood before the last slash of the
-// DHCP file name.
+// DHCP file name. Every other file has the same three names.
 
 #include "http/answer.h"
 
 #include <algorithm>
 
+#include "http/media_type.h"
 #include "http/parser.h"
 
 namespace vmhost::http {
 
 namespace {
 
-struct Name {
-    AnswerMode mode;
-    std::string_view stem; // before "-install.conf"; empty for the plain name
-};
+constexpr std::string_view installer_names[] = {"install.conf", "upgrade.conf"};
 
-std::optional<Name> parse_name(std::string_view path) {
-    auto name = path.substr(path.rfind('/') + 1);
-    for (auto [word, mode] : {std::pair{std::string_view("install.conf"), AnswerMode::install},
-                              {std::string_view("upgrade.conf"), AnswerMode::upgrade}}) {
-        if (name == word)
-            return Name{mode, {}};
-        if (name.ends_with(word)) {
-            auto stem = name.substr(0, name.size() - word.size());
-            if (stem.size() >= 2 && stem.ends_with('-'))
-                return Name{mode, stem.substr(0, stem.size() - 1)};
-        }
-    }
-    return std::nullopt;
+bool is_installer_name(std::string_view name) {
+    return std::ranges::find(installer_names, name) != std::end(installer_names);
 }
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
@@ -100,6 +87,31 @@ std::optional<SetPath> parse_set_path(std::string_view query) {
     return std::nullopt;
 }
 
+void Answers::configure(std::vector<Answer> answers) {
+    answers_ = std::move(answers);
+    names_.assign(std::begin(installer_names), std::end(installer_names));
+    for (const auto& answer : answers_)
+        for (const auto& file : answer.files)
+            if (std::ranges::find(names_, file.name) == names_.end())
+                names_.push_back(file.name);
+}
+
+// The longest that fits: one name may end in another.
+std::optional<Answers::Name> Answers::parse_name(std::string_view path) const {
+    const auto last = path.substr(path.rfind('/') + 1);
+    std::optional<Name> found;
+    for (std::string_view name : names_) {
+        if (!last.ends_with(name) || (found && found->file.size() >= name.size()))
+            continue;
+        auto stem = last.substr(0, last.size() - name.size());
+        if (stem.empty())
+            found = Name{name, {}};
+        else if (stem.size() >= 2 && stem.ends_with('-'))
+            found = Name{name, stem.substr(0, stem.size() - 1)};
+    }
+    return found;
+}
+
 Lookup Answers::find(std::string_view path, std::string_view query, IpAddress peer) const {
     Lookup lookup;
     auto name = parse_name(path);
@@ -107,27 +119,37 @@ Lookup Answers::find(std::string_view path, std::string_view query, IpAddress pe
         return lookup;
     lookup.is_answer_name = true;
     lookup.set_path = parse_set_path(query);
-    for (const auto& answer : answers_)
-        if (peer == answer.address && !peer.is_unspecified() && answer.mode == name->mode &&
-            !answer.sealed && belongs_to(answer, name->stem)) {
-            lookup.answer = &answer;
-            return lookup;
-        }
-    lookup.refusal = refusal(name->stem, name->mode, peer);
+    for (const auto& answer : answers_) {
+        if (peer != answer.address || peer.is_unspecified() || !belongs_to(answer, name->stem))
+            continue;
+        for (const auto& file : answer.files)
+            if (file.name == name->file && !(file.once && answer.sealed)) {
+                lookup.answer = &answer;
+                lookup.file = &file;
+                return lookup;
+            }
+    }
+    lookup.refusal = refusal(*name, peer);
     return lookup;
 }
 
-AnswerOutcome Answers::refusal(std::string_view stem, AnswerMode mode,
-                               const IpAddress& peer) const {
+AnswerOutcome Answers::refusal(const Name& name, const IpAddress& peer) const {
+    auto has = [](const Answer& answer, auto&& wanted) {
+        return std::ranges::any_of(answer.files,
+                                   [&](const auto& file) { return wanted(file.name); });
+    };
     auto why = AnswerOutcome::unknown;
     for (const auto& answer : answers_) {
         const bool own = peer == answer.address && !peer.is_unspecified();
-        if (!belongs_to(answer, stem))
+        if (!belongs_to(answer, name.stem))
             continue;
+        if (own && is_installer_name(name.file) && has(answer, is_installer_name))
+            return answer.sealed ? AnswerOutcome::sealed : AnswerOutcome::other_mode;
         if (own)
-            return !answer.sealed && answer.mode != mode ? AnswerOutcome::other_mode
-                                                         : AnswerOutcome::sealed;
-        if (!stem.empty())
+            return has(answer, [&](const auto& each) { return each == name.file; })
+                       ? AnswerOutcome::sealed
+                       : AnswerOutcome::unknown;
+        if (!name.stem.empty())
             why = AnswerOutcome::other_vm;
     }
     return why;
@@ -149,11 +171,14 @@ std::string_view name_of(AnswerOutcome outcome) {
     return names[static_cast<std::size_t>(outcome)];
 }
 
-Response answer_response(AnswerOutcome outcome, const std::string& vm, std::string content) {
+Response answer_response(AnswerOutcome outcome, const std::string& vm, std::string_view name,
+                         std::string content) {
     Response response;
     switch (outcome) {
     case AnswerOutcome::served:
         response.body = std::move(content);
+        if (name.ends_with(".tgz"))
+            response.content_type = media_type(name);
         response.vm = vm;
         break;
     case AnswerOutcome::busy:

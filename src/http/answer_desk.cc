@@ -24,13 +24,14 @@ std::optional<Response> AnswerDesk::ask(const Request& request) {
     }
     auto lookup = answers_.find(request.path, request.query, request.peer);
     Waiting waiting{lookup.answer != nullptr ? lookup.answer->vm : std::string(),
-                    request.connection_id, request.peer, request.path};
+                    request.connection_id, request.peer, request.path,
+                    lookup.file != nullptr ? *lookup.file : AnswerFile{}};
     if (lookup.answer == nullptr)
         return close(waiting, lookup.refusal);
     if (std::ranges::any_of(waiting_, [&](const auto& one) { return one.second.vm == waiting.vm; }))
         return close(waiting, AnswerOutcome::busy);
     const auto number = next_number_++;
-    Claim claim{number, waiting.vm, lookup.answer->address, lookup.answer->mode,
+    Claim claim{number, waiting.vm, lookup.answer->address, waiting.file.name,
                 doors_.now_ms() + claim_ms};
     waiting_.emplace(number, std::move(waiting));
     doors_.claim(claim);
@@ -43,7 +44,7 @@ void AnswerDesk::decided(std::uint64_t number, AnswerOutcome outcome, std::strin
         return;
     auto request = std::move(found->second);
     waiting_.erase(found);
-    if (outcome == AnswerOutcome::served || outcome == AnswerOutcome::sealed)
+    if (request.file.once && (outcome == AnswerOutcome::served || outcome == AnswerOutcome::sealed))
         answers_.seal(request.vm);
     doors_.answer(request.connection_id, close(request, outcome, std::move(content)));
 }
@@ -53,13 +54,14 @@ Response AnswerDesk::close(const Waiting& request, AnswerOutcome outcome, std::s
     if (may_log()) {
         auto whose = request.vm.empty() ? std::string() : fmt::format(", of vm {}", request.vm);
         if (outcome == AnswerOutcome::served)
-            log::notice("http", "{}: answer file {}{}: served, and sealed", request.peer.text(),
-                        printable(request.path, 200), whose);
+            log::notice("http", "{}: answer file {}{}: served{}", request.peer.text(),
+                        printable(request.path, 200), whose,
+                        request.file.once ? ", and sealed" : "");
         else
             log::notice("http", "{}: answer file {}{}: refused: {}", request.peer.text(),
                         printable(request.path, 200), whose, name_of(outcome));
     }
-    return answer_response(outcome, request.vm, std::move(content));
+    return answer_response(outcome, request.vm, request.file.name, std::move(content));
 }
 
 // Anybody can ask as often as it likes.

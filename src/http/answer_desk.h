@@ -1,9 +1,9 @@
-// Requests for answer files, from the question to the answer.
+// Requests for files of installations, from the question to the answer.
 //
 //   asked ── may not have it ──────────────────────────────▶ refused (404)
 //     │ claim
 //     ▼
-//   claimed, the request is held ── sealed durably, content ──▶ served (200)
+//   claimed, the request is held ── content; sealed durably ──▶ served (200)
 //                                └─ sealed before, late, failed ▶ refused (404, 503)
 //
 // Who owns the seals decides on claims; there is at most one of a VM at a time, so that a guest
@@ -29,7 +29,7 @@ public:
         std::uint64_t number = 0; // never used twice
         std::string vm;
         Ipv4 address;
-        AnswerMode mode = AnswerMode::install;
+        std::string file;
         std::uint64_t until_ms = 0; // as now_ms
     };
     struct Doors {
@@ -40,9 +40,9 @@ public:
     explicit AnswerDesk(Doors doors) : doors_(std::move(doors)) {}
 
     void configure(std::vector<Answer> answers) { answers_.configure(std::move(answers)); }
-    // Whether a request is for an answer file, of whomever.
+    // Whether a request is for a file of an installation, of whomever.
     bool is_for_answer(const Request& request) const;
-    // One that has an answer file, or had it.
+    // One that is installed from here, or was.
     bool is_guest(IpAddress peer) const { return answers_.is_guest(peer); }
     // Nothing: Doors::answer() answers it.
     std::optional<Response> ask(const Request& request);
@@ -57,6 +57,7 @@ private:
         std::uint64_t connection_id = 0;
         IpAddress peer;
         std::string path;
+        AnswerFile file;
     };
     Response close(const Waiting& request, AnswerOutcome outcome, std::string content = {});
     bool may_log();

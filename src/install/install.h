@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "config/model.h"
+#include "install/files.h"
 #include "install/progress.h"
 #include "install/site_set.h"
 

@@ -519,35 +519,48 @@ struct TftpListener {
 
 // ---- http -----------------------------------------------------------------
 
-// parent → http: whose answer file there is. What stands in it is told when it is claimed.
+// One file of an installation, by the last component of its path.
+struct HttpFile {
+    std::string name;
+    bool once = false; // it is not there any more when the installation is sealed
+    template <class A>
+    void fields(A& a) {
+        a(name, once);
+    }
+};
+
+// parent → http: which files of an installation there are, and whose. What stands in one is told
+// when it is claimed.
 struct HttpAnswer {
     static constexpr std::uint16_t type = 81;
     std::string vm;
     Ipv4 address;
     Mac mac;
     std::string host_name;
-    bool upgrade = false; // else for an installation
+    std::vector<HttpFile> files;
     bool sealed = false;
     template <class A>
     void fields(A& a) {
-        a(vm, address, mac, host_name, upgrade, sealed);
+        a(vm, address, mac, host_name, files, sealed);
     }
 };
 
-// http → parent: who has this address asks for the answer file of this VM; HttpClaimed answers.
+// http → parent: who has this address asks for this file of the VM's installation; HttpClaimed
+// answers.
 struct HttpClaim {
     static constexpr std::uint16_t type = 82;
     std::uint64_t number = 0;
     std::string vm;
     Ipv4 address;
-    bool upgrade = false;
+    std::string file;           // a name that HttpAnswer gave
     std::uint64_t until_ms = 0; // of CLOCK_MONOTONIC: nobody waits for it any more
     template <class A>
     void fields(A& a) {
-        a(number, vm, address, upgrade, until_ms);
+        a(number, vm, address, file, until_ms);
     }
 };
-// parent → http: served, the file is sealed by now and this is its content; or why not.
+// parent → http: served, this is its content, and one that is given out once is sealed by now; or
+// why not.
 struct HttpClaimed {
     static constexpr std::uint16_t type = 87;
     std::uint64_t number = 0;

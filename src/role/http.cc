@@ -2,10 +2,9 @@
 //
 // User: _vmhost. Rights: the listening sockets the parent opened, and reading what is beneath the
 // directories of the locations; before it has lost all others it hears nobody but the parent. It
-// knows which VMs have answer files, but not what stands in them: that the parent says of one for
-// the VM's own address, once, when it has sealed it. Metrics
-// have listeners, and limits, of their own: no guest comes near them unless it can reach their
-// address.
+// knows which files the installations of VMs have, but not what stands in them: that the parent
+// says of one for the VM's own address, of a secret one once, when it has sealed it. Metrics have
+// listeners, and limits, of their own: no guest comes near them unless it can reach their address.
 #include <ctime>
 #include <map>
 
@@ -25,7 +24,8 @@ http::Answer answer_of(ipc::HttpAnswer described) {
     answer.address = described.address;
     answer.lladdr = described.mac;
     answer.host_name = std::move(described.host_name);
-    answer.mode = described.upgrade ? http::AnswerMode::upgrade : http::AnswerMode::install;
+    for (auto& file : described.files)
+        answer.files.push_back({std::move(file.name), file.once});
     answer.sealed = described.sealed;
     return answer;
 }
@@ -107,8 +107,7 @@ int run_http(const Identity& identity) {
     http::AnswerDesk desk(
         {.claim =
              [&](const http::AnswerDesk::Claim& claim) {
-                 parent->send(ipc::HttpClaim{claim.number, claim.vm, claim.address,
-                                             claim.mode == http::AnswerMode::upgrade,
+                 parent->send(ipc::HttpClaim{claim.number, claim.vm, claim.address, claim.file,
                                              claim.until_ms});
              },
          .answer = [&](std::uint64_t id,

@@ -91,7 +91,7 @@ std::optional<std::string> boot_file(const std::string& of_switch, const std::st
 
 TEST_CASE("dhcp: the boot file has the mode that the VM is armed for") {
     const std::string install = "install = { }\n";
-    const InstallState armed{true, false}, upgrade{true, true}, sealed{};
+    const InstallState armed{true, false, 1}, upgrade{true, true, 2}, sealed{};
     // None of its own: the role has the switch's, for who is installing.
     CHECK(boot_file("", install, armed) == std::nullopt);
     CHECK(boot_file("", install, upgrade) == "auto_upgrade");

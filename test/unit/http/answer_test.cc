@@ -14,12 +14,26 @@ Ipv4 ip(std::string_view text) {
 }
 
 std::vector<Answer> three_vms() {
-    return {{"vm13", ip("10.0.0.13"), parse_mac("fe:e1:bb:f1:c8:13").value(), "puffy.example.org",
-             AnswerMode::install},
-            {"vm14", ip("10.0.0.14"), parse_mac("fe:e1:bb:f1:c8:14").value(), "blowfish",
-             AnswerMode::install},
-            {"vm15", ip("10.0.0.15"), parse_mac("fe:e1:bb:f1:c8:15").value(), "old",
-             AnswerMode::upgrade}};
+    return {{"vm13",
+             ip("10.0.0.13"),
+             parse_mac("fe:e1:bb:f1:c8:13").value(),
+             "puffy.example.org",
+             {{"install.conf", true}, {"site78-puffy.tgz"}}},
+            {"vm14",
+             ip("10.0.0.14"),
+             parse_mac("fe:e1:bb:f1:c8:14").value(),
+             "blowfish",
+             {{"install.conf", true}}},
+            {"vm15",
+             ip("10.0.0.15"),
+             parse_mac("fe:e1:bb:f1:c8:15").value(),
+             "old",
+             {{"upgrade.conf", true}}},
+            {"vm16",
+             ip("10.0.0.16"),
+             parse_mac("fe:e1:bb:f1:c8:16").value(),
+             "cloud",
+             {{"user-data", true}, {"meta-data"}}}};
 }
 
 Answers two_vms() {
@@ -88,7 +102,8 @@ TEST_CASE("nobody gets the file of another vm") {
 
 TEST_CASE("an address of zero never owns a file") {
     Answers answers;
-    answers.configure({{"vm", {}, {}, "host", AnswerMode::install}});
+    answers.configure({{"vm", {}, {}, "host", {{"install.conf", true}, {"meta-data"}}}});
+    CHECK_FALSE(answers.find("/meta-data", "", {}).answer);
     CHECK_FALSE(answers.find("/install.conf", "", {}).answer);
 }
 
@@ -112,13 +127,13 @@ TEST_CASE("a claim is held until it is decided, and then the file is sealed") {
     REQUIRE(desk.claims.size() == 1);
     CHECK(desk.claims[0].vm == "vm13");
     CHECK(desk.claims[0].address == ip("10.0.0.13"));
-    CHECK(desk.claims[0].mode == AnswerMode::install);
+    CHECK(desk.claims[0].file == "install.conf");
     CHECK(desk.claims[0].until_ms == desk.now_ms + limits::http_answer_timeout_ms / 2);
     // Not twice at a time, and not in the way of others.
     CHECK(desk.ask("/vm13-install.conf", "10.0.0.13", 8) == 503);
     CHECK(desk.ask("/upgrade.conf", "10.0.0.15", 9) == std::nullopt);
     REQUIRE(desk.claims.size() == 2);
-    CHECK(desk.claims[1].mode == AnswerMode::upgrade);
+    CHECK(desk.claims[1].file == "upgrade.conf");
     desk.desk.decided(desk.claims[0].number, AnswerOutcome::served, "secret\n");
     REQUIRE(desk.answered.size() == 1);
     CHECK(desk.answered[0].first == 7);
@@ -180,6 +195,47 @@ TEST_CASE("upgrade files exist for vms that are being upgraded") {
     CHECK(get("/install.conf", "10.0.0.15") == "other-mode");
 }
 
+TEST_CASE("files without secrets are there before and after the seal, for their vm alone") {
+    Desk desk;
+    CHECK(desk.ask("/fe:e1:bb:f1:c8:16-meta-data", "10.0.0.16") == std::nullopt);
+    CHECK(desk.claims.at(0).file == "meta-data");
+    desk.desk.decided(desk.claims[0].number, AnswerOutcome::served, "instance-id: 1\n");
+    CHECK(desk.answered.at(0).second.body == "instance-id: 1\n");
+    CHECK(desk.ask("/seed/user-data", "10.0.0.16") == std::nullopt);
+    CHECK(desk.claims.at(1).file == "user-data");
+    desk.desk.decided(desk.claims[1].number, AnswerOutcome::served, "secret");
+    CHECK(desk.ask("/user-data", "10.0.0.16") == 404);
+    CHECK(desk.ask("/meta-data", "10.0.0.16") == std::nullopt);
+    // Refused, one that is not to be had now may be had later: only a secret one is closed by it.
+    desk.desk.decided(desk.claims.at(2).number, AnswerOutcome::sealed, {});
+    CHECK(desk.answered.at(2).second.status == 404);
+    CHECK(desk.ask("/meta-data", "10.0.0.16") == std::nullopt);
+    CHECK(desk.ask("/cloud-meta-data", "10.0.0.13") == 404);
+    CHECK(desk.ask("/meta-data", "10.0.0.13") == 404);
+    CHECK(desk.ask("/meta-data", "10.0.0.99") == 404);
+    CHECK(desk.claims.size() == 4);
+    CHECK(desk.counted(AnswerOutcome::other_vm) == 1);
+    CHECK(desk.counted(AnswerOutcome::unknown) == 2);
+}
+
+TEST_CASE("a file is known by the longest name that its path ends in") {
+    Answers answers;
+    answers.configure(
+        {{"vm", ip("10.0.0.1"), {}, "h", {{"data", true}, {"user-data"}, {"site78-h.tgz"}}}});
+    auto file = [&](const char* path) {
+        auto lookup = answers.find(path, "", ip("10.0.0.1"));
+        return lookup.file != nullptr ? lookup.file->name : std::string(name_of(lookup.refusal));
+    };
+    CHECK(file("/user-data") == "user-data");
+    CHECK(file("/h-user-data") == "user-data");
+    CHECK(file("/h-data") == "data");
+    CHECK(file("/pub/OpenBSD/7.8/amd64/site78-h.tgz") == "site78-h.tgz");
+    CHECK(answer_response(AnswerOutcome::served, "vm", "site78-h.tgz", "x").content_type ==
+          "application/gzip");
+    CHECK(answer_response(AnswerOutcome::served, "vm", "user-data", "x").content_type ==
+          "text/plain");
+}
+
 TEST_CASE("names that only look like answer files") {
     for (auto path :
          {"/", "/install.conf/", "/xinstall.conf", "/-install.conf", "/install.conf.bak",
@@ -189,6 +245,8 @@ TEST_CASE("names that only look like answer files") {
         CHECK(get(path, "10.0.0.13") == "unknown");
     }
     CHECK(get("/other-install.conf", "10.0.0.13") == "unknown");
+    CHECK(get("/install.conf", "10.0.0.16") == "unknown"); // its system has none
+    CHECK(get("/user-data", "10.0.0.13") == "unknown");
     CHECK(get("/puffy.evil.org-install.conf", "10.0.0.13") == "unknown");
     CHECK(two_vms().find("/x-install.conf", "", ip("10.0.0.99")).is_answer_name);
 }

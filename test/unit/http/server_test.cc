@@ -66,8 +66,11 @@ TEST_CASE("HEAD is GET without the body") {
 }
 
 TEST_CASE("an answer file goes to its vm and to nobody else, and once") {
-    Served served({}, {{"vm13", loopback(13), parse_mac("fe:e1:bb:f1:c8:13").value(), "puffy",
-                        AnswerMode::install}});
+    Served served({}, {{"vm13",
+                        loopback(13),
+                        parse_mac("fe:e1:bb:f1:c8:13").value(),
+                        "puffy",
+                        {{"install.conf", true}}}});
     auto request = get("/fe%3Ae1%3abb-f1-C8-13-install.conf?path=7.8/amd64", close_field);
     CHECK(status_of(ask(served, request, loopback(14))) == 404);
     auto head = ask(served, "HEAD /install.conf HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
