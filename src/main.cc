@@ -34,6 +34,8 @@ int main(int argc, char** argv) {
     case cli::Command::Verb::config_check:
     case cli::Command::Verb::config_show:
         return cli::run_config(command);
+    case cli::Command::Verb::answers:
+        return cli::run_answers(command);
     case cli::Command::Verb::completion:
         return cli::run_completion(command);
     case cli::Command::Verb::net:

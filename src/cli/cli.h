@@ -63,6 +63,7 @@ struct Command {
         deploy,
         undeploy,
         sshfp,
+        answers,
     };
     Verb verb = Verb::done;
     int status = 0;
@@ -91,7 +92,9 @@ struct Command {
     std::string release;         // leases: an address to take back
     std::string reset = "all";   // reset: or "switches", "vms"
     bool yes = false;            // apply -y, reinstall -y
-    bool upgrade = false;        // reinstall --upgrade
+    bool upgrade = false;        // reinstall --upgrade, answers --upgrade
+    std::string file_name;       // answers: of an installation
+    bool secrets = false;        // answers --secrets
     bool keep_guests = false;    // apply --keep-guests
     bool socket_given = false;
     // start of a VM that is not in the file.
@@ -142,6 +145,9 @@ int run_image(const Command& command);
 
 // vmhost upgrade. Exit status.
 int run_upgrade(const Command& command);
+
+// vmhost answers. Exit status.
+int run_answers(const Command& command);
 
 // vmhost reinstall. Exit status.
 int run_reinstall(const Command& command);

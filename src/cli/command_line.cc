@@ -182,6 +182,16 @@ void add_reinstall(CLI::App& app, Command& command, AddFile add_file, AddSocket 
     reinstall->add_flag("--json", command.json, "as JSON");
     reinstall->add_option("vm", command.vm, "name or id of a VM")->type_name("VM")->required();
     reinstall->callback([&command] { command.verb = Command::Verb::reinstall; });
+
+    auto* answers = app.add_subcommand(
+        "answers", "print what a VM is served to install itself with; needs no daemon");
+    add_file(answers);
+    answers->add_flag("--upgrade", command.upgrade, "as if it were armed for an upgrade");
+    answers->add_flag("--secrets", command.secrets, "with its passwords");
+    answers->add_option("vm", command.vm, "name of a VM")->type_name("VM")->required();
+    answers->add_option("name", command.file_name, "one of its files, such as user-data")
+        ->type_name("NAME");
+    answers->callback([&command] { command.verb = Command::Verb::answers; });
 }
 
 template <class AddFile, class AddSocket>

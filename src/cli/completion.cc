@@ -67,15 +67,17 @@ void print_tables() {
     std::string commands, words, values, arguments;
     each_command([&](const std::string& path, const CommandTree& command) {
         commands += fmt::format("    {}) return 0 ;;\n", shell_quoted(path));
-        words += fmt::format("    {}) echo {} ;;\n", shell_quoted(path), shell_quoted(words_of(command)));
+        words += fmt::format("    {}) echo {} ;;\n", shell_quoted(path),
+                             shell_quoted(words_of(command)));
         for (const auto& option : command.options)
             for (const auto& name : option.names)
                 if (option.value.kind != Value::Kind::none)
                     values += fmt::format("    {}) echo {} ;;\n", shell_quoted(path + " " + name),
                                           shell_quoted(kind_of(option.value)));
         for (std::size_t i = 0; i < command.arguments.size(); ++i)
-            arguments += fmt::format("    {}) echo {} ;;\n", shell_quoted(fmt::format("{} {}", path, i)),
-                                     shell_quoted(kind_of(command.arguments[i])));
+            arguments +=
+                fmt::format("    {}) echo {} ;;\n", shell_quoted(fmt::format("{} {}", path, i)),
+                            shell_quoted(kind_of(command.arguments[i])));
     });
     auto print = [](const char* name, const char* what, const std::string& cases,
                     const char* otherwise) {

@@ -46,8 +46,9 @@ int run_config(const Command& command) {
     config::Complaints complaints;
     for (const auto& vm : model->vms)
         if (vm.install && vm.install->file.empty())
-            if (auto answers = install::render_answers(*model, vm, vm.install->mode); !answers)
-                complaints.push_back(std::move(answers).error());
+            if (auto files = host::try_install_files(*model, vm, host::first_installation(vm));
+                !files && files.error().kind() != ErrorKind::denied) // needs no rights
+                complaints.push_back(std::move(files).error());
     if (!complaints.empty()) {
         print_complaints(complaints, command.json);
         return 1;

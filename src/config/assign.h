@@ -18,6 +18,7 @@ void check_model(const Model& model, Findings& findings);
 std::string switch_path(const Switch& sw, std::string_view key);
 // Its part about site sets (check_site.cc).
 void check_sites(const Model& model, Findings& findings);
+void check_installs(const Model& model, Findings& findings);
 // Its part about IPv6 (check_ipv6.cc).
 void check_ipv6(const Model& model, Findings& findings);
 // Gives every interface an Ethernet address and, where its switch has a subnet, an IPv4

@@ -648,6 +648,7 @@ void check_model(const Model& model, Findings& findings) {
     check_metrics(model, findings);
     check_locations(model, findings);
     check_sites(model, findings);
+    check_installs(model, findings);
     check_tftp(model, findings);
     check_allocate(model, findings);
     check_devices(model, findings);

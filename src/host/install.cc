@@ -86,19 +86,21 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
     if (guest == nullptr || vm == nullptr || !vm->install || !has_address(*vm, claim.address))
         return answer(AnswerOutcome::unknown);
     const auto state = install_state(*guest);
-    const auto use = install::use_of(*vm, state.upgrade, claim.file);
-    if (!use && state.armed && install::use_of(*vm, !state.upgrade, claim.file))
+    const auto file = install::find_file(*vm, state.upgrade, claim.file);
+    if (!file && state.armed && install::find_file(*vm, !state.upgrade, claim.file))
         return answer(AnswerOutcome::other_mode);
-    if (!use)
+    if (!file)
         return answer(AnswerOutcome::unknown);
-    if ((*use == FileUse::once && !state.armed) ||
-        (*use == FileUse::running && !installs_->runs(*guest)))
+    if (file->use == FileUse::once && !state.armed && !file->afterwards.empty())
+        return answer(AnswerOutcome::served, std::string(file->afterwards));
+    if ((file->use == FileUse::once && !state.armed) ||
+        (file->use == FileUse::running && !installs_->runs(*guest)))
         return answer(AnswerOutcome::sealed);
     // First, so that what cannot be made does not use up the installation.
     auto content = install_file(model_, *vm, state, claim.file);
     if (!content)
         return failed(content.error());
-    if (*use != FileUse::once)
+    if (file->use != FileUse::once)
         return answer(AnswerOutcome::served, std::move(*content));
     ground_.changing("the seal of an answer file");
     if (auto sealed = memory_->seal(guest->id()); !sealed)
@@ -123,6 +125,8 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
     if (!vm.install)
         return fail(ErrorKind::invalid, "vm {} has no install table", vm.name);
     upgrade |= vm.install->mode == config::InstallMode::upgrade;
+    if (upgrade && vm.install->system != config::InstallSystem::openbsd)
+        return fail(ErrorKind::invalid, "vm {}: only OpenBSD's installer knows upgrades", vm.name);
     // Rather now than when the guest asks for them.
     TRY(try_install_files(model_, vm, {true, upgrade, install_state(*guest).number + 1}));
     ground_.changing("the arming of an installation");

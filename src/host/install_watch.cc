@@ -67,6 +67,17 @@ install::Progress progress_of(const store::Installation& installation) {
     return progress;
 }
 
+// A ready system that only asks what it is to be: it boots once.
+bool is_there_already(const Guest& guest) {
+    return guest.config().install->system == config::InstallSystem::cloud_init;
+}
+
+// Of other installers than OpenBSD's nothing is heard between their answers and the reboot.
+bool may_stall(const Guest& guest, const install::Progress& progress) {
+    return guest.config().install->system == config::InstallSystem::openbsd ||
+           progress.phase() < Phase::answers;
+}
+
 } // namespace
 
 InstallWatch::InstallWatch(Loop& loop, Memory& memory, Doors doors)
@@ -146,7 +157,7 @@ void InstallWatch::reached(Guest& guest, Phase phase, std::string_view how) {
         phase = Phase::booted;
     if (phase >= Phase::rebooted && now < Phase::answers)
         return;
-    if (phase == Phase::booted && now < Phase::rebooted)
+    if (phase == Phase::booted && now < Phase::rebooted && !is_there_already(guest))
         return;
     if (!one->progress.reached(phase, doors_.now_s()))
         return;
@@ -187,9 +198,10 @@ bool InstallWatch::look_at(Guest& guest) {
     read_console(guest, *one);
     const auto& timeout = guest.config().install->stall_timeout;
     const auto stall_s = std::chrono::duration_cast<std::chrono::seconds>(timeout).count();
-    if (stall_s > 0 && one->progress.stalls(now, stall_s))
+    if (stall_s > 0 && may_stall(guest, one->progress) && one->progress.stalls(now, stall_s))
         alarm(guest, *one);
-    const auto rebooted = one->progress.since_s[static_cast<std::size_t>(Phase::rebooted)];
+    const auto rebooted = one->progress.since_s[static_cast<std::size_t>(
+        is_there_already(guest) ? Phase::answers : Phase::rebooted)];
     if (!one->progress.over() && rebooted && now - *rebooted < ssh_patience_s &&
         now - one->asked_ssh_s >= between_ssh_s) {
         one->asked_ssh_s = now;

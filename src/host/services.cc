@@ -243,6 +243,19 @@ std::optional<std::string> with_mode(std::string_view filename, bool upgrade) {
            (upgrade ? "auto_upgrade" : "auto_install");
 }
 
+// iPXE takes its script by URL, where nobody has told it another boot file.
+ipc::DhcpGuest with_script(const config::Model& model, const config::Switch& one,
+                           const config::Vm& vm, ipc::DhcpGuest guest, bool armed) {
+    if (!armed || vm.install->system != config::InstallSystem::ipxe || guest.filename ||
+        guest.installing || std::ranges::any_of(one.dhcp.classes, [](const auto& each) {
+            return each.filename.has_value();
+        }))
+        return guest;
+    if (auto server = install::own_server(model, vm, "boot.ipxe"))
+        guest.filename = *server + "/boot.ipxe";
+    return guest;
+}
+
 ipc::DhcpNetwork dhcp_network(const config::Model& model, const config::Switch& one,
                               const InstallStates& installs) {
     const auto& dhcp = one.dhcp;
@@ -274,8 +287,11 @@ ipc::DhcpNetwork dhcp_network(const config::Model& model, const config::Switch& 
     }
     for (const auto& vm : model.vms)
         for (const auto& interface : vm.interfaces)
-            if (interface.switch_name == one.name && interface.ipv4)
-                network.guests.push_back(dhcp_guest(one, vm, interface, installs(vm)));
+            if (interface.switch_name == one.name && interface.ipv4) {
+                const auto install = installs(vm);
+                network.guests.push_back(with_script(
+                    model, one, vm, dhcp_guest(one, vm, interface, install), install.armed));
+            }
     return network;
 }
 
@@ -303,14 +319,17 @@ ipc::DhcpGuest dhcp_guest(const config::Switch& one, const config::Vm& vm,
     guest.mac = interface.lladdr;
     guest.address = *interface.ipv4;
     guest.host_name = vm.install && !vm.install->hostname.empty() ? vm.install->hostname : vm.name;
-    guest.installing = install.armed;
+    // The names of OpenBSD's installer are no boot file of another.
+    const bool openbsd = !vm.install || vm.install->system == config::InstallSystem::openbsd;
+    guest.installing = install.armed && (openbsd || !with_mode(one.dhcp.filename, false));
     if (vm.dhcp) {
         guest.filename = vm.dhcp->filename;
         guest.next_server = vm.dhcp->next_server;
         guest.options = options_of(vm.dhcp->options);
     }
     // The VM's own boot file is told always, except one that would make it install again.
-    auto named = with_mode(guest.filename.value_or(one.dhcp.filename), install.upgrade);
+    auto named = openbsd ? with_mode(guest.filename.value_or(one.dhcp.filename), install.upgrade)
+                         : std::nullopt;
     if (install.armed && named && *named != one.dhcp.filename)
         guest.filename = named;
     else if (!install.armed && named && vm.install)

@@ -138,6 +138,8 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
 // What stands in a file of the VM's installation, by a name that install_files() has.
 Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
                                  const InstallState& state, std::string_view name);
+// A VM that was never installed is armed for this.
+InstallState first_installation(const config::Vm& vm);
 // Whether all of them can be made.
 Result<void> try_install_files(const config::Model& model, const config::Vm& vm,
                                const InstallState& state);

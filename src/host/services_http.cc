@@ -172,17 +172,16 @@ Result<void> describe_sites(const config::Model& model, std::vector<ipc::Frame>&
 } // namespace
 
 Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
-                                 const InstallState& state, std::string_view) {
-    if (vm.install->file.empty())
-        return install::render_answers(
-            model, vm, state.upgrade ? config::InstallMode::upgrade : config::InstallMode::install);
-    const auto& named = vm.install->file;
-    auto path = named.starts_with('/') ? named : model.host.state + "/" + named;
-    auto text = read_small_file(path, limits::max_answer_file_bytes, "answer file");
-    if (!text)
-        return std::unexpected(
-            std::move(text).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
-    return text;
+                                 const InstallState& state, std::string_view name) {
+    auto read = [&](const std::string& path) {
+        return read_small_file(path.starts_with('/') ? path : model.host.state + "/" + path,
+                               limits::max_answer_file_bytes, "file of an installation");
+    };
+    return install::file_text(model, vm, state.upgrade, state.number, name, read);
+}
+
+InstallState first_installation(const config::Vm& vm) {
+    return {true, vm.install->mode == config::InstallMode::upgrade, 1};
 }
 
 // While somebody can still mend it; what they are when they are claimed is looked at then.
@@ -190,11 +189,13 @@ Result<void> try_install_files(const config::Model& model, const config::Vm& vm,
                                const InstallState& state) {
     for (const auto& file : install::install_files(vm, state.upgrade)) {
         auto text = TRY(install_file(model, vm, state, file.name));
-        if (file.use != install::FileUse::once || vm.install->file.empty() || state.upgrade)
+        const auto& written =
+            vm.install->file.empty() ? vm.install->template_file : vm.install->file;
+        if (file.name != "install.conf" || written.empty())
             continue;
         for (const auto& doubt : install::lint_answers(text))
-            log::warning("host", "vm {}: answer file {} line {}: {}", vm.name,
-                         printable(vm.install->file), doubt.place().line, doubt.text());
+            log::warning("host", "vm {}: answer file {} line {}: {}", vm.name, printable(written),
+                         doubt.place().line, doubt.text());
     }
     return {};
 }
@@ -236,7 +237,8 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             answer.mac = interface.lladdr;
             answer.host_name = vm.install->hostname.empty() ? vm.name : vm.install->hostname;
             for (auto& file : install::install_files(vm, state.upgrade))
-                answer.files.push_back({std::move(file.name), file.use == install::FileUse::once});
+                answer.files.push_back({std::move(file.name), file.use == install::FileUse::once &&
+                                                                  file.afterwards.empty()});
             answer.sealed = !state.armed;
             frames.push_back(ipc::encode(std::move(answer)));
         }

@@ -15,8 +15,11 @@
 
 #include "config/model.h"
 #include "install/files.h"
+#include "install/password.h"
 #include "install/progress.h"
 #include "install/site_set.h"
+#include "install/values.h"
+#include "install/way.h"
 
 namespace vmhost::install {
 

@@ -16,14 +16,15 @@
 #include <algorithm>
 
 #include "install/answer_file.h"
+#include "install/files.h"
+#include "install/password.h"
+#include "install/way.h"
 
 namespace vmhost::install {
 
 namespace {
 
 constexpr std::string_view arch = "amd64";
-// The installer stores it as it is: nobody logs in with a password.
-constexpr std::string_view no_password = "*************";
 
 struct Mirror {
     std::string server;    // "http://192.0.2.1:8080": the scheme saves the try of https first
@@ -100,7 +101,7 @@ public:
             TRY(add_system());
             TRY(add_ipv6());
             TRY(add_login());
-            add_disk();
+            TRY(add_disk());
         }
         TRY(add_sets());
         return text();
@@ -170,16 +171,22 @@ private:
         return {};
     }
 
-    void add_disk() {
+    Result<void> add_disk() {
         // Else the default would follow the firmware: GPT where ACPI is new enough.
         lines_.push_back(make_line("Use (W)hole disk", "whole"));
+        if (install().disklabel.empty())
+            return {};
+        const auto server = TRY(own_server(model_, vm_, "disklabel"));
+        TRY(add("URL to autopartitioning template for disklabel",
+                fmt::format("{}/{}", server, disklabel_name)));
+        return {};
     }
 
     Result<void> add_sets() {
         TRY(check_value("hostname", install().hostname)); // it names a site set
         auto url = model_.install.mirror;
         if (!model_.install.sets.empty())
-            url = TRY(own_mirror());
+            url = TRY(own_server(model_, vm_, "install.sets")) + "/pub/OpenBSD";
         auto mirror = TRY(parse_mirror(url));
         const auto& release = model_.install.release;
         if (!mirror.directory.empty())
@@ -195,25 +202,9 @@ private:
         return {};
     }
 
-    // The interface by which the guest installs itself: its first with an address, as for the
-    // answer file.
-    struct Way {
-        const config::Switch& on;
-        const config::Interface& interface;
-        std::size_t index; // vio0 is 0
-    };
-    std::optional<Way> way() const {
-        for (std::size_t i = 0; i < vm_.interfaces.size(); ++i) {
-            const auto* one = model_.find_switch(vm_.interfaces[i].switch_name);
-            if (one != nullptr && one->ipv4 && vm_.interfaces[i].ipv4)
-                return Way{*one, vm_.interfaces[i], i};
-        }
-        return std::nullopt;
-    }
-
     // The installer knows no DHCPv6; without SLAAC this is how its system gets the VM's address.
     Result<void> add_ipv6() {
-        auto found = way();
+        auto found = way_of(model_, vm_);
         if (!found || !found->on.ipv6 || !found->interface.ipv6)
             return {};
         const auto vio = fmt::format("vio{}", found->index);
@@ -222,34 +213,6 @@ private:
         if (found->on.ra.router)
             TRY(add("IPv6 default router", found->on.ipv6->address.text()));
         return {};
-    }
-
-    // This host, as the guest reaches it when it installs itself.
-    Result<std::string> own_mirror() const {
-        auto found = way();
-        if (!found)
-            return fail(ErrorKind::invalid,
-                        "install.sets: it has no interface on a switch with an IPv4 address, "
-                        "from which to fetch them");
-        config::ListenAddress at{{}, found->on.ipv4->address, 80};
-        const auto& listen = model_.install.listen;
-        auto serves = [&](const config::ListenAddress& each) {
-            return each.address == at.address || each.address == Ipv4{};
-        };
-        // Another of IPv4 rather than one of IPv6, which the guest may not have.
-        auto other =
-            std::ranges::find_if(listen, [](const auto& each) { return each.address.is_ipv4(); });
-        if (auto own = std::ranges::find_if(listen, serves); own != listen.end())
-            at.port = own->port;
-        else if (!listen.empty())
-            at = other != listen.end() ? *other : listen.front();
-        if (at.address.is_loopback())
-            return fail(ErrorKind::invalid,
-                        "install.sets: guests cannot reach {}, where install.listen has them",
-                        at.address.text());
-        return at.port == 80
-                   ? fmt::format("http://{}/pub/OpenBSD", at.address.host_text())
-                   : fmt::format("http://{}:{}/pub/OpenBSD", at.address.host_text(), at.port);
     }
 
     bool has_site_sets() const { return model_.install.site || install().site; }

@@ -80,7 +80,7 @@ constexpr Family table[] = {
     {install_answers_total,
      "vmhost_install_answers_total",
      counter,
-     "Requests for answer files, by what came of them.",
+     "Requests for files of installations, by what came of them.",
      {"outcome"}},
     {vm_install_phase_time_seconds,
      "vmhost_vm_install_phase_time_seconds",

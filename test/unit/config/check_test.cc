@@ -113,6 +113,34 @@ TEST_CASE("an image has one writer") {
               .empty());
 }
 
+TEST_CASE("settings of an installation are of its system") {
+    auto install = [](const std::string& lines) { return bad("[vm.a]\n[vm.a.install]\n" + lines); };
+    for (auto system : {"cloud-init", "preseed", "kickstart"}) {
+        const auto head = std::string("system = \"") + system + "\"\n";
+        CHECK(install(head).empty());
+        CHECK(install(head + "template = \"t\"\n").empty());
+        CHECK(install(head + "disklabel = \"/d\"\n") ==
+              "t.toml:4:13: vm.a.install.disklabel: only with system = \"openbsd\"");
+        CHECK(install(head + "answers = { \"a\" = \"b\" }\n") ==
+              "t.toml:1:5: vm.a.install.answers: only with system = \"openbsd\"");
+        CHECK(install(head + "mode = \"upgrade\"\n") ==
+              "t.toml:4:8: vm.a.install.mode: only with system = \"openbsd\"");
+        CHECK(install(head + "site = { installurl = \"http://x\" }\n")
+                  .find("vm.a.install.site: only with system") != std::string::npos);
+        CHECK(install(head + "host_keys = true\n").empty() == (head.find("cloud") != head.npos));
+    }
+    CHECK(install("disklabel = \"/d\"\nmode = \"upgrade\"\nhost_keys = true\n").empty());
+    CHECK(install("file = \"f\"\ntemplate = \"t\"\n") ==
+          "t.toml:4:12: vm.a.install.template: \"file\" is served as it is: give one of the two");
+    CHECK(install("system = \"ipxe\"\n") == "t.toml:3:10: vm.a.install.system: what iPXE is to do "
+                                            "is said nowhere: give a \"template\"");
+    CHECK(install("system = \"ipxe\"\ntemplate = \"t\"\n").empty());
+    CHECK(install("system = \"ipxe\"\nfile = \"t\"\n").empty());
+    CHECK(bad("[switch.lan]\nipv4 = \"10.9.8.1/24\"\n[allocate]\nswitch = \"lan\"\n"
+              "[allocate.install]\nsystem = \"preseed\"\nmode = \"upgrade\"\n") ==
+          "t.toml:7:8: allocate.install.mode: only with system = \"openbsd\"");
+}
+
 TEST_CASE("settings of a kernel need a kernel") {
     CHECK(bad("[vm.a]\ninitrd = \"/i\"") ==
           "t.toml:2:10: vm.a.initrd: has no effect without \"boot\", which is missing in [vm.a] at "

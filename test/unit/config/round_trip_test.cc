@@ -266,11 +266,16 @@ private:
             for (unsigned times = number(1, 2); times > 0; --times)
                 install.answers.emplace_back(fmt::format("{}{}", coin() ? "q " : "Which, ", i),
                                              text());
-        install.file = coin() ? text() : "";
-        install.template_file = coin() ? text() : "";
-        install.disklabel = coin() ? text() : "";
         install.host_keys = coin();
+        // What the checks allow together.
         install.system = static_cast<InstallSystem>(number(0, 4));
+        const bool openbsd = install.system == InstallSystem::openbsd;
+        install.disklabel = coin() && openbsd ? text() : "";
+        if (install.system == InstallSystem::ipxe || coin())
+            (coin() ? install.file : install.template_file) = text();
+        install.host_keys &= openbsd || install.system == InstallSystem::cloud_init;
+        if (!openbsd)
+            install.answers.clear();
         return install;
     }
 

@@ -109,3 +109,23 @@ TEST_CASE("dhcp: the boot file has the mode that the VM is armed for") {
     CHECK(boot_file("", install + own, sealed) == std::nullopt);
     CHECK(boot_file("", own, sealed) == "x/auto_upgrade"); // somebody else installs it
 }
+
+TEST_CASE("dhcp: the boot file of an installation of another system") {
+    auto told = [](const std::string& of_switch, const std::string& of_vm, bool armed) {
+        auto model = model_of("[switch.lan]\nipv4 = \"10.9.8.1/24\"\n" + of_switch +
+                              "[vm.a]\ninterface = [{ switch = \"lan\" }]\n" + of_vm);
+        const auto& vm = model.vms.at(0);
+        auto guest = dhcp_guest(model.switches.at(0), vm, vm.interfaces.at(0), {armed, false, 1});
+        // As the role takes it: the switch's is for who is installing.
+        return guest.filename     ? *guest.filename
+               : guest.installing ? model.switches.at(0).dhcp.filename
+                                  : std::string();
+    };
+    const std::string debian = "install = { system = \"preseed\" }\n";
+    CHECK(told("", debian, true).empty()); // auto_install is OpenBSD's
+    CHECK(told("", debian, false).empty());
+    CHECK(told("dhcp = { filename = \"pxelinux.0\" }\n", debian, true) == "pxelinux.0");
+    CHECK(told("dhcp = { filename = \"pxelinux.0\" }\n", debian, false).empty());
+    CHECK(told("", debian + "dhcp = { filename = \"own.0\" }\n", true) == "own.0");
+    CHECK(told("", debian + "dhcp = { filename = \"own.0\" }\n", false) == "own.0");
+}
