@@ -116,13 +116,13 @@ struct Command {
     unsigned interface = 0;   // of the VM
     std::uint64_t frames = 0; // at most; 0 = no limit
     // Of orders.
-    std::vector<std::string> names;     // deploy: files and directories; undeploy: VMs
+    std::vector<std::string> names;     // deploy: files and directories; undeploy, sshfp: VMs
     bool dry_run = false;               // -n
     bool update = false;                // deploy --update
     bool due = false;                   // deploy --due
     bool remove_account = false;        // undeploy --account
     std::vector<std::string> key_files; // sshfp -k
-    bool sha1 = false, generic = false; // sshfp
+    bool sha1 = false, generic = false, send = false; // sshfp
 };
 
 // argv[0] decides: called as vmctl it is vmctl(8), else vmhost(8).

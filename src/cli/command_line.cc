@@ -239,11 +239,11 @@ void add_deploy(CLI::App& app, Command& command, AddFile add_file, AddSocket add
     add_file(sshfp);
     sshfp->add_option("-k,--key", command.key_files, "public keys, or what ssh-keyscan(1) printed")
         ->type_name("FILE")
-        ->allow_extra_args(false)
-        ->required();
+        ->allow_extra_args(false);
+    sshfp->add_flag("--send", command.send, "to the DNS, by [install] sshfp_command");
     sshfp->add_flag("--sha1", command.sha1, "with SHA-1 too, for old clients");
     sshfp->add_flag("--generic", command.generic, "as TYPE44, for old name servers");
-    sshfp->add_option("vm", command.vm, "a VM of the file, or the name of a host")
+    sshfp->add_option("vm", command.names, "VMs of the file, or with keys the name of a host")
         ->type_name("VM")
         ->required();
     sshfp->callback([&command] { command.verb = Command::Verb::sshfp; });

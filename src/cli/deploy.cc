@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/asking.h"
+#include "cli/host_keys.h"
 #include "cli/new_vm.h"
 #include "cli/text_diff.h"
 #include "deploy/deploy.h"
@@ -299,6 +300,20 @@ void print_result(const deploy::Job& job, bool dry_run, bool told) {
                             .c_str());
 }
 
+// Their keys are made when the daemon arms them.
+bool publish_new(const Command& command, const deploy::Job& job, bool has_daemon) {
+    std::vector<std::string> added;
+    for (const auto& step : job.steps)
+        if (step.kind == Kind::added)
+            added.push_back(step.vm);
+    if (added.empty() || !has_daemon)
+        return true;
+    auto model = config::load(command.config);
+    if (!model) // which was applied a moment ago
+        return complain("vmhost", model.error().front()) == 0;
+    return publish_host_keys(*model, added, deploy::Publish::update);
+}
+
 // From a job to a host that is so. suspended: VMs that are not to run.
 int finish_job(const Command& command, deploy::World& world, const config::Model& model,
                const deploy::Job& job, const std::vector<std::string>& suspended) {
@@ -359,7 +374,7 @@ int finish_job(const Command& command, deploy::World& world, const config::Model
         progress.say("vmm(4)/vmd(8) files:", line);
     if (command.json)
         print_result(job, false, daemon->is_there());
-    return 0;
+    return publish_new(command, job, daemon->is_there()) ? 0 : 1;
 }
 
 // Orders that are older than a year, by their dates.
@@ -475,38 +490,11 @@ int run_undeploy(const Command& command) {
                                     command.remove_account, today());
     if (!job)
         return complain_of(job.error(), command.json);
-    return finish_job(command, *begun->world, begun->standing.model, *job, {});
-}
-
-int run_sshfp(const Command& command) {
-    deploy::SshfpOptions options{.sha1 = command.sha1, .generic = command.generic};
-    auto name = command.vm;
-    // A VM is known by the name that it was installed with.
-    if (auto model = config::load(command.config))
-        if (const auto* vm = model->find_vm(name); vm != nullptr) {
-            name = vm->install ? vm->install->hostname : vm->name;
-            if (name.find('.') == std::string::npos && !model->host.domain.empty())
-                name += "." + model->host.domain;
-        }
-    if (!name.ends_with('.'))
-        name += '.';
-    std::string out;
-    for (const auto& file : command.key_files) {
-        auto text = config::read_config_file(file);
-        if (!text)
-            return complain("vmhost", text.error());
-        auto keys = deploy::parse_host_keys(*text, file);
-        if (!keys)
-            return complain("vmhost", keys.error());
-        for (const auto& key : *keys) {
-            auto records = deploy::sshfp_records(name, key, options);
-            if (!records)
-                return complain("vmhost", std::move(records).error().in(file));
-            out += *records;
-        }
-    }
-    std::fputs(out.c_str(), stdout);
-    return std::fflush(stdout) == 0 ? 0 : 1;
+    const auto status = finish_job(command, *begun->world, begun->standing.model, *job, {});
+    // By the file as it was: they are not in it any more.
+    if (status != 0 || command.dry_run)
+        return status;
+    return publish_host_keys(begun->standing.model, command.names, deploy::Publish::remove) ? 0 : 1;
 }
 
 } // namespace vmhost::cli

@@ -36,6 +36,22 @@ void check_site(const Site& site, const std::string& name, const Place& place, F
         findings.complain(place, ErrorKind::invalid, name + ": there is nothing in it");
 }
 
+// OpenBSD has its key in a site set, whose name has the digits of the release.
+void check_host_keys(const Model& model, const Vm& vm, Findings& findings) {
+    if (vm.install->system != InstallSystem::openbsd)
+        return;
+    auto place = findings.place_of(&vm.install->host_keys, vm.place);
+    if (model.install.sets.empty())
+        findings.complain(place, ErrorKind::invalid,
+                          "host_keys: the key comes with the sets of this host: give [install] "
+                          "\"sets\"");
+    else if (model.install.release.find('.') == std::string::npos)
+        findings.complain(place, ErrorKind::invalid,
+                          fmt::format("host_keys: the key is in a set named by its release, and "
+                                      "{} has no number",
+                                      printable(model.install.release)));
+}
+
 } // namespace
 
 // They are served beside the sets, so there have to be some.
@@ -50,10 +66,13 @@ void check_sites(const Model& model, Findings& findings) {
     };
     if (model.install.site)
         check_one(*model.install.site, "install.site", findings.place_of(&model.install.sets, {}));
-    for (const auto& vm : model.vms)
+    for (const auto& vm : model.vms) {
         if (vm.install && vm.install->site)
             check_one(*vm.install->site, fmt::format("vm.{}.install.site", printable(vm.name, 70)),
                       vm.place);
+        if (vm.install && vm.install->host_keys)
+            check_host_keys(model, vm, findings);
+    }
 }
 
 } // namespace vmhost::config

@@ -89,6 +89,7 @@ struct VmRow {
     std::uint64_t max_memory_bytes = 0;
     std::uint64_t current_memory_bytes = 0; // resident; 0 when not running
     std::string owner;
+    bool suspended = false; // its owner may not start it
     std::string state;
     std::string name;
     std::string note;                    // why it stopped unasked

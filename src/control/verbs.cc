@@ -50,6 +50,7 @@ json row_of(const VmRow& row) {
                 {"current_memory_bytes", row.current_memory_bytes},
                 {"cpu_us", row.cpu_us},
                 {"owner", row.owner},
+                {"suspended", row.suspended},
                 {"note", row.note},
                 {"reason", row.note},
                 {"last_lines", row.last_lines},
@@ -396,6 +397,14 @@ void Verbs::handle(const Caller& caller, std::string_view text, std::vector<Fd> 
     if (!operations_.may_control(caller, row->name)) {
         refuse(Error(ErrorKind::denied, fmt::format("vm {}: {} is for its owner {} and root",
                                                     row->name, request->verb, row->owner)));
+        return;
+    }
+    // What makes it run, or run on.
+    const bool runs_it =
+        request->verb == "start" || request->verb == "receive" || request->verb == "unpause";
+    if (row->suspended && runs_it && !operations_.may_change_host(caller)) {
+        refuse(Error(ErrorKind::denied, fmt::format("vm {}: it is suspended: {} is for root",
+                                                    row->name, request->verb)));
         return;
     }
     auto id = row->id;

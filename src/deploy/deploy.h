@@ -15,6 +15,7 @@
 #include "deploy/allocate.h"
 #include "deploy/ledger.h"
 #include "deploy/order.h"
+#include "deploy/publish.h"
 #include "deploy/sshfp.h"
 #include "deploy/world.h"
 

@@ -289,7 +289,7 @@ private:
             add(key, config::toml_text(value));
         };
         if (order.suspended.value_or(false))
-            add("enable", "false");
+            add("suspended", "true");
         add_text("owner", order.username);
         add_text("memory", size_text(memory));
         if (order.cpus)
@@ -373,10 +373,15 @@ private:
                                : disk.format,
                            disk.size_bytes, disk.place, false);
         compare(order, vm);
-        if (order.suspended && *order.suspended == vm.enabled)
-            change(order, vm, "state", {"vm", vm.name}, "enable",
-                   *order.suspended ? "false" : "true",
-                   *order.suspended ? "suspended" : "active again");
+        if (!order.suspended)
+            return;
+        const auto text = *order.suspended ? "suspended" : "active again";
+        if (*order.suspended != vm.suspended)
+            change(order, vm, "state", {"vm", vm.name}, "suspended",
+                   *order.suspended ? "true" : "false", text);
+        // Its order may have been away.
+        if (!*order.suspended && !vm.enabled)
+            change(order, vm, "state", {"vm", vm.name}, "enable", "true", text);
     }
     void compare(const Order& order, const config::Vm& vm) {
         auto fixed = [&](const std::string& key, const std::string& is, const std::string& wanted) {

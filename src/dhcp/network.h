@@ -24,6 +24,7 @@ struct Guest {
     std::optional<Ipv4> ipv4;            // a guest without is not answered
     std::string host_name;               // option 12; not sent when it is no legal host name
     std::optional<std::string> filename; // instead of the network's and of classes'
+    bool installed = false;              // no boot file is for it but its own
     std::optional<Ipv4> next_server;
     std::vector<Option> options;
 };

@@ -49,9 +49,13 @@ struct Sources {
                 classes.push_back(&one);
     }
 
+    // What boots an installer would do so again.
+    bool only_own_boot_file() const { return form.guest && form.guest->installed; }
     std::string_view filename() const {
         if (form.guest && form.guest->filename && !form.guest->filename->empty())
             return *form.guest->filename;
+        if (only_own_boot_file())
+            return "";
         for (const auto* one : classes)
             if (one->filename)
                 return *one->filename;
@@ -72,9 +76,13 @@ struct Sources {
     void each_option(Visit visit) const {
         if (form.guest)
             std::ranges::for_each(form.guest->options, visit);
+        auto visit_others = [&](const Option& one) {
+            if (one.code != option::bootfile_name || !only_own_boot_file())
+                visit(one);
+        };
         for (const auto* one : classes)
-            std::ranges::for_each(one->options, visit);
-        std::ranges::for_each(network.options, visit);
+            std::ranges::for_each(one->options, visit_others);
+        std::ranges::for_each(network.options, visit_others);
     }
     Data configured(std::uint8_t code) const {
         const Option* found = nullptr;

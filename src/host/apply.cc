@@ -274,7 +274,7 @@ Result<void> Host::change_vms() {
         if (have == model_.vms.end()) {
             TRY(add_guest(vm, ids[i]));
             model_.vms.push_back(vm);
-            if (vm.enabled)
+            if (starts_with_host(vm))
                 order_->to_start.push_back(vm.name);
             order_->apply.told(fmt::format("vm {}: added, id {}", vm.name, ids[i]));
         } else if (*have != vm) {
@@ -287,6 +287,8 @@ Result<void> Host::change_vms() {
             order_->apply.told(fmt::format("vm {}: changed", vm.name));
         }
     }
+    keyed_sets_.clear();
+    renew_host_keys();
     return {};
 }
 

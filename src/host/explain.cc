@@ -114,7 +114,11 @@ private:
         add_key("owner", owner, "owner",
                 [&](const config::Vm& other) { return other.owner == vm_.owner; });
         if (!by_command())
-            add_key("start", vm_.enabled ? "with the host" : "by vmctl start", "enable",
+            add_key("start",
+                    vm_.suspended ? "by root alone"
+                    : vm_.enabled ? "with the host"
+                                  : "by vmctl start",
+                    vm_.suspended ? "suspended" : "enable",
                     [](const config::Vm&) { return false; }); // an instance does not inherit it
         add_key("memory", format_size(vm_.memory_bytes), "memory",
                 [&](const config::Vm& other) { return other.memory_bytes == vm_.memory_bytes; });

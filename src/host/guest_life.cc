@@ -358,7 +358,8 @@ void Guest::keep_last_lines() {
 
 void Guest::restart_if_wanted(bool failed) {
     auto ran_ms = context_.loop->now_ms() - started_ms_;
-    auto delay = restarts_.after_end(vm_.restart, failed, ran_ms);
+    auto delay =
+        restarts_.after_end(vm_.suspended ? config::Restart::never : vm_.restart, failed, ran_ms);
     if (!delay && restarts_.given_up()) {
         note_ += fmt::format("; it was started again {} times in a row, and no more",
                              limits::max_restarts_in_a_row);

@@ -62,6 +62,7 @@ Result<void> Host::prepare() {
     auto ids = TRY(note(model_));
     for (std::size_t i = 0; i < ids.size(); ++i)
         TRY(add_guest(model_.vms[i], ids[i]));
+    renew_host_keys();
     return memory_->forget_old();
 }
 
@@ -170,13 +171,13 @@ void Host::start(Done done) {
     keep_model();
     // In line from the beginning, so that who stops one now has it stopped.
     for (auto& guest : guests_)
-        if (guest->config().enabled && !was_found(guest->config().name))
+        if (starts_with_host(guest->config()) && !was_found(guest->config().name))
             guest->mark_waiting();
     take_over([this, done] {
         // Those that ended while they were taken over.
         for (const auto& one : found_)
             if (auto guest = find_by_name(one.record.name);
-                guest != nullptr && one.record.pid != 0 && guest->config().enabled &&
+                guest != nullptr && one.record.pid != 0 && starts_with_host(guest->config()) &&
                 !guest->stop_requested() && !guest->temporary())
                 guest->mark_waiting();
         found_.clear();

@@ -218,6 +218,12 @@ private:
     void watch_installs();
     void ask_for_ssh(const Guest& guest);
     void took_set(const ipc::HttpSetSent& sent);
+    // host_keys.cc
+    void renew_host_keys();
+    Result<void> renew_host_key(const Guest& guest);
+    Result<std::string> keyed_set(const Guest& guest, const config::Vm& vm,
+                                  const InstallState& state);
+    void installation_is_over(const Guest& guest);
 
     Loop& loop_;
     Ground& ground_;
@@ -248,17 +254,18 @@ private:
     bool took_over_ = false;
     std::vector<std::unique_ptr<Guest>> guests_; // in the order of the file; new ones come last
     std::optional<Memory> memory_;
-    std::optional<InstallWatch> installs_;        // after that
-    std::map<std::string, std::uint32_t> makers_; // of VMs that are not in the file
-    std::shared_ptr<Order> order_;                // null: nothing is being applied
-    Timer step_;                                  // the next step of an order, in a turn of its own
-    Timer stagger_;                               // until the next wave
-    Timer answers_;                               // looks whether the last one has answered
-    Timer slow_;                                  // when those that are not up are let be
-    std::vector<std::string> wave_;               // its guests; those that have not answered
-    std::vector<std::string> coming_up_;          // of these, those that are being started
-    Timer hurry_;                                 // guests have been asked for long enough
-    Timer mend_;                                  // looks whether the guards are there
+    std::optional<InstallWatch> installs_;            // after that
+    std::map<std::uint32_t, std::string> keyed_sets_; // that are being given out, by id of the VM
+    std::map<std::string, std::uint32_t> makers_;     // of VMs that are not in the file
+    std::shared_ptr<Order> order_;                    // null: nothing is being applied
+    Timer step_;                         // the next step of an order, in a turn of its own
+    Timer stagger_;                      // until the next wave
+    Timer answers_;                      // looks whether the last one has answered
+    Timer slow_;                         // when those that are not up are let be
+    std::vector<std::string> wave_;      // its guests; those that have not answered
+    std::vector<std::string> coming_up_; // of these, those that are being started
+    Timer hurry_;                        // guests have been asked for long enough
+    Timer mend_;                         // looks whether the guards are there
     Timer sweep_;                        // removes guests that are not in the file and have ended
     Done started_;                       // of start()
     std::optional<Error> start_failure_; // the first of a start that goes on

@@ -63,7 +63,13 @@ InstallState Host::install_state(const Guest& guest) const {
     const auto* installation = guest.installation();
     if (installation == nullptr)
         return {};
-    return {guest.armed(), installation->upgrade, installation->number};
+    InstallState state{guest.armed(), installation->upgrade, installation->number, {}};
+    if (const auto* key = memory_->host_key(guest.id())) {
+        state.host_key.public_line = key->public_line;
+        if (state.armed || installs_->runs(guest))
+            state.host_key.private_text = key->private_text;
+    }
+    return state;
 }
 
 // The http process knows all this too, and may be in the hands of who talks to it.
@@ -86,7 +92,10 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
     if (guest == nullptr || vm == nullptr || !vm->install || !has_address(*vm, claim.address))
         return answer(AnswerOutcome::unknown);
     const auto state = install_state(*guest);
-    const auto file = install::find_file(*vm, state.upgrade, claim.file);
+    const bool is_keyed_set = install::keyed_set_name(model_, *vm, state.upgrade) == claim.file;
+    const auto file = is_keyed_set
+                          ? install::InstallFile{claim.file, FileUse::running}
+                          : install::find_file(*vm, state.upgrade, claim.file);
     if (!file && state.armed && install::find_file(*vm, !state.upgrade, claim.file))
         return answer(AnswerOutcome::other_mode);
     if (!file)
@@ -97,7 +106,8 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
         (file->use == FileUse::running && !installs_->runs(*guest)))
         return answer(AnswerOutcome::sealed);
     // First, so that what cannot be made does not use up the installation.
-    auto content = install_file(model_, *vm, state, claim.file);
+    auto content =
+        is_keyed_set ? keyed_set(*guest, *vm, state) : install_file(model_, *vm, state, claim.file);
     if (!content)
         return failed(content.error());
     if (file->use != FileUse::once)
@@ -111,6 +121,8 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
                 fmt::format("of {} {}, to {}", state.upgrade ? "upgrade" : "installation",
                             state.number, claim.address.text()));
     installs_->answered(*guest, claim.address.text(), wanted_bytes(model_, *vm));
+    if (vm->install->system != config::InstallSystem::openbsd)
+        installation_is_over(*guest); // its host key is in its answers
     if (on_progress)
         on_progress(*guest, "answer file");
     renew_told(dhcp_.get());
@@ -136,6 +148,8 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
     guest->tell("armed",
                 fmt::format("for {} {}", upgrade ? "upgrade" : "installation", armed.number));
     installs_->began(*guest);
+    keyed_sets_.erase(guest->id());
+    renew_host_keys();
     renew_told(dhcp_.get());
     renew_told(http_.get());
     return armed;
@@ -145,6 +159,7 @@ void Host::watch_installs() {
     InstallWatch::Doors doors;
     doors.guests = [this]() -> const std::vector<std::unique_ptr<Guest>>& { return guests_; };
     doors.ask_for_ssh = [this](Guest& guest) { ask_for_ssh(guest); };
+    doors.is_over = [this](Guest& guest) { installation_is_over(guest); };
     doors.now_s = [this] { return ground_.time_s(); };
     installs_.emplace(loop_, *memory_, std::move(doors));
 }

@@ -18,6 +18,7 @@ constexpr auto watch_interval = std::chrono::seconds(2);
 constexpr auto typing_time = std::chrono::milliseconds(200);
 constexpr std::size_t max_console_bytes_per_look = 64 << 10;
 constexpr std::int64_t between_ssh_s = 4;
+constexpr std::int64_t between_kept_s = 10; // of how far the sets are
 // After it has rebooted: who has no sshd is not asked for ever.
 constexpr std::int64_t ssh_patience_s = 3600;
 // Nor is a console read for ever on which nothing goes on; what comes by other ways wakes the
@@ -108,6 +109,12 @@ bool InstallWatch::runs(const Guest& guest) const {
            progress->phase() >= Phase::answers && progress->phase() < Phase::rebooted;
 }
 
+bool InstallWatch::is_over(const Guest& guest) const {
+    const auto* progress = find(guest);
+    return progress != nullptr &&
+           (!progress->failed.empty() || progress->phase() >= Phase::rebooted);
+}
+
 void InstallWatch::started(Guest& guest) {
     if (auto* one = watched(guest)) {
         one->progress.moved_s = doors_.now_s();
@@ -163,6 +170,8 @@ void InstallWatch::reached(Guest& guest, Phase phase, std::string_view how) {
         return;
     keep(guest, *one);
     tell(guest, *one, how);
+    if (phase >= Phase::rebooted)
+        doors_.is_over(guest);
     wake();
 }
 
@@ -174,8 +183,17 @@ void InstallWatch::answered(Guest& guest, std::string_view how, std::uint64_t wa
 
 void InstallWatch::fetched(Guest& guest, std::string_view name, std::uint64_t bytes) {
     auto* one = watched(guest);
-    if (one == nullptr || !one->progress.fetched(name, bytes, doors_.now_s()))
+    if (one == nullptr)
         return;
+    const auto now = doors_.now_s();
+    const auto before = one->progress.fetched_bytes;
+    if (!one->progress.fetched(name, bytes, now)) {
+        if (one->progress.fetched_bytes != before && now - one->kept_s >= between_kept_s) {
+            one->kept_s = now;
+            keep(guest, *one);
+        }
+        return;
+    }
     keep(guest, *one);
     tell(guest, *one, one->progress.set);
     wake();
@@ -259,6 +277,7 @@ void InstallWatch::read_console(Guest& guest, Watched& one) {
         log::error("host", "vm {}: installation {} failed: {}", guest.config().name, one.number,
                    heard.failed);
         guest.tell("install failed", heard.failed);
+        doors_.is_over(guest);
     }
     // A guest without BOOTMAC of ours, as it came from a medium.
     if (!heard.keys.empty() && guest.armed() &&

@@ -20,6 +20,8 @@ public:
         std::function<const std::vector<std::unique_ptr<Guest>>&()> guests;
         // The guest may have an sshd by now: saw_ssh() answers, or nobody.
         std::function<void(Guest&)> ask_for_ssh;
+        // Its installer is done, or has failed.
+        std::function<void(Guest&)> is_over;
         std::function<std::int64_t()> now_s; // since 1970
     };
     InstallWatch(Loop& loop, Memory& memory, Doors doors);
@@ -28,6 +30,8 @@ public:
     const install::Progress* find(const Guest& guest) const;
     // Its installer has its answers and is not done: the process that they were given to runs.
     bool runs(const Guest& guest) const;
+    // Its installer had its answers, and is done or has failed.
+    bool is_over(const Guest& guest) const;
     // It is armed anew.
     void began(Guest& guest);
     void reached(Guest& guest, install::Phase phase, std::string_view how = {});
@@ -47,6 +51,7 @@ private:
         std::uint64_t console_position = 0;
         std::optional<pid_t> console_of;
         std::int64_t asked_ssh_s = 0;
+        std::int64_t kept_s = 0;
         std::optional<pid_t> not_of; // it ran when the VM was armed, and is not what was meant
     };
     Watched* watched(const Guest& guest) const;

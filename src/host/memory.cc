@@ -120,6 +120,9 @@ Result<void> Memory::read_installations() {
     installations_.clear();
     for (auto& one : TRY(store_.installations()))
         installations_.emplace(one.machine, one);
+    host_keys_.clear();
+    for (auto& one : TRY(store_.host_keys()))
+        host_keys_.emplace(one.machine, one);
     return {};
 }
 
@@ -154,6 +157,35 @@ Result<void> Memory::seal(std::uint32_t id) {
     const auto now = now_s();
     TRY(store_.seal(id, last->second.number, now));
     last->second.sealed_s = now;
+    return {};
+}
+
+const store::HostKey* Memory::host_key(std::uint32_t id) const {
+    auto found = host_keys_.find(id);
+    const auto* last = installation(id);
+    return found == host_keys_.end() || last == nullptr ||
+                   found->second.installation != last->number
+               ? nullptr
+               : &found->second;
+}
+
+Result<void> Memory::keep_host_key(std::uint32_t id, const install::HostKey& key) {
+    TRY(is_kept());
+    const auto* last = installation(id);
+    if (last == nullptr)
+        return fail(ErrorKind::not_found, "the VM with id {} has no installation", id);
+    store::HostKey kept{id, last->number, key.public_line, key.private_text};
+    TRY(store_.keep_host_key(kept));
+    host_keys_[id] = std::move(kept);
+    return {};
+}
+
+Result<void> Memory::forget_private_key(std::uint32_t id) {
+    auto found = host_keys_.find(id);
+    if (found == host_keys_.end() || found->second.private_text.empty())
+        return {};
+    TRY(store_.forget_private_key(id));
+    found->second.private_text.clear();
     return {};
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "install/install.h"
 #include "store/store.h"
 
 namespace vmhost::host {
@@ -49,6 +50,11 @@ public:
     Result<store::Installation> arm(std::uint32_t id, bool upgrade);
     // Seals the installation that the VM is armed for; it is on the disk when this returns.
     Result<void> seal(std::uint32_t id);
+    // Of the VM's last installation; null when none was made for it.
+    const store::HostKey* host_key(std::uint32_t id) const;
+    // Of its last installation, in place of one before; and the end of its private part.
+    Result<void> keep_host_key(std::uint32_t id, const install::HostKey& key);
+    Result<void> forget_private_key(std::uint32_t id);
     // What has been seen of the VM's last installation.
     Result<void> keep_progress(std::uint32_t id, const std::string& progress);
 
@@ -64,6 +70,7 @@ private:
 
     store::HostStore store_;
     std::map<std::uint32_t, store::Installation> installations_; // as they are in the store
+    std::map<std::uint32_t, store::HostKey> host_keys_;          // the same
     std::string lost_because_;
 };
 

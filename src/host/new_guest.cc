@@ -59,6 +59,7 @@ Result<Guest*> Host::add_new(const config::NewVm& wish) {
     }
     makers_[vm.name] = maker;
     model_ = std::move(next);
+    renew_host_keys();
     keep_model();
     return guests_.back().get();
 }

@@ -157,7 +157,7 @@ Plan make_plan(const config::Model& running, const config::Model& file,
         using Kind = config::Difference::Kind;
         bool whole = key.size() == 2 && (key[0] == "vm" || key[0] == "switch");
         if (whole && key[0] == "vm" && difference.kind == Kind::added)
-            change.effect = file.find_vm(key[1])->enabled ? Effect::start : Effect::none;
+            change.effect = starts_with_host(*file.find_vm(key[1])) ? Effect::start : Effect::none;
         else if (whole && difference.kind == Kind::removed && key[0] == "vm")
             change.effect = runs(key[1]) ? Effect::stop : Effect::none;
         else if (whole && key[0] == "switch")

@@ -50,6 +50,10 @@ struct Plan {
     std::string digest() const;
 };
 
+inline bool starts_with_host(const config::Vm& vm) {
+    return vm.enabled && !vm.suspended;
+}
+
 // running: what the host is; file: what it is to be.
 Plan make_plan(const config::Model& running, const config::Model& file,
                const std::vector<VmState>& vms);

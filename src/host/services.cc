@@ -322,6 +322,7 @@ ipc::DhcpGuest dhcp_guest(const config::Switch& one, const config::Vm& vm,
     // The names of OpenBSD's installer are no boot file of another.
     const bool openbsd = !vm.install || vm.install->system == config::InstallSystem::openbsd;
     guest.installing = install.armed && (openbsd || !with_mode(one.dhcp.filename, false));
+    guest.installed = vm.install && !install.armed;
     if (vm.dhcp) {
         guest.filename = vm.dhcp->filename;
         guest.next_server = vm.dhcp->next_server;

@@ -14,6 +14,7 @@
 #include "host/backoff.h"
 #include "host/ground.h"
 #include "host/heartbeat.h"
+#include "install/install.h"
 #include "ipc/messages.h"
 #include "net/net.h"
 
@@ -98,6 +99,8 @@ struct InstallState {
     bool armed = false;       // it has an install table, and its answers have not been given out
     bool upgrade = false;     // what it is, or was, armed for
     std::uint32_t number = 0; // of the installation; 0 = it never had one
+    // That this host made for it, with the private part while it may be given out; else empty.
+    install::HostKey host_key;
 };
 using InstallStates = std::function<InstallState(const config::Vm&)>;
 

@@ -7,6 +7,7 @@
 
 #include "host/files.h"
 #include "host/services.h"
+#include "host/site_sets.h"
 #include "install/install.h"
 
 namespace vmhost::host {
@@ -133,42 +134,6 @@ ipc::Frame open_location(const config::HttpLocation& one) {
                           one.host, one.strip, one.listing, one.sets});
 }
 
-Result<ipc::Frame> describe_site(const config::Site& site, const config::Site* general,
-                                 std::string host_name, std::optional<Ipv4> address) {
-    auto read = [](const std::string& path) {
-        return read_small_file(path, limits::max_site_file_bytes, "file of a site set");
-    };
-    auto files = TRY(install::site_files(site, general, read));
-    auto tar = TRY(install::tar_of(files));
-    auto content = TRY(install::gzip_of(tar));
-    if (content.size() > limits::max_site_bytes)
-        return fail(ErrorKind::limit, "a site set has at most {}, this one has {}",
-                    format_size(limits::max_site_bytes), format_size(content.size()));
-    return ipc::encode(ipc::HttpSiteSet{std::move(host_name), address, std::move(content)});
-}
-
-// That of all, and those of VMs that have their own.
-Result<void> describe_sites(const config::Model& model, std::vector<ipc::Frame>& frames) {
-    const auto* general = model.install.site ? &*model.install.site : nullptr;
-    if (general != nullptr)
-        frames.push_back(TRY(describe_site(*general, nullptr, {}, std::nullopt)));
-    for (const auto& vm : model.vms) {
-        if (!vm.install || !vm.install->site)
-            continue;
-        for (const auto& interface : vm.interfaces) {
-            if (!interface.ipv4)
-                continue;
-            auto frame = describe_site(*vm.install->site, general,
-                                       std::string(install::short_host_name(vm)), *interface.ipv4);
-            if (!frame)
-                return std::unexpected(
-                    std::move(frame).error().in(fmt::format("vm {}", vm.name)).at(vm.place));
-            frames.push_back(*std::move(frame));
-        }
-    }
-    return {};
-}
-
 } // namespace
 
 Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
@@ -177,7 +142,9 @@ Result<std::string> install_file(const config::Model& model, const config::Vm& v
         return read_small_file(path.starts_with('/') ? path : model.host.state + "/" + path,
                                limits::max_answer_file_bytes, "file of an installation");
     };
-    return install::file_text(model, vm, state.upgrade, state.number, name, read);
+    return install::file_text(model, vm, state.upgrade, state.number, name, read,
+                              {{"host_key", state.host_key.private_text},
+                               {"host_key_public", state.host_key.public_line}});
 }
 
 InstallState first_installation(const config::Vm& vm) {
@@ -221,7 +188,7 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             frames.push_back(TRY(open_http(ground, one)));
         has = std::move(wanted);
     }
-    TRY(describe_sites(model, frames));
+    TRY(describe_site_sets(model, installs, frames));
     for (const auto& vm : model.vms) {
         if (!vm.install)
             continue;
@@ -239,6 +206,8 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
             for (auto& file : install::install_files(vm, state.upgrade))
                 answer.files.push_back({std::move(file.name), file.use == install::FileUse::once &&
                                                                   file.afterwards.empty()});
+            if (auto set = install::keyed_set_name(model, vm, state.upgrade))
+                answer.files.push_back({*std::move(set), false});
             answer.sealed = !state.armed;
             frames.push_back(ipc::encode(std::move(answer)));
         }

@@ -115,4 +115,26 @@ Selected select(const Conditions& conditions, const Validators& file, std::uint6
     return {200, 0, size_bytes};
 }
 
+Validators validators_of(std::string entity_tag, std::int64_t modified_s) {
+    return {std::move(entity_tag), modified_s, http_date(modified_s)};
+}
+
+Response answer_of(const Selected& selected, const Validators& file, std::uint64_t size_bytes) {
+    Response response;
+    if (selected.status == 412 || selected.status == 416)
+        response = error_response(selected.status);
+    response.status = selected.status;
+    response.headers.reserve(4);
+    if (selected.status == 206)
+        response.headers.emplace_back(
+            "Content-Range", fmt::format("bytes {}-{}/{}", selected.offset,
+                                         selected.offset + selected.length - 1, size_bytes));
+    if (selected.status == 416)
+        response.headers.emplace_back("Content-Range", fmt::format("bytes */{}", size_bytes));
+    response.headers.emplace_back("Accept-Ranges", "bytes");
+    response.headers.emplace_back("ETag", file.entity_tag);
+    response.headers.emplace_back("Last-Modified", file.date);
+    return response;
+}
+
 } // namespace vmhost::http

@@ -12,7 +12,9 @@ namespace vmhost::http {
 struct Validators {
     std::string entity_tag;    // strong, with its quotes
     std::int64_t modified = 0; // seconds since 1970
+    std::string date;          // the same, as in a field
 };
+Validators validators_of(std::string entity_tag, std::int64_t modified_s);
 
 struct Selected {
     int status = 200;         // 200, 206, 304, 412 or 416
@@ -23,5 +25,9 @@ struct Selected {
 // is_get: ranges are for GET alone.
 Selected select(const Conditions& conditions, const Validators& file, std::uint64_t size_bytes,
                 bool is_get, std::int64_t now_unix_seconds);
+
+// The answer that says so: without its part of the file, which is there when the status is 200 or
+// 206, and without the file's type.
+Response answer_of(const Selected& selected, const Validators& file, std::uint64_t size_bytes);
 
 } // namespace vmhost::http

@@ -250,6 +250,18 @@ void Connection::read_small_file() {
     end_file();
 }
 
+void Connection::tell_progress() {
+    if (!server_.on_progress_)
+        return;
+    const auto now = now_us();
+    const std::chrono::microseconds since(now - std::max(file_->told_us, file_->began_us));
+    if (since < server_.options_.progress_interval)
+        return;
+    file_->told_us = now;
+    server_.on_progress_(file_->access);
+    file_->access.told_bytes = file_->access.body_bytes;
+}
+
 // It is sent, or never will be.
 void Connection::end_file() {
     auto ended = std::exchange(file_, std::nullopt);
@@ -305,6 +317,7 @@ bool Connection::flush_file() {
         file_->access.body_bytes += bytes;
         turn += bytes;
         got_on(bytes);
+        tell_progress();
     }
     end_file();
     return true;

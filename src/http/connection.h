@@ -58,6 +58,7 @@ private:
     bool flush_file();
     void read_small_file();
     void got_on(std::uint64_t bytes);
+    void tell_progress();
     void end_file();
     bool discard_input();
     void begin_linger();
@@ -82,6 +83,7 @@ private:
         FileBody rest; // what is not sent yet
         Access access;
         std::uint64_t began_us = 0;
+        std::uint64_t told_us = 0; // of its progress
     };
     std::optional<Sending> file_;
     std::size_t requests_ = 0;

@@ -30,6 +30,7 @@ struct Options {
     std::chrono::milliseconds send_stall_timeout{limits::http_send_stall_timeout_ms};
     std::chrono::milliseconds linger_timeout{limits::http_linger_timeout_ms};
     std::chrono::milliseconds answer_timeout{limits::http_answer_timeout_ms};
+    std::chrono::milliseconds progress_interval{1000};
     std::size_t max_connections = limits::max_http_connections;
     std::size_t max_connections_per_address = limits::max_http_connections_per_address;
     std::size_t max_requests_per_connection = limits::max_http_requests_per_connection;
@@ -49,6 +50,7 @@ struct Access {
     std::string vm; // whose answer file it is; else empty
     int status = 0;
     std::uint64_t body_bytes = 0;    // handed to the connection
+    std::uint64_t told_bytes = 0;    // of these, what on_progress() was told of before
     std::uint64_t cut_off_bytes = 0; // of a file: the client did not take them
     // From the first byte of the request to its answer; to the end of a file.
     std::uint64_t duration_us = 0;
@@ -69,6 +71,8 @@ public:
     // No new connections; those that are open go on. For a changed [install] listen.
     void close_listeners();
     void on_request(OnRequest hook) { on_request_ = std::move(hook); }
+    // Of a file while it is sent, at most once in Options::progress_interval.
+    void on_progress(OnRequest hook) { on_progress_ = std::move(hook); }
 
     // To a request whose handler answered nothing; without effect when its client is gone. Not from
     // within the handler.
@@ -102,7 +106,7 @@ private:
     Loop& loop_;
     Options options_;
     Handler handler_;
-    OnRequest on_request_;
+    OnRequest on_request_, on_progress_;
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
     std::unordered_map<std::uint64_t, std::size_t> per_client_;

@@ -1,8 +1,10 @@
 #include "http/site.h"
 
 #include <algorithm>
+#include <array>
 
 #include <fmt/compile.h>
+#include <sha2.h>
 
 #include "http/date.h"
 #include "http/directory.h"
@@ -63,6 +65,19 @@ bool is_release(std::string_view digits, std::string_view version) {
     return version == "snapshots" || plain == digits;
 }
 
+// Of what is in it: it has no inode.
+std::string tag_of(std::string_view content) {
+    SHA2_CTX context;
+    std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
+    ::SHA256Init(&context);
+    ::SHA256Update(&context, as_bytes(content).data(), content.size());
+    ::SHA256Final(digest.data(), &context);
+    std::string tag = "\"";
+    for (std::size_t i = 0; i < 16; ++i)
+        tag += fmt::format("{:02x}", digest[i]);
+    return tag + "\"";
+}
+
 } // namespace
 
 std::string_view strip_components(std::string_view path, unsigned count) {
@@ -75,15 +90,26 @@ std::string_view strip_components(std::string_view path, unsigned count) {
     return path;
 }
 
+void Site::configure_sets(std::vector<SiteSet> sets, std::int64_t now_unix_seconds) {
+    std::vector<KnownSet> known;
+    for (auto& set : sets) {
+        auto validators = validators_of(tag_of(set.content), now_unix_seconds);
+        for (const auto& before : sets_)
+            if (before.set.only_for == set.only_for &&
+                before.validators.entity_tag == validators.entity_tag)
+                validators = before.validators;
+        known.push_back({std::move(set), std::move(validators)});
+    }
+    sets_ = std::move(known);
+}
+
 std::optional<Response> Site::answer(const Request& request, std::int64_t now_unix_seconds) {
     if (std::exchange(now_, now_unix_seconds) != now_unix_seconds) {
         lists_.clear();
         kept_.clear();
     }
-    auto location = std::ranges::find_if(locations_, [&](const Location& one) {
-        return glob_matches(one.host, request.host) && glob_matches(one.path, request.path);
-    });
-    if (location == locations_.end())
+    const auto* location = find_location(request);
+    if (location == nullptr)
         return std::nullopt;
     if (is_hidden(request.path))
         return error_response(404);
@@ -93,7 +119,7 @@ std::optional<Response> Site::answer(const Request& request, std::int64_t now_un
     if (location->sets)
         if (auto made = site_set(name, request))
             return made;
-    const auto number = static_cast<std::size_t>(location - locations_.begin());
+    const auto number = static_cast<std::size_t>(location - locations_.data());
     if (const auto* kept = find_kept(number, name))
         return send_file(*kept, request);
     auto opened = open_beneath(*location->directory, name);
@@ -112,6 +138,19 @@ std::optional<Response> Site::answer(const Request& request, std::int64_t now_un
     if (file.status.st_size <= max_kept_bytes && kept_.size() < max_kept)
         kept_.push_back({number, std::string(name), std::move(file)});
     return response;
+}
+
+const Location* Site::find_location(const Request& request) const {
+    auto location = std::ranges::find_if(locations_, [&](const Location& one) {
+        return glob_matches(one.host, request.host) && glob_matches(one.path, request.path);
+    });
+    return location == locations_.end() ? nullptr : &*location;
+}
+
+bool Site::has_site_set(const Request& request) const {
+    const auto* location = find_location(request);
+    return location != nullptr && location->sets &&
+           find_set(strip_components(request.path, location->strip).substr(1), request) != nullptr;
 }
 
 // Its change time tells of writing, of other rights, and of another file in its place.
@@ -154,30 +193,42 @@ std::optional<Response> Site::made_index(const Location& location, std::string_v
     return send_list(*directory, location, name, request);
 }
 
-// Nothing: the name is not that of a site set, or of none that the client has.
-std::optional<Response> Site::site_set(std::string_view name, const Request& request) const {
+// Null: the name is not that of a site set, or of none that the client has from here.
+const Site::KnownSet* Site::find_set(std::string_view name, const Request& request) const {
     constexpr std::string_view before = "site", after = ".tgz";
     auto slash = name.find('/');
     auto file = name.substr(name.rfind('/') + 1);
     if (slash == std::string_view::npos || !file.starts_with(before) || !file.ends_with(after) ||
         std::ranges::count(name, '/') != 2 || file.size() < before.size() + after.size())
-        return std::nullopt;
+        return nullptr;
     file = file.substr(before.size(), file.size() - before.size() - after.size());
     auto digits = file.substr(0, file.find('-'));
     auto host_name = file.substr(std::min(digits.size() + 1, file.size()));
     if (!is_release(digits, name.substr(0, slash)) || file.ends_with('-'))
+        return nullptr;
+    auto found = std::ranges::find_if(sets_, [&](const KnownSet& one) {
+        const auto& set = one.set;
+        return set.host_name == host_name && !set.claimed &&
+               (!set.only_for || *set.only_for == request.peer);
+    });
+    return found == sets_.end() ? nullptr : &*found;
+}
+
+std::optional<Response> Site::site_set(std::string_view name, const Request& request) const {
+    const auto* found = find_set(name, request);
+    if (found == nullptr)
         return std::nullopt;
-    for (const auto& one : sets_) {
-        if (one.host_name != host_name || (one.only_for && *one.only_for != request.peer))
-            continue;
-        Response response;
+    const auto& [set, validators] = *found;
+    const auto size = set.content.size();
+    auto selected = select(request.conditions, validators, size, request.method == "GET", now_);
+    auto response = answer_of(selected, validators, size);
+    if (selected.status == 200 || selected.status == 206) {
         response.content_type = media_type(".tgz");
-        response.body = one.content;
-        if (one.only_for)
-            response.headers.emplace_back("Cache-Control", "no-store");
-        return response;
+        response.body = set.content.substr(selected.offset, selected.length);
     }
-    return std::nullopt;
+    if (set.only_for)
+        response.headers.emplace_back("Cache-Control", "no-store");
+    return response;
 }
 
 // What a list of VERSION/ARCH/ has besides, for the client.
@@ -198,14 +249,14 @@ std::string Site::site_lines(const Location& location, std::string_view director
     if (!is_release(digits, version))
         return {};
     std::string lines;
-    for (const auto& one : sets_) {
+    for (const auto& [one, validators] : sets_) {
         if (one.only_for && *one.only_for != request.peer)
             continue;
         struct stat status {};
         status.st_mode = S_IFREG | 0644;
         status.st_nlink = 1;
         status.st_size = static_cast<off_t>(one.content.size());
-        status.st_mtime = now_;
+        status.st_mtime = validators.modified;
         lines += list_line(
             fmt::format("site{}{}{}.tgz", digits, one.host_name.empty() ? "" : "-", one.host_name),
             status);
@@ -240,12 +291,10 @@ Response Site::send_list(const Opened& directory, const Location& location, std:
 Site::File Site::describe(Opened opened, std::string_view name) const {
     const auto& status = opened.status;
     File file;
-    file.validators.entity_tag =
+    file.validators = validators_of(
         fmt::format(FMT_COMPILE("\"{:x}-{:x}-{:x}-{:x}.{:x}\""), status.st_dev, status.st_ino,
-                    status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
-    file.validators.modified =
-        std::min<std::int64_t>(status.st_mtim.tv_sec, now_); // RFC 9110 §8.8.2.1
-    file.modified = http_date(file.validators.modified);
+                    status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
+        std::min<std::int64_t>(status.st_mtim.tv_sec, now_)); // RFC 9110 §8.8.2.1
     file.content_type = media_type(name);
     file.fd = std::make_shared<const Fd>(std::move(opened.fd));
     file.status = status;
@@ -256,24 +305,11 @@ Response Site::send_file(const File& file, const Request& request) const {
     const auto size = static_cast<std::uint64_t>(file.status.st_size);
     auto selected =
         select(request.conditions, file.validators, size, request.method == "GET", now_);
-    Response response;
-    if (selected.status == 412 || selected.status == 416)
-        response = error_response(selected.status);
-    response.status = selected.status;
+    auto response = answer_of(selected, file.validators, size);
     if (selected.status == 200 || selected.status == 206) {
         response.content_type = file.content_type;
         response.file = FileBody{file.fd, selected.offset, selected.length};
     }
-    response.headers.reserve(4);
-    if (selected.status == 206)
-        response.headers.emplace_back("Content-Range",
-                                      fmt::format("bytes {}-{}/{}", selected.offset,
-                                                  selected.offset + selected.length - 1, size));
-    if (selected.status == 416)
-        response.headers.emplace_back("Content-Range", fmt::format("bytes */{}", size));
-    response.headers.emplace_back("Accept-Ranges", "bytes");
-    response.headers.emplace_back("ETag", file.validators.entity_tag);
-    response.headers.emplace_back("Last-Modified", file.modified);
     return response;
 }
 

@@ -34,17 +34,25 @@ struct Location {
 struct SiteSet {
     std::string host_name; // empty: for all
     std::optional<IpAddress> only_for;
+    bool claimed = false; // it is only named in lists: an AnswerDesk has it
     std::string content;
 };
 
 class Site {
 public:
-    void configure_sets(std::vector<SiteSet> sets) { sets_ = std::move(sets); }
+    // One that was there before keeps its date.
+    void configure_sets(std::vector<SiteSet> sets, std::int64_t now_unix_seconds);
     void configure(std::vector<Location> locations) { locations_ = std::move(locations); }
     // Nothing: no location is for it.
     std::optional<Response> answer(const Request& request, std::int64_t now_unix_seconds);
+    // Whether it is for a site set that is served here.
+    bool has_site_set(const Request& request) const;
 
 private:
+    struct KnownSet {
+        SiteSet set;
+        Validators validators;
+    };
     // A list is made at most once a second: it costs several system calls for each name.
     struct List {
         dev_t device = 0;
@@ -57,7 +65,6 @@ private:
         std::shared_ptr<const Fd> fd;
         struct stat status {};
         Validators validators;
-        std::string modified; // as a date
         std::string_view content_type;
     };
     // One that was asked for within this second: the next ones need not look for it. Its own
@@ -76,13 +83,15 @@ private:
                        const Request& request);
     std::optional<Response> made_index(const Location& location, std::string_view name,
                                        const Request& request);
+    const Location* find_location(const Request& request) const;
+    const KnownSet* find_set(std::string_view name, const Request& request) const;
     std::optional<Response> site_set(std::string_view name, const Request& request) const;
     std::string site_lines(const Location& location, std::string_view directory,
                            std::string_view list, const Request& request) const;
     int status_of(const Error& error);
 
     std::vector<Location> locations_;
-    std::vector<SiteSet> sets_;
+    std::vector<KnownSet> sets_;
     std::int64_t now_ = 0;    // of the request that is answered
     std::vector<List> lists_; // made in that second, as are the kept ones
     std::vector<Kept> kept_;

@@ -15,6 +15,7 @@
 
 #include "config/model.h"
 #include "install/files.h"
+#include "install/host_key.h"
 #include "install/password.h"
 #include "install/progress.h"
 #include "install/site_set.h"

@@ -215,7 +215,10 @@ private:
         return {};
     }
 
-    bool has_site_sets() const { return model_.install.site || install().site; }
+    bool has_site_sets() const {
+        return model_.install.site || install().site ||
+               keyed_set_name(model_, vm_, mode_ == config::InstallMode::upgrade);
+    }
     bool names_site_sets() const {
         std::string_view rest = install().sets;
         while (!rest.empty()) {

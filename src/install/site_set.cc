@@ -167,6 +167,22 @@ Result<std::string> gzip_of(std::string_view bytes) {
     return out;
 }
 
+std::optional<std::string> keyed_set_name(const config::Model& model, const config::Vm& vm,
+                                          bool upgrade) {
+    if (!vm.install || !vm.install->host_keys ||
+        vm.install->system != config::InstallSystem::openbsd || upgrade)
+        return std::nullopt;
+    auto digits = model.install.release;
+    std::erase(digits, '.');
+    return fmt::format("site{}-{}.tgz", digits, short_host_name(vm));
+}
+
+void add_host_key(Archive& files, const HostKey& key) {
+    const std::string path = "etc/ssh/ssh_host_ed25519_key";
+    files[path] = {.content = key.private_text, .mode = 0600};
+    files[path + ".pub"] = {.content = key.public_line + "\n", .mode = 0644};
+}
+
 std::string_view short_host_name(const config::Vm& vm) {
     std::string_view name = vm.name;
     if (vm.install && !vm.install->hostname.empty())

@@ -7,9 +7,11 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "config/model.h"
+#include "install/host_key.h"
 
 namespace vmhost::install {
 
@@ -34,6 +36,14 @@ Result<Archive> site_files(const config::Site& site, const config::Site* general
 Result<std::string> tar_of(const Archive& files);
 // RFC 1952.
 Result<std::string> gzip_of(std::string_view bytes);
+
+// The name of the VM's own site set when it has the host key that this host made for it: that is
+// given out while the VM is being installed, and not by the http process alone. Nothing: it has
+// none such.
+std::optional<std::string> keyed_set_name(const config::Model& model, const config::Vm& vm,
+                                          bool upgrade);
+// Adds the key to the files of that set.
+void add_host_key(Archive& files, const HostKey& key);
 
 // "puffy" of "puffy.example.org": as the installer names siteVV-HOST.tgz.
 std::string_view short_host_name(const config::Vm& vm);

@@ -20,12 +20,13 @@ struct DhcpGuest {
     Ipv4 address;
     std::string host_name;
     bool installing = false; // is told the boot file
+    bool installed = false;  // has been: is told its own alone
     std::optional<std::string> filename;
     std::optional<Ipv4> next_server;
     std::vector<DhcpOption> options;
     template <class A>
     void fields(A& a) {
-        a(vm, mac, address, host_name, installing, filename, next_server, options);
+        a(vm, mac, address, host_name, installing, installed, filename, next_server, options);
     }
 };
 

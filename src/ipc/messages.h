@@ -602,10 +602,11 @@ struct HttpSiteSet {
     static constexpr std::uint16_t type = 91;
     std::string host_name; // siteVV-HOST.tgz, for the address alone; empty: siteVV.tgz, for all
     std::optional<Ipv4> address;
+    bool claimed = false; // it is listed; what is in it is told when it is claimed
     std::string content;
     template <class A>
     void fields(A& a) {
-        a(host_name, address, content);
+        a(host_name, address, claimed, content);
     }
 };
 

@@ -30,6 +30,7 @@ dhcp::Guest guest_of(ipc::DhcpGuest& described) {
     guest.filename = std::move(described.filename);
     if (!guest.filename && !described.installing)
         guest.filename = "";
+    guest.installed = described.installed;
     guest.next_server = described.next_server;
     guest.options = options_of(described.options);
     return guest;

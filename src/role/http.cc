@@ -12,6 +12,7 @@
 #include "install/install.h"
 #include "role/child.h"
 #include "role/metrics_page.h"
+#include "role/sets_sent.h"
 #include "role/ssh_greeting.h"
 
 namespace vmhost::role {
@@ -114,18 +115,27 @@ int run_http(const Identity& identity) {
                        const http::Response& response) { asked->answer(id, response); },
          .now_ms = [&] { return loop.now_ms(); }});
     auto handle = [&](const http::Request& request) {
-        if (desk.is_for_answer(request))
+        // Two guests may have one name, of two domains, and so of their site sets.
+        if (desk.is_for_answer(request) && !site.has_site_set(request))
             return desk.ask(request);
         return std::optional(
             site.answer(request, ::time(nullptr)).value_or(http::error_response(404)));
     };
     auto server = std::make_unique<http::Server>(loop, http::Options{}, handle);
     asked = server.get();
-    server->on_request([&](const http::Access& access) {
-        installers.add(access);
+    SetsSent sets_sent([&](Ipv4 to, const std::string& set, std::uint64_t bytes) {
+        parent->send(ipc::HttpSetSent{to, set, bytes});
+    });
+    auto count_set = [&](const http::Access& access, bool ended) {
         auto name = access.path.substr(access.path.rfind('/') + 1);
         if (access.body_bytes > 0 && install::is_set(name) && desk.is_guest(access.peer))
-            parent->send(ipc::HttpSetSent{access.peer.ipv4(), std::move(name), access.body_bytes});
+            sets_sent.sent(access.peer.ipv4(), name, access.body_bytes - access.told_bytes, ended,
+                           loop.now_ms());
+    };
+    server->on_progress([&](const http::Access& access) { count_set(access, false); });
+    server->on_request([&](const http::Access& access) {
+        installers.add(access);
+        count_set(access, true);
         access_log.add(access, ::time(nullptr));
     });
     auto page = std::make_unique<MetricsPage>(loop, [&] { parent->send(ipc::MetricsWanted{}); });
@@ -147,7 +157,7 @@ int run_http(const Identity& identity) {
             site.configure(std::exchange(locations, {}));
         }
         desk.configure(std::exchange(described, {}));
-        site.configure_sets(std::exchange(site_sets, {}));
+        site.configure_sets(std::exchange(site_sets, {}), ::time(nullptr));
         for (auto& listener : std::exchange(listeners, {}))
             TRY((listener.metrics ? page->server() : *server).listen(std::move(listener.socket)));
         parent->send(ipc::Ready{});
@@ -162,7 +172,8 @@ int run_http(const Identity& identity) {
             locations.push_back(location_of(TRY(ipc::decode<ipc::HttpLocation>(std::move(frame)))));
         } else if (frame.type == ipc::HttpSiteSet::type) {
             auto set = TRY(ipc::decode<ipc::HttpSiteSet>(std::move(frame)));
-            site_sets.push_back({std::move(set.host_name), set.address, std::move(set.content)});
+            site_sets.push_back(
+                {std::move(set.host_name), set.address, set.claimed, std::move(set.content)});
         } else if (frame.type == ipc::HttpAccessLog::type) {
             access_log.open(TRY(ipc::decode<ipc::HttpAccessLog>(std::move(frame))).file);
         } else if (frame.type == ipc::HttpClaimed::type) {

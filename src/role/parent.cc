@@ -342,6 +342,7 @@ private:
         row.vcpus = guest.config().vcpus;
         row.max_memory_bytes = guest.config().memory_bytes;
         row.current_memory_bytes = guest.resident_bytes();
+        row.suspended = guest.config().suspended;
         row.owner = host_.users().user_name(guest.owner().uid);
         if (guest.owner().gid)
             row.owner += ":" + host_.users().group_name(*guest.owner().gid);

@@ -51,6 +51,11 @@ inline constexpr const char* host_schema_steps[] = {
         armed INTEGER NOT NULL,
         sealed INTEGER,
         progress TEXT NOT NULL DEFAULT '');)",
+    R"(CREATE TABLE host_key (
+        machine INTEGER PRIMARY KEY REFERENCES machine ON DELETE CASCADE,
+        installation INTEGER NOT NULL,
+        public TEXT NOT NULL,
+        private TEXT NOT NULL);)",
 };
 
 inline constexpr Schema host_schema{0x766d686f, host_schema_steps}; // "vmho"

@@ -265,6 +265,41 @@ Result<void> HostStore::keep_progress(std::uint32_t machine, std::uint32_t numbe
                           progress, machine, number);
 }
 
+Result<std::vector<HostKey>> HostStore::host_keys() {
+    auto rows = TRY(database_->query("SELECT machine, installation, public, private FROM host_key "
+                                     "WHERE machine IN (SELECT id FROM machine WHERE host = ?) "
+                                     "ORDER BY machine",
+                                     host_));
+    std::vector<HostKey> all;
+    while (TRY(rows.next()))
+        all.push_back({static_cast<std::uint32_t>(rows.integer(0)),
+                       static_cast<std::uint32_t>(rows.integer(1)), rows.text(2), rows.text(3)});
+    return all;
+}
+
+Result<void> HostStore::keep_host_key(const HostKey& key) {
+    auto transaction = TRY(Database::Transaction::begin(*database_, true));
+    TRY(database_->run("PRAGMA secure_delete = ON"));
+    TRY(database_->run("INSERT OR REPLACE INTO host_key (machine, installation, public, private) "
+                       "SELECT id, ?, ?, ? FROM machine WHERE host = ? AND id = ?",
+                       key.installation, key.public_line, key.private_text, host_, key.machine));
+    if (database_->changed() == 0)
+        return fail(ErrorKind::not_found, "host.db has no VM with id {}", key.machine);
+    return transaction.commit();
+}
+
+Result<void> HostStore::forget_private_key(std::uint32_t machine) {
+    {
+        auto transaction = TRY(Database::Transaction::begin(*database_, true));
+        TRY(database_->run("PRAGMA secure_delete = ON"));
+        TRY(database_->run("UPDATE host_key SET private = '' WHERE machine = ?", machine));
+        TRY(transaction.commit());
+    }
+    // Nor is it left in the log of changes; a reader may keep it there for a while.
+    (void)database_->run("PRAGMA wal_checkpoint(TRUNCATE)");
+    return {};
+}
+
 Result<void> HostStore::seal(std::uint32_t machine, std::uint32_t number, std::int64_t now_s) {
     auto transaction = TRY(Database::Transaction::begin(*database_, true));
     TRY(database_->run("UPDATE installation SET sealed = ? WHERE machine = ? AND number = ? AND "

@@ -5,8 +5,8 @@
 // address is decided by config/ and host/.
 //
 // Everything is written when the call returns, so that a daemon that is killed loses nothing. What
-// guests depend on (remember, forget, arm, seal) is on the disk then too; the audit trail may lose
-// its last seconds when the power fails, which keeps it from waiting for the disk.
+// guests depend on (remember, forget, arm, seal, keys) is on the disk then too; the audit trail may
+// lose its last seconds when the power fails, which keeps it from waiting for the disk.
 //
 // Any one thread at a time. Times are of the system's clock, seconds or milliseconds since 1970.
 #pragma once
@@ -71,6 +71,15 @@ struct Installation {
     bool operator==(const Installation&) const = default;
 };
 
+// The ssh host key that this host made for an installation of a VM.
+struct HostKey {
+    std::uint32_t machine = 0;      // id of the VM
+    std::uint32_t installation = 0; // its number
+    std::string public_line;        // as in a *.pub file
+    std::string private_text;       // empty: forgotten, as the guest has it
+    bool operator==(const HostKey&) const = default;
+};
+
 // What somebody asked for.
 struct AuditRow {
     std::int64_t number = 0; // set by the store
@@ -121,6 +130,13 @@ public:
     // May lose its last seconds when the power fails.
     Result<void> keep_progress(std::uint32_t machine, std::uint32_t number,
                                std::string_view progress);
+
+    // By id of the VM.
+    Result<std::vector<HostKey>> host_keys();
+    // In place of the one that the VM had; not_found when the store does not know the VM.
+    Result<void> keep_host_key(const HostKey& key);
+    // The public part stays. Its bytes are overwritten in the file.
+    Result<void> forget_private_key(std::uint32_t machine);
 
     // The number of the row; its outcome follows.
     Result<std::int64_t> audit_began(const AuditRow& row);

@@ -328,7 +328,7 @@ def test_undeploy(host):
 
 
 def test_deploy_suspended(host):
-    """state = suspended in an order ends a VM and keeps it from being started with the host."""
+    """state = suspended in an order ends a VM, and its owner cannot start it."""
     with own_accounts(host):
         host.run(file_of(host))
         order(host, "vm13.txt", "alice")
@@ -336,7 +336,7 @@ def test_deploy_suspended(host):
         order(host, "vm13.txt", "alice", 'state="suspended"\n')
         said = vmhost(host, "deploy", "-y", "vms").stdout
         check("vm13 suspended" in said and "vm vm13: asked to end" in said, said)
-        check("enable = false" in text_of(host), "the file")
+        check("suspended = true" in text_of(host), "the file")
 
 
 def test_sshfp(host):

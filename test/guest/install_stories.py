@@ -13,7 +13,7 @@ import media
 
 LIMIT_S = 60.0
 NEEDS_KVM = {"install_kernel", "install_adopted", "install_phases", "install_fails",
-             "install_unprepared"}
+             "install_percent", "install_unprepared"}
 A, B = "10.9.8.10", "10.9.8.11"
 MAC_A, MAC_B = "fe:e1:bb:d1:00:01", "fe:e1:bb:d1:00:02"
 LAN = '[switch.lan]\ninterface = "br-lan"\nipv4 = "10.9.8.1/24"\nports = ["near"]\n'
@@ -382,3 +382,38 @@ def test_install_fails(host):
     check(phases(host) == ["armed"] and not row["failed"] and row["number"] == 2, f"{row}")
     time.sleep(3)
     check(phases(host) == ["armed"], f"{host.row('a')}")
+
+
+def test_install_percent(host):
+    """How far a set is, while it is sent, and a site set of which the rest is asked for."""
+    folder = sets_folder(host)
+    with open(os.path.join(folder, "7.8/amd64/base78.tgz"), "wb") as file:
+        file.truncate(40 << 20)
+    text = (f'[install]\nsets = "{folder}"\n'
+            '[install.site]\ninstallurl = "http://cdn.openbsd.org/pub/OpenBSD"\n' + LAN +
+            machine("a", A, MAC_A, f'boot = "{host.guest("installer")}"\n'))
+    with clients(host) as where:
+        host.run(text, "--debug-exit")
+        host.ctl("start", "a")
+        check(get(where, "install.conf", A)[0] == 200, "its answers")
+        sets = "pub/OpenBSD/7.8/amd64"
+        site = f"{sets}/site78.tgz"
+        body = subprocess.run(curl(where, site, A), capture_output=True, timeout=LIMIT_S).stdout
+        head, _, body = body.partition(b"\r\n\r\n")
+        tag = re.search(rb"^ETag: (\S+)", head, re.M)[1].decode()
+        for condition, status, rest in ((tag, b"206", body[10:]), ('"other"', b"200", body)):
+            again = subprocess.run(curl(where, site, A, "-H", "Range: bytes=10-", "-H",
+                                        f"If-Range: {condition}"), capture_output=True,
+                                   timeout=LIMIT_S).stdout
+            check(again.split()[1] == status and again.endswith(b"\r\n\r\n" + rest), f"{again}")
+        seen = set()
+        with subprocess.Popen(curl(where, f"{sets}/base78.tgz", A, "--limit-rate", "8M",
+                                   "-o", "/dev/null")) as fetch:
+            while fetch.poll() is None:
+                install = host.row("a")["install"]
+                if install["set"] == "base78.tgz":
+                    seen.add(install["percent"])
+                time.sleep(0.1)
+            check(fetch.returncode == 0, f"curl: {fetch.returncode}")
+        check(len([one for one in seen if 0 < one < 95]) >= 2, f"seen: {sorted(seen)}")
+        wait_until(lambda: host.row("a")["install"]["percent"] >= 99, "the end of the set to count")

@@ -235,6 +235,17 @@ TEST_CASE("a boot from CD-ROM needs a drive, and what lies in it is written by n
                Catch::Contains("only read-only disks can be shared"));
 }
 
+TEST_CASE("a host key for OpenBSD needs sets of a release") {
+    const std::string vm = "[switch.lan]\ninterface = \"br0\"\nipv4 = \"10.9.8.1/24\"\n"
+                           "[vm.a.install]\nhost_keys = true\n";
+    CHECK(bad("[install]\nsets = \"/srv/openbsd\"\n" + vm) == "");
+    CHECK(bad(vm).find("host_keys: the key comes with the sets of this host") != std::string::npos);
+    CHECK(bad("[install]\nsets = \"/srv/openbsd\"\nrelease = \"snapshots\"\n" + vm)
+              .find("snapshots has no number") != std::string::npos);
+    // Others have it in their answers.
+    CHECK(bad(vm + "system = \"cloud-init\"\n").empty());
+}
+
 TEST_CASE("site sets have something in them, and sets beside them") {
     const std::string head =
         "[switch.lan]\ninterface = \"br0\"\nipv4 = \"10.9.8.1/24\"\n[install]\n";

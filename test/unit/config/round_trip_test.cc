@@ -57,6 +57,9 @@ public:
             m.switches.push_back(make_switch(i));
         for (unsigned i = number(0, 6); i > 0; --i)
             m.vms.push_back(make_vm(i, m.switches));
+        for (auto& vm : m.vms)
+            if (vm.install && vm.install->system == InstallSystem::openbsd)
+                vm.install->host_keys &= !m.install.sets.empty() && m.install.release == "7.8";
         for (unsigned i = number(0, 2); i > 0 && !m.vms.empty(); --i)
             m.vms.push_back(make_instance(m, i, m.vms[number(0, m.vms.size() - 1)]));
         add_local(m);

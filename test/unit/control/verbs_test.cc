@@ -261,6 +261,24 @@ TEST_CASE("stop says requested, and with wait terminated later") {
     CHECK(asked.replies.back().last);
 }
 
+TEST_CASE("a suspended VM is started by root alone") {
+    Asked asked;
+    asked.machines.rows[0].suspended = true;
+    CHECK(asked.ask(R"({"verb":"status","vm":"a"})", 1000)["vms"][0]["suspended"] == true);
+    for (std::string verb : {"start", "unpause", "receive"}) {
+        auto refused = asked.ask(R"({"vm":"a","verb":")" + verb + "\"}", 1000);
+        CHECK(refused["kind"] == "denied");
+        CHECK(refused["error"] == "vm a: it is suspended: " + verb + " is for root");
+    }
+    CHECK(asked.machines.calls.empty());
+    CHECK(asked.ask(R"({"verb":"start","vm":"a"})", 0)["ok"] == true);
+    // Of another owner's as before, and what ends it is the owner's.
+    CHECK(asked.ask(R"({"verb":"start","vm":"a"})", 4711)["error"].get<std::string>().find(
+              "suspended") == std::string::npos);
+    CHECK(asked.ask(R"({"verb":"stop","vm":"a"})", 1000)["ok"] == true);
+    CHECK(asked.ask(R"({"verb":"start","vm":"b"})", 1002)["ok"] == true);
+}
+
 TEST_CASE("reinstall arms, for the owner and root, and says what it has armed") {
     Asked asked;
     CHECK(asked.ask(R"({"verb":"reinstall","vm":"a"})", 4711)["ok"] == false);

@@ -248,7 +248,7 @@ TEST_CASE("every order says what it wants, within the rules") {
                   order("/o/vm100.txt", "alice", 0, "hostname2=\"x\"\n")});
     auto model = scene.model();
     const auto* vm = model.find_vm("vm5");
-    CHECK_FALSE(vm->enabled);
+    CHECK(vm->suspended);
     CHECK(vm->memory_bytes == GiB);
     CHECK(vm->vcpus == 2);
     REQUIRE(vm->disks.size() == 2);
@@ -361,10 +361,14 @@ TEST_CASE("a VM is suspended and resumed by its order") {
     scene.deploy({order("/o/vm13.txt", "alice", 0)});
     scene.deploy({order("/o/vm13.txt", "alice", 0, "state=\"suspended\"\n")});
     CHECK(scene.said == "vm13: suspended\n");
-    CHECK_FALSE(scene.model().find_vm("vm13")->enabled);
+    CHECK(scene.model().find_vm("vm13")->suspended);
     CHECK(scene.planned({order("/o/vm13.txt", "alice", 0)})->nothing_to_do());
+    CHECK(scene.planned({order("/o/vm13.txt", "alice", 0, "state=\"suspended\"\n")})
+              ->nothing_to_do());
     scene.deploy({order("/o/vm13.txt", "alice", 0, "state=\"active\"\n")});
-    CHECK(scene.model().find_vm("vm13")->enabled);
+    CHECK(scene.said == "vm13: active again\n");
+    CHECK_FALSE(scene.model().find_vm("vm13")->suspended);
+    CHECK(scene.planned({order("/o/vm13.txt", "alice", 0, "state=\"active\"\n")})->nothing_to_do());
 }
 
 TEST_CASE("a VM whose order is gone is disabled, and its image stays") {

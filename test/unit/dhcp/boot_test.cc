@@ -129,6 +129,27 @@ TEST_CASE("a client of no class is told no boot file, an installing guest its ow
     CHECK(own_one.header.siaddr == ip("10.0.0.9"));
 }
 
+TEST_CASE("a guest that has been installed is told no boot file but its own") {
+    auto network = lan();
+    network.classes[2].options.push_back({67, data("67-of-the-class")});
+    network.options.push_back({67, data("67-of-the-network")});
+    CHECK(as_text(*offer(network, rom(7, guest_mac)).find(67)) == "67-of-the-class");
+    network.guests[0].installed = true;
+    for (std::uint8_t architecture : {0, 7}) {
+        auto answer = offer(network, rom(architecture, guest_mac));
+        CHECK(file_of(answer).empty());
+        CHECK_FALSE(answer.find(67));
+        // What else the class says holds.
+        CHECK((architecture != 0 || answer.header.siaddr == ip("10.0.0.7")));
+    }
+    CHECK(file_of(offer(network, rom(0))) == "undionly.kpxe"); // others
+    network.guests[0].filename = "mine";
+    CHECK(file_of(offer(network, rom(0, guest_mac))) == "mine");
+    network.guests[0].filename = "";
+    network.guests[0].options.push_back({67, data("its-own")});
+    CHECK(as_text(*offer(network, rom(7, guest_mac)).find(67)) == "its-own");
+}
+
 TEST_CASE("for one option the guest's value comes before the class's and the network's") {
     auto network = lan();
     network.options = {{42, {10, 0, 0, 5}}, {252, data("net")}, {224, data("all")}};

@@ -284,3 +284,27 @@ TEST_CASE("where nothing can be kept nothing is armed") {
     CHECK_FALSE(memory->arm(ids[0], false));
     CHECK_FALSE(memory->seal(ids[0]));
 }
+
+TEST_CASE("a host key is that of the last installation, and keeps its public part") {
+    Folder folder;
+    const auto text = lan + vm("a", "") + "install = { }\n";
+    const auto key = *install::make_host_key("root@a");
+    {
+        auto memory = opened(folder);
+        auto ids = note(memory, model_of(text));
+        CHECK(memory.host_key(ids[0]) == nullptr);
+        CHECK_FALSE(memory.keep_host_key(99, key));
+        REQUIRE(memory.keep_host_key(ids[0], key));
+        CHECK(memory.host_key(ids[0])->private_text == key.private_text);
+    }
+    auto memory = opened(folder);
+    auto ids = note(memory, model_of(text));
+    REQUIRE(memory.host_key(ids[0]) != nullptr);
+    CHECK(memory.host_key(ids[0])->installation == 1);
+    REQUIRE(memory.forget_private_key(ids[0]));
+    CHECK(memory.host_key(ids[0])->private_text.empty());
+    CHECK(memory.host_key(ids[0])->public_line == key.public_line);
+    REQUIRE(memory.forget_private_key(99));
+    REQUIRE(memory.arm(ids[0], false));
+    CHECK(memory.host_key(ids[0]) == nullptr); // the next one needs its own
+}

@@ -84,6 +84,7 @@ std::optional<std::string> boot_file(const std::string& of_switch, const std::st
     const auto& vm = model.vms.at(0);
     auto guest = dhcp_guest(model.switches.at(0), vm, vm.interfaces.at(0), state);
     CHECK(guest.installing == state.armed);
+    CHECK(guest.installed == (vm.install.has_value() && !state.armed));
     return guest.filename;
 }
 

@@ -90,6 +90,35 @@ TEST_CASE("a client that goes away in the middle costs nothing more") {
     CHECK(list[0].body_bytes + list[0].cut_off_bytes == large);
 }
 
+TEST_CASE("a large file is told of while it goes, each byte once") {
+    Files files;
+    Options options;
+    options.progress_interval = 20ms;
+    Served served(files.site(), options);
+    Client client(served, loopback(1), 65536);
+    client.send(get("/small") + get("/large", close_field));
+    std::string piece(1 << 20, '\0');
+    for (int i = 0; i < 8; ++i) {
+        std::this_thread::sleep_for(25ms);
+        (void)::recv(client.fd(), piece.data(), piece.size(), MSG_WAITALL);
+    }
+    (void)client.read_all();
+    auto last = served.accesses();
+    REQUIRE(last.size() == 2);
+    auto steps = served.progress();
+    REQUIRE(steps.size() >= 2);
+    std::uint64_t told = 0;
+    for (const auto& step : steps) {
+        CHECK(step.path == "/large");
+        CHECK(step.told_bytes == told);
+        CHECK(step.body_bytes > told);
+        told = step.body_bytes;
+    }
+    CHECK(last[1].told_bytes == told);
+    CHECK(last[1].body_bytes == large);
+    CHECK(last[0].told_bytes == 0);
+}
+
 TEST_CASE("a client that has said all still gets a large file") {
     Files files;
     Served served(files.site());

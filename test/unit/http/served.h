@@ -52,6 +52,10 @@ public:
         std::lock_guard lock(mutex_);
         return accesses_;
     }
+    std::vector<Access> progress() {
+        std::lock_guard lock(mutex_);
+        return progress_;
+    }
 
 private:
     void start(Options options) {
@@ -93,6 +97,10 @@ private:
         server.on_request([this](const Access& access) {
             std::lock_guard lock(mutex_);
             accesses_.push_back(access);
+        });
+        server.on_progress([this](const Access& access) {
+            std::lock_guard lock(mutex_);
+            progress_.push_back(access);
         });
         REQUIRE(server.listen(std::move(socket)));
         wakeup_ = std::make_unique<Wakeup>(loop, [&] { loop.stop(); });
@@ -137,7 +145,7 @@ private:
     std::atomic<std::size_t> connections_ = 0, waiting_ = 0;
     std::atomic<bool> hold_ = false;
     std::mutex mutex_;
-    std::vector<Access> accesses_;
+    std::vector<Access> accesses_, progress_;
     std::unique_ptr<Wakeup> wakeup_;
     std::thread thread_;
 };

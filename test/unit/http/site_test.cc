@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "../tftp/folder.h"
+#include "http/date.h"
 #include "http/glob.h"
 #include "http/http.h"
 #include "http/media_type.h"
@@ -278,7 +279,7 @@ TEST_CASE("site sets are beside the sets of each release, each for whom it is") 
     Site site;
     site.configure({mirror});
     const IpAddress puffy = *parse_ipv4("10.9.8.13"), other = *parse_ipv4("10.9.8.14");
-    site.configure_sets({{"", {}, "all"}, {"puffy", puffy, "own"}});
+    site.configure_sets({{"", {}, false, "all"}, {"puffy", puffy, false, "own"}}, now);
     auto get = [&](const std::string& path, const IpAddress& peer) {
         Request request;
         request.method = "GET";
@@ -309,4 +310,53 @@ TEST_CASE("site sets are beside the sets of each release, each for whom it is") 
     CHECK(names("7.8/amd64/", other) == "base78.tgz site78.tgz ");
     CHECK(names("snapshots/amd64/index.txt", other) == "base79.tgz site79.tgz ");
     CHECK(names("7.8/", other) == "amd64 ");
+
+    // A fetch that broke off goes on, as long as it is the same archive.
+    auto ask = [&](const Conditions& conditions, std::int64_t when) {
+        Request request;
+        request.method = "GET";
+        request.path = "/pub/OpenBSD/7.8/amd64/site78-puffy.tgz";
+        request.peer = puffy;
+        request.conditions = conditions;
+        return site.answer(request, when).value();
+    };
+    auto whole = ask({}, now);
+    CHECK(field(whole, "Last-Modified") == http_date(now));
+    CHECK(field(whole, "Cache-Control") == "no-store");
+    Conditions rest;
+    rest.range = "bytes=1-";
+    rest.if_range = field(whole, "ETag");
+    auto part = ask(rest, now);
+    CHECK(part.status == 206);
+    CHECK(part.body == "wn");
+    CHECK(field(part, "Content-Range") == "bytes 1-2/3");
+    Conditions beyond;
+    beyond.range = "bytes=3-";
+    CHECK(ask(beyond, now).status == 416);
+    Conditions known;
+    known.if_none_match = rest.if_range;
+    CHECK(ask(known, now).status == 304);
+    CHECK(ask(known, now).body.empty());
+    site.configure_sets({{"puffy", puffy, false, "own"}}, now + 100);
+    CHECK(ask(rest, now + 100).status == 206);
+    CHECK(field(ask({}, now + 100), "Last-Modified") == http_date(now));
+    site.configure_sets({{"puffy", puffy, false, "new"}}, now + 200);
+    auto changed = ask(rest, now + 200);
+    CHECK(changed.status == 200);
+    CHECK(changed.body == "new");
+    CHECK(field(changed, "Last-Modified") == http_date(now + 200));
+
+    // One that is claimed is only named here; another guest may have one of its name.
+    site.configure_sets({{"puffy", puffy, true, ""}, {"puffy", other, false, "other's"}}, now);
+    CHECK(names("7.8/amd64/index.txt", puffy) == "base78.tgz site78-puffy.tgz ");
+    CHECK(get("7.8/amd64/site78-puffy.tgz", puffy).empty());
+    CHECK(get("7.8/amd64/site78-puffy.tgz", other) == "other's");
+    Request request;
+    request.path = "/pub/OpenBSD/7.8/amd64/site78-puffy.tgz";
+    request.peer = puffy;
+    CHECK_FALSE(site.has_site_set(request));
+    request.peer = other;
+    CHECK(site.has_site_set(request));
+    request.path = "/elsewhere/site78-puffy.tgz";
+    CHECK_FALSE(site.has_site_set(request));
 }

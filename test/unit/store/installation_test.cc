@@ -2,6 +2,8 @@
 #include <catch2/catch.hpp>
 
 #include <csignal>
+#include <fstream>
+#include <iterator>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -125,4 +127,50 @@ TEST_CASE("a seal that was made is there after kill -9") {
     auto store = opened(folder);
     CHECK_FALSE(all(store).at(0).armed());
     CHECK(all(store).at(1).armed());
+}
+
+TEST_CASE("a host key is of one installation, and its private part does not stay") {
+    Folder folder;
+    const std::string secret(300, 'S');
+    const HostKey key{1, 1, "ssh-ed25519 AAAA root@a", secret};
+    auto file_has = [&](const std::string& text) {
+        bool found = false;
+        for (const char* name : {"/host.db", "/host.db-wal"}) {
+            std::ifstream file(folder.path + name, std::ios::binary);
+            std::string bytes((std::istreambuf_iterator<char>(file)), {});
+            found |= bytes.find(text) != std::string::npos;
+        }
+        return found;
+    };
+    {
+        auto store = opened(folder);
+        remembered(store, {machine("a", false), machine("b", false)});
+        REQUIRE(store.keep_host_key(key));
+        auto unknown = key;
+        unknown.machine = 7;
+        CHECK(store.keep_host_key(unknown).error().kind() == ErrorKind::not_found);
+    }
+    {
+        auto other = opened(folder, "other host");
+        CHECK(other.host_keys()->empty());
+        CHECK(other.keep_host_key(key).error().kind() == ErrorKind::not_found);
+    }
+    auto store = opened(folder);
+    CHECK(*store.host_keys() == std::vector{key});
+    CHECK(file_has(secret));
+    // Of the next installation.
+    auto next = key;
+    next.installation = 2;
+    next.private_text = std::string(300, 'T');
+    REQUIRE(store.keep_host_key(next));
+    CHECK(*store.host_keys() == std::vector{next});
+    CHECK(file_has(next.private_text));
+    REQUIRE(store.forget_private_key(1));
+    REQUIRE(store.forget_private_key(1));
+    next.private_text.clear();
+    CHECK(*store.host_keys() == std::vector{next});
+    CHECK_FALSE(file_has("SSSSSSSSSSSSSSSS"));
+    CHECK_FALSE(file_has("TTTTTTTTTTTTTTTT"));
+    REQUIRE(store.forget("a"));
+    CHECK(store.host_keys()->empty());
 }
