@@ -10,6 +10,7 @@
 //   IPv4      the n-th address of the subnet after the network's own, n being
 //             hash("ipv4", switch name, VM name, index) modulo their number
 //   IPv6      see assign_ipv6.cc
+//   UUID      hash("uuid", host name, VM name, 0) and the same with 1, but for version and variant
 //
 // The hash is FNV-1a (64 bits) over the texts, each with a zero byte behind it, and the
 // index in decimal; then the finishing step of SplitMix64, because FNV's low bits are weak.
@@ -269,6 +270,12 @@ std::uint64_t stable_hash(std::initializer_list<std::string_view> texts, std::si
     hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
     hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
     return hash ^ (hash >> 31);
+}
+
+Uuid uuid_of(std::string_view host_name, std::string_view vm_name) {
+    auto half = [&](std::size_t index) { return stable_hash({"uuid", host_name, vm_name}, index); };
+    return {(half(0) & ~std::uint64_t{0xf000}) | 0x8000,
+            half(1) << 2 >> 2 | std::uint64_t{1} << 63};
 }
 
 void fill_vm(const Model& model, Vm& vm, const Findings& findings) {

@@ -125,6 +125,15 @@ struct Difference {
 // In the order of the schema and, within it, of the later file; what is gone comes last.
 std::vector<Difference> differences(const Model& before, const Model& after);
 
+// 128 bits, as they are read from left to right.
+struct Uuid {
+    std::uint64_t high = 0, low = 0;
+    bool operator==(const Uuid&) const = default;
+};
+// Of a VM, by the names of its host and itself: the same whatever else changes (RFC 9562, version
+// 8).
+Uuid uuid_of(std::string_view host_name, std::string_view vm_name);
+
 // One row per key of the schema table: what vmhost.toml(5) and completion are checked against.
 struct KeyDescription {
     std::string table; // "host", "switch.NAME", "vm.NAME.disk"

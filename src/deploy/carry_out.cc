@@ -53,7 +53,7 @@ Result<void> take(World& world, const Step& step, const config::Model& model) {
         return world.add_key(*account, *step.key);
     }
     case Kind::image:
-        return world.create_image(step.path, step.format, step.bytes);
+        return world.create_image(step.path, step.format, step.bytes, step.base);
     case Kind::no_account:
         return world.remove_account(step.name);
     default:

@@ -45,7 +45,7 @@ struct Step {
         account, // name, group, person
         member,  // name, group
         key,     // name, key
-        image,   // path, format, bytes
+        image,   // path, format, bytes, base
         added,   // of the file, as the next ones
         changed,
         disabled,
@@ -59,6 +59,7 @@ struct Step {
     std::string path;
     config::ImageFormat format = config::ImageFormat::qcow2;
     std::uint64_t bytes = 0;
+    std::string base; // whole path; empty: none
     std::string text; // for people, after the VM's name
     Place place;      // why
 };

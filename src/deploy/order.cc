@@ -15,10 +15,10 @@ namespace {
 
 using Value = config::FlatValue;
 
-constexpr std::array<std::string_view, 21> known_keys{
-    "date", "payment", "donated", "name",     "email",  "sshkey", "hostname",
-    "note", "memory",  "disk",    "disk2",    "format", "cpus",   "username",
-    "mac",  "ipv4",    "ipv6",    "referral", "state",  "site",   "backup"};
+constexpr std::array<std::string_view, 23> known_keys{
+    "date",   "payment",  "donated", "name",   "email",  "sshkey",   "hostname", "note",
+    "memory", "disk",     "disk2",   "format", "cpus",   "username", "mac",      "ipv4",
+    "ipv6",   "referral", "state",   "site",   "backup", "image",    "system"};
 
 std::string_view trimmed(std::string_view text) {
     constexpr std::string_view blanks = " \t\r";
@@ -177,6 +177,22 @@ Result<config::ImageFormat> parse_format(std::string_view text) {
     return fail(ErrorKind::invalid, "\"{}\" is neither \"qcow2\" nor \"raw\"", printable(text, 20));
 }
 
+Result<config::InstallSystem> parse_system(std::string_view text) {
+    using enum config::InstallSystem;
+    static constexpr std::pair<std::string_view, config::InstallSystem> words[] = {
+        {"openbsd", openbsd},
+        {"cloud-init", cloud_init},
+        {"preseed", preseed},
+        {"kickstart", kickstart},
+        {"ipxe", ipxe}};
+    auto found = std::ranges::find(words, text, [](const auto& word) { return word.first; });
+    if (found == std::end(words))
+        return fail(ErrorKind::invalid,
+                    "\"{}\" is none of openbsd, cloud-init, preseed, kickstart and ipxe",
+                    printable(text, 20));
+    return found->second;
+}
+
 Result<Mac> parse_guest_mac(std::string_view text) {
     auto mac = TRY(parse_mac(text));
     if (mac.is_multicast() || mac.is_zero())
@@ -287,6 +303,10 @@ private:
                 [](std::string_view text) { return parse_count(text, all::max_vcpus); });
         } else if (key == "format") {
             set(value, order_.format, parse_format);
+        } else if (key == "image") {
+            set_checked(value, order_.image, check_image_name);
+        } else if (key == "system") {
+            set(value, order_.system, parse_system);
         } else if (key == "mac") {
             set(value, order_.mac, parse_guest_mac);
         } else if (key == "ipv4") {
@@ -384,6 +404,26 @@ Result<void> check_hostname(std::string_view text) {
             return {};
         rest.remove_prefix(label.size() + 1);
     }
+}
+
+Result<void> check_image_name(std::string_view text) {
+    constexpr std::string_view endings[] = {".qcow2", ".raw", ".zst"};
+    bool good = text == "none" ||
+                (text.size() <= 100 && !text.starts_with('.') &&
+                 std::ranges::all_of(text,
+                                     [](char c) {
+                                         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                                (c >= '0' && c <= '9') || c == '.' || c == '-' ||
+                                                c == '_' || c == '+';
+                                     }) &&
+                 std::ranges::any_of(endings, [&](auto ending) { return text.ends_with(ending); }));
+    if (!good)
+        return fail(
+            ErrorKind::invalid,
+            "\"{}\" is no name of an image: letters, digits and \".-_+\", without a folder, "
+            "with .qcow2, .raw or .zst at its end",
+            printable(text, 100));
+    return {};
 }
 
 Result<void> check_username(std::string_view text) {

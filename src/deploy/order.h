@@ -22,6 +22,8 @@ struct Order {
     std::optional<std::uint64_t> memory_bytes, disk_bytes, disk2_bytes;
     std::optional<unsigned> cpus;
     std::optional<config::ImageFormat> format;
+    std::string image; // a template's name, "none", or empty: that of [allocate]
+    std::optional<config::InstallSystem> system;
     std::optional<Mac> mac;
     std::optional<Ipv4> ipv4;
     std::optional<Ipv6> ipv6;
@@ -43,6 +45,9 @@ Result<std::chrono::sys_days> parse_date(std::string_view text);
 
 // Labels of letters, digits and hyphens (RFC 1123 §2.1), or several with dots between them.
 Result<void> check_hostname(std::string_view text);
+// A file's name without a folder that ends as images do, or "none": where it lies is not an order's
+// to say.
+Result<void> check_image_name(std::string_view text);
 // Of the guest and of this host: what useradd(8) and the installer take, and no name of theirs.
 Result<void> check_username(std::string_view text);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "deploy/deploy.h"
+#include "deploy/template.h"
 #include "install/install.h"
 
 namespace vmhost::deploy {
@@ -225,12 +226,6 @@ private:
             return order.hostname;
         return order.hostname + "." + domain;
     }
-    std::string image_path(const std::string& name) const {
-        const auto& folder =
-            model_.allocate.images.empty() ? model_.host.state : model_.allocate.images;
-        return folder + "/" + name;
-    }
-
     std::optional<New> allocate(const Order& order) {
         const auto& rules = model_.allocate;
         New given{
@@ -261,24 +256,29 @@ private:
 
     void plan_new(const Order& order) {
         auto given = allocate(order);
-        if (!given)
+        auto start = find_template(order);
+        if (!given || !start)
             return;
         const auto& rules = model_.allocate;
         auto memory = order.memory_bytes.value_or(rules.memory_bytes);
-        auto format = order.format.value_or(rules.format);
+        auto format = *start ? config::ImageFormat::qcow2 : order.format.value_or(rules.format);
         std::string disks;
-        auto add_disk = [&](const std::string& name, std::uint64_t bytes, const std::string& key) {
+        auto add_disk = [&](const std::string& name, std::uint64_t bytes, const std::string& key,
+                            const std::optional<DiskTemplate>& below) {
             // Relative to the state, where images are by default.
             auto file = fmt::format("{}.{}", name, format_name(format));
-            disks += fmt::format("{}{{ path = {}, format = \"{}\", size = \"{}\" }}",
+            auto path = image_path(model_, file);
+            disks += fmt::format("{}{{ path = {}, format = \"{}\", size = \"{}\"{} }}",
                                  disks.empty() ? "" : ", ",
-                                 config::toml_text(rules.images.empty() ? file : image_path(file)),
-                                 format_name(format), size_text(bytes));
-            plan_image(order.vm, image_path(file), format, bytes, order.place(key), true);
+                                 config::toml_text(rules.images.empty() ? file : path),
+                                 format_name(format), size_text(bytes),
+                                 below ? ", base = [" + config::toml_text(below->named) + "]" : "");
+            plan_image(order.vm, path, format, bytes, below ? below->path : "", order.place(key),
+                       true);
         };
-        add_disk(order.vm, order.disk_bytes.value_or(rules.disk_bytes), "disk");
+        add_disk(order.vm, order.disk_bytes.value_or(rules.disk_bytes), "disk", *start);
         if (order.disk2_bytes)
-            add_disk(order.vm + "-2", *order.disk2_bytes, "disk2");
+            add_disk(order.vm + "-2", *order.disk2_bytes, "disk2", std::nullopt);
 
         auto password = wishes_.password();
         auto table = fmt::format("# Ordered by {}\n[vm.{}]\n", printable(order.file), order.vm);
@@ -294,13 +294,13 @@ private:
         add_text("memory", size_text(memory));
         if (order.cpus)
             add("vcpus", std::to_string(*order.cpus));
-        if (!rules.boot.empty())
+        if (!rules.boot.empty() && !*start) // a ready system is started by the BIOS
             add_text("boot", rules.boot);
         add("disk", "[" + disks + "]");
         if (!rules.switch_name.empty())
             add("interface", "[{ " + interface_text(*given) + " }]");
         table += fmt::format("\n[vm.{}.install]\n", order.vm);
-        auto install = rules.install;
+        auto install = install_of(rules, order, start->has_value());
         install.hostname = host_name(order);
         install.user = order.username;
         install.sshkey = order.sshkey.text() + " " + password;
@@ -318,6 +318,30 @@ private:
                               .place = order.place("")});
         new_.emplace_back(&order, *given);
     }
+    // None: a complaint was made.
+    std::optional<std::optional<DiskTemplate>> find_template(const Order& order) {
+        auto found = template_of(world_, model_, standing_.ledger, order);
+        const auto place = order.place("image");
+        if (!found) {
+            complain(place, found.error().kind(),
+                     fmt::format("{}: image: {}", order.vm, found.error().text()));
+            return std::nullopt;
+        }
+        if (!*found)
+            return *std::move(found);
+        const auto bytes = order.disk_bytes.value_or(model_.allocate.disk_bytes);
+        if (order.format == config::ImageFormat::raw)
+            complain(
+                order.place("format"), ErrorKind::invalid,
+                fmt::format("{}: a disk that begins as {} is qcow2", order.vm, (*found)->path));
+        else if (bytes < (*found)->bytes)
+            complain(order.lines.contains("disk") ? order.place("disk") : place, ErrorKind::limit,
+                     fmt::format("{}: a disk of {} is too small for the {} of {}", order.vm,
+                                 size_text(bytes), size_text((*found)->bytes), (*found)->path));
+        else
+            return *std::move(found);
+        return std::nullopt;
+    }
     std::string interface_text(const New& given) const {
         auto out = "switch = " + config::toml_text(model_.allocate.switch_name);
         if (given.mac)
@@ -330,7 +354,8 @@ private:
     }
 
     void plan_image(const std::string& vm, const std::string& path, config::ImageFormat format,
-                    std::optional<std::uint64_t> wanted, const Place& place, bool fresh) {
+                    std::optional<std::uint64_t> wanted, const std::string& base,
+                    const Place& place, bool fresh) {
         // What guests may have written is not looked into.
         if (!fresh && world_.exists(path))
             return;
@@ -346,7 +371,9 @@ private:
                      .path = path,
                      .format = format,
                      .bytes = *wanted,
-                     .text = fmt::format("{} created (size {})", path, size_text(*wanted)),
+                     .base = base,
+                     .text = fmt::format("{} created (size {}{})", path, size_text(*wanted),
+                                         base.empty() ? "" : ", on " + base),
                      .place = place});
         } else if (!size) {
             warn(fmt::format("{}: the image {} is left as it is: {}", vm, path,
@@ -362,16 +389,18 @@ private:
     // ---- a VM that is there ---------------------------------------------------------------
 
     void plan_standing(const Order& order, const config::Vm& vm) {
+        auto absolute = [&](const std::string& path) {
+            return path.starts_with('/') ? path : model_.host.state + "/" + path;
+        };
         for (const auto& disk : vm.disks)
-            if (disk.base.empty() && !disk.read_only && disk.size_bytes)
-                plan_image(vm.name,
-                           disk.path.starts_with('/') ? disk.path
-                                                      : model_.host.state + "/" + disk.path,
-                           disk.format == config::ImageFormat::automatic
-                               ? (disk.path.ends_with(".qcow2") ? config::ImageFormat::qcow2
-                                                                : config::ImageFormat::raw)
-                               : disk.format,
-                           disk.size_bytes, disk.place, false);
+            if (!disk.read_only && disk.size_bytes)
+                plan_image(vm.name, absolute(disk.path),
+                           disk.format != config::ImageFormat::automatic ? disk.format
+                           : !disk.base.empty() || disk.path.ends_with(".qcow2")
+                               ? config::ImageFormat::qcow2
+                               : config::ImageFormat::raw,
+                           disk.size_bytes, disk.base.empty() ? "" : absolute(disk.base.front()),
+                           disk.place, false);
         compare(order, vm);
         if (!order.suspended)
             return;
@@ -417,6 +446,14 @@ private:
                   config::toml_text(host_name(order)));
             compare_key(order, vm, value, install);
         }
+        if (!order.image.empty() && !vm.disks.empty()) {
+            const auto& base = vm.disks[0].base;
+            auto path = base.empty() ? "none" : base.front();
+            fixed("image", path.substr(path.rfind('/') + 1), order.image);
+        }
+        if (order.system && vm.install)
+            fixed("system", std::string(name_of(vm.install->system)),
+                  std::string(name_of(*order.system)));
         if (order.disk_bytes && !vm.disks.empty() && vm.disks[0].size_bytes)
             fixed("disk", size_text(*vm.disks[0].size_bytes), size_text(*order.disk_bytes));
         if (order.disk2_bytes)
@@ -597,18 +634,29 @@ private:
                 complain(order->place(""), ErrorKind::internal, order->vm + " is not in the file");
                 continue;
             }
-            const auto mode = vm->install ? vm->install->mode : config::InstallMode::install;
-            auto answers = install::render_answers(*result, *vm, mode);
-            if (!answers) {
-                complain(order->place(""), answers.error());
+            if (vm->install)
+                try_answers(*order, *result, *vm);
+        }
+    }
+    void try_answers(const Order& order, const config::Model& model, const config::Vm& vm) {
+        const bool upgrade = vm.install->mode == config::InstallMode::upgrade;
+        auto read = [&](const std::string& path) {
+            return world_.read(path.starts_with('/') ? path : model.host.state + "/" + path);
+        };
+        for (const auto& file : install::install_files(vm, upgrade)) {
+            auto text = install::file_text(model, vm, upgrade, 1, file.name, read);
+            if (!text) {
+                complain(order.place(""), text.error());
                 continue;
             }
-            if (mode == config::InstallMode::upgrade)
-                continue; // asks little, and none of what the linter knows
-            for (const auto& doubt : install::lint_answers(*answers))
+            // An upgrade asks little, and none of what the linter knows.
+            if (vm.install->system != config::InstallSystem::openbsd || upgrade ||
+                file.use != install::FileUse::once)
+                continue;
+            for (const auto& doubt : install::lint_answers(*text))
                 job_.warnings.push_back(
-                    Error(doubt.kind(), fmt::format("{}: answers: {}", vm->name, doubt.text()))
-                        .at(order->place("")));
+                    Error(doubt.kind(), fmt::format("{}: answers: {}", vm.name, doubt.text()))
+                        .at(order.place("")));
         }
     }
 

@@ -22,6 +22,11 @@ disk::Format format_of(config::ImageFormat format) {
     return format == config::ImageFormat::raw ? disk::Format::raw : disk::Format::qcow2;
 }
 
+// As the host takes it when it opens a disk on it.
+disk::Format format_of_template(const std::string& path) {
+    return disk::format_of_name(path).value_or(disk::Format::qcow2);
+}
+
 // A link stays one, and what it names is replaced.
 std::string real_path(const std::string& path) {
     char whole[PATH_MAX];
@@ -87,9 +92,24 @@ public:
             return fail_errno(errno, "{}", printable(path));
         return TRY(disk::inspect({format_of(format), path})).size_bytes;
     }
+    Result<Template> look_at_template(const std::string& path) override {
+        struct stat about {};
+        if (::lstat(path.c_str(), &about) < 0)
+            return fail_errno(errno, "{}", printable(path));
+        // As a VM's owner may have it below a disk.
+        if (!S_ISREG(about.st_mode) || about.st_uid != 0 || about.st_nlink != 1)
+            return fail(ErrorKind::denied, "{} is no file of root's with one name",
+                        printable(path));
+        auto info = TRY(disk::inspect({format_of_template(path), path}));
+        return Template{info.size_bytes, info.backing_file, (about.st_mode & S_IROTH) != 0};
+    }
     Result<void> create_image(const std::string& path, config::ImageFormat format,
-                              std::uint64_t bytes) override {
-        return disk::create_image(path, format_of(format), bytes);
+                              std::uint64_t bytes, const std::string& base) override {
+        if (base.empty())
+            return disk::create_image(path, format_of(format), bytes);
+        return disk::create_image(
+            path, format_of(format), bytes,
+            disk::BaseName{disk::name_from(path, base), format_of_template(base)});
     }
 
     Result<std::optional<Account>> account(const std::string& name) override {

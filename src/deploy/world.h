@@ -40,9 +40,17 @@ public:
     // The size of the disk in it; not_found when there is no file.
     virtual Result<std::uint64_t> image_size(const std::string& path,
                                              config::ImageFormat format) = 0;
-    // Never in place of a file.
+    // What new disks begin as, of the format that its name says, else qcow2.
+    struct Template {
+        std::uint64_t bytes = 0;
+        std::string below;    // the file that it needs itself; empty: none
+        bool for_all = false; // everybody on this host may read it
+    };
+    virtual Result<Template> look_at_template(const std::string& path) = 0;
+    // Never in place of a file. What is read from it until it is written is that of the base, which
+    // may be smaller; empty: zeros.
     virtual Result<void> create_image(const std::string& path, config::ImageFormat format,
-                                      std::uint64_t bytes) = 0;
+                                      std::uint64_t bytes, const std::string& base) = 0;
 
     virtual Result<std::optional<Account>> account(const std::string& name) = 0;
     virtual Result<bool> has_group(const std::string& group) = 0;

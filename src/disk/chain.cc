@@ -53,6 +53,12 @@ std::string path_beside(const std::string& image, const std::string& name) {
     return image.substr(0, slash + 1) + name;
 }
 
+std::string name_from(const std::string& image, const std::string& base) {
+    auto folder = std::filesystem::path(image).parent_path().lexically_normal();
+    auto relative = std::filesystem::path(base).lexically_normal().lexically_relative(folder);
+    return relative.empty() || *relative.begin() == ".." ? base : relative.string();
+}
+
 std::optional<Format> format_of_name(std::string_view path) {
     if (ends_with_word(path, ".qcow2"))
         return Format::qcow2;

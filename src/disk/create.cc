@@ -115,8 +115,9 @@ Result<void> fill_image(const Fd& file, const std::string& path, Format format,
     return {};
 }
 
-Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes) {
-    return make_image(path, format, size_bytes, std::nullopt);
+Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes,
+                          const std::optional<BaseName>& base) {
+    return make_image(path, format, size_bytes, base);
 }
 
 Result<std::uint64_t> create_overlay(const std::string& path, const ImageName& base,

@@ -143,6 +143,8 @@ Result<void> lock_image(const Fd& fd, bool read_only, const std::string& name);
 
 // The path of a file that an image names: relative to the image's directory.
 std::string path_beside(const std::string& image, const std::string& name);
+// As an image in that place names its base: so that both can move together where they may.
+std::string name_from(const std::string& image, const std::string& base);
 
 // What a person named on a command line.
 struct ImageName {
@@ -172,16 +174,17 @@ Result<std::vector<Layer>> open_chain(const std::string& path, Format format, bo
 using Progress = std::function<void(std::uint64_t, std::uint64_t)>;
 
 // All of these make a new file, mode 0600, never replace one, and leave none behind on failure.
-Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes);
-inline Result<void> create_raw(const std::string& path, std::uint64_t size_bytes) {
-    return create_image(path, Format::raw, size_bytes);
-}
-// The same into an empty file that the caller made; with a base, qcow2 whatever the base is: it
-// is not looked at.
 struct BaseName {
     std::string path; // as the image names it: absolute or relative to the image's directory
     Format format = Format::qcow2;
 };
+// With a base, qcow2 whatever the base is: it is not looked at.
+Result<void> create_image(const std::string& path, Format format, std::uint64_t size_bytes,
+                          const std::optional<BaseName>& base = std::nullopt);
+inline Result<void> create_raw(const std::string& path, std::uint64_t size_bytes) {
+    return create_image(path, Format::raw, size_bytes);
+}
+// The same into an empty file that the caller made.
 Result<void> fill_image(const Fd& file, const std::string& path, Format format,
                         std::uint64_t size_bytes, const std::optional<BaseName>& base);
 // qcow2 on a base, whose path is stored as given: relative to the image's directory. Returns the

@@ -1,7 +1,6 @@
 #include "host/disks.h"
 
 #include <fcntl.h>
-#include <filesystem>
 
 #include "disk/disk.h"
 #include "host/files.h"
@@ -29,15 +28,9 @@ std::optional<disk::Format> declared_format(const config::Disk& disk) {
     return disk.base.empty() ? std::nullopt : std::optional(disk::Format::qcow2);
 }
 
-// As an image in that place names its base: so that both can move together where they may.
-std::string seen_from(const std::string& image, const std::string& base) {
-    auto folder = std::filesystem::path(image).parent_path().lexically_normal();
-    auto relative = std::filesystem::path(base).lexically_normal().lexically_relative(folder);
-    return relative.empty() || *relative.begin() == ".." ? base : relative.string();
-}
-
-Result<void> create_disk(Ground& ground, const config::Disk& disk, uid_t owner,
-                         const std::string& path, const std::string& directory) {
+// Of an empty file.
+Result<void> fill_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                       const std::string& path, const std::string& directory, const Fd& file) {
     auto format = declared_format(disk);
     if (!format)
         format = disk::format_of_name(path).value_or(disk::Format::raw);
@@ -46,12 +39,18 @@ Result<void> create_disk(Ground& ground, const config::Disk& disk, uid_t owner,
         // A base that is missing shall not leave a disk without one.
         auto below = absolute(disk.base.front(), directory);
         TRY(open_file_of(owner, below, O_RDONLY, "base"));
-        base = {seen_from(path, below), disk::format_of_name(below).value_or(disk::Format::qcow2)};
+        base = {disk::name_from(path, below),
+                disk::format_of_name(below).value_or(disk::Format::qcow2)};
     }
+    ground.changing("fill a disk");
+    return disk::fill_image(file, printable(path), *format, *disk.size_bytes, base);
+}
+
+Result<void> create_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                         const std::string& path, const std::string& directory) {
     ground.changing("create a disk");
     auto file = TRY(NewFileOf::create(owner, path, "disk"));
-    ground.changing("fill a disk");
-    TRY(disk::fill_image(file.file(), printable(path), *format, *disk.size_bytes, base));
+    TRY(fill_disk(ground, disk, owner, path, directory, file.file()));
     ground.changing("give a disk its name");
     return file.keep();
 }
@@ -87,6 +86,24 @@ Result<ipc::VmDisk> open_disk(Ground& ground, const config::Disk& disk, uid_t ow
             base.format = static_cast<std::uint8_t>(*of_name);
     }
     return out;
+}
+
+Result<std::optional<NewFileOf>> renew_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                                            const std::string& directory) {
+    const auto path = absolute(disk.path, directory);
+    if (!disk.size_bytes)
+        return fail(ErrorKind::invalid, "disk {} cannot be made anew: its size is not configured",
+                    printable(path));
+    auto old = open_file_of(owner, path, O_RDWR, "disk");
+    if (!old && old.error().kind() == ErrorKind::not_found)
+        return std::optional<NewFileOf>();
+    if (!old)
+        return std::unexpected(std::move(old).error());
+    TRY(disk::lock_image(*old, false, printable(path)));
+    ground.changing("create a disk");
+    auto file = TRY(NewFileOf::create_beside(owner, path, "disk"));
+    TRY(fill_disk(ground, disk, owner, path, directory, file.file()));
+    return std::optional(std::move(file));
 }
 
 Result<ipc::VmDisk> open_given_disk(const config::Disk& disk, const Fd& image,

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "config/config.h"
+#include "host/files.h"
 #include "host/ground.h"
 #include "ipc/messages.h"
 
@@ -16,6 +17,11 @@ namespace vmhost::host {
 // created: the image was missing and has been made.
 Result<ipc::VmDisk> open_disk(Ground& ground, const config::Disk& disk, uid_t owner,
                               const std::string& directory, bool& created);
+
+// A disk that begins as its base again: what it is now, which nobody may use, stays until this
+// takes its place. Nothing: it is not there, and begins so by itself.
+Result<std::optional<NewFileOf>> renew_disk(Ground& ground, const config::Disk& disk, uid_t owner,
+                                            const std::string& directory);
 
 // A disk whose files a client opened, with what it may do to them.
 Result<ipc::VmDisk> open_given_disk(const config::Disk& disk, const Fd& image,

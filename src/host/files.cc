@@ -80,11 +80,34 @@ Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what
     return open_for(owner, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, what, ": create");
 }
 
-Result<NewFileOf> NewFileOf::create(uid_t owner, const std::string& path, const char* what) {
+namespace {
+
+constexpr std::string_view beside = ".new";
+
+struct NamedIn {
+    Fd folder; // O_PATH
+    std::string name;
+};
+Result<NamedIn> open_folder_of(uid_t owner, const std::string& path, const char* what) {
     const auto slash = path.rfind('/');
     const auto way = slash == std::string::npos ? std::string(".") : path.substr(0, slash + 1);
     auto name = slash == std::string::npos ? path : path.substr(slash + 1);
-    auto folder = TRY(open_for(owner, way, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, what, ": create"));
+    return NamedIn{TRY(open_for(owner, way, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, what, ": create")),
+                   std::move(name)};
+}
+
+} // namespace
+
+Result<NewFileOf> NewFileOf::create_beside(uid_t owner, const std::string& path, const char* what) {
+    auto at = TRY(open_folder_of(owner, path, what));
+    auto name = at.name + std::string(beside);
+    if (::unlinkat(at.folder.get(), name.c_str(), 0) < 0 && errno != ENOENT)
+        return fail_errno(errno, "{} {}{}: remove", what, printable(path), beside);
+    return create(owner, path + std::string(beside), what);
+}
+
+Result<NewFileOf> NewFileOf::create(uid_t owner, const std::string& path, const char* what) {
+    auto [folder, name] = TRY(open_folder_of(owner, path, what));
     struct stat about {};
     if (::fstatat(folder.get(), name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0)
         return fail_errno(EEXIST, "{} {}: create", what, printable(path));
@@ -115,6 +138,22 @@ Result<void> NewFileOf::keep() {
         ::linkat(file_.get(), "", folder_.get(), name_.c_str(), AT_EMPTY_PATH) == 0)
         return {};
     return fail_errno(errno, "{}: create", printable(name_));
+}
+
+Result<void> NewFileOf::replace() {
+    if (::fsync(file_.get()) < 0)
+        return fail_errno(errno, "{}: sync", printable(name_));
+    TRY(keep());
+    const auto other = name_.substr(0, name_.size() - beside.size());
+    if (::renameat(folder_.get(), name_.c_str(), folder_.get(), other.c_str()) < 0) {
+        auto failed = fail_errno(errno, "{}: replace", printable(other));
+        ::unlinkat(folder_.get(), name_.c_str(), 0);
+        return failed;
+    }
+    Fd folder(::openat(folder_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder || ::fsync(folder.get()) < 0)
+        return fail_errno(errno, "{}: sync its folder", printable(other));
+    return {};
 }
 
 Result<std::string> read_small_file(const std::string& path, std::size_t max_bytes,

@@ -28,6 +28,9 @@ Result<Fd> create_file_of(uid_t owner, const std::string& path, const char* what
 class NewFileOf {
 public:
     static Result<NewFileOf> create(uid_t owner, const std::string& path, const char* what);
+    // One that is to take the place of a file. Until then it may be there under another name, from
+    // where the next one removes it.
+    static Result<NewFileOf> create_beside(uid_t owner, const std::string& path, const char* what);
     NewFileOf(NewFileOf&& other) noexcept
         : folder_(std::move(other.folder_)), name_(std::move(other.name_)),
           named_(std::exchange(other.named_, false)), file_(std::move(other.file_)) {}
@@ -36,6 +39,9 @@ public:
     const Fd& file() const { return file_; }
     // exists when somebody took the name meanwhile.
     Result<void> keep();
+    // Of one that was created beside: the other file is gone then, all at once, and after a power
+    // cut one of both is there.
+    Result<void> replace();
 
 private:
     NewFileOf(Fd folder, std::string name, bool named, Fd file)

@@ -10,6 +10,7 @@
 #include "disk/disk.h"
 #include "host/disks.h"
 #include "host/files.h"
+#include "host/identity.h"
 #include "host/install_watch.h"
 #include "host/links.h"
 #include "host/usage.h"
@@ -225,6 +226,7 @@ Result<ipc::VmSetup> Guest::open_everything(StartOnce once) {
     };
     ipc::VmSetup setup;
     setup.name = vm_.name;
+    identify(setup, model_, vm_, installation());
     setup.memory_bytes = vm_.memory_bytes;
     setup.vcpus = vm_.vcpus;
     setup.debug_exit = context_.debug_exit;

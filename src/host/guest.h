@@ -20,6 +20,7 @@
 #include "host/child.h"
 #include "host/console_log.h"
 #include "host/events.h"
+#include "host/files.h"
 #include "host/ground.h"
 #include "host/heartbeat.h"
 #include "host/memory.h"
@@ -134,6 +135,11 @@ public:
     void snapshot(const std::string& name, Done done);
     Result<std::vector<Snapshots::Snapshot>> snapshots() const;
     Result<void> remove_snapshot(const std::string& name);
+    // Whether installing it means that its first disk begins as a template (install.cc).
+    bool begins_as_template() const;
+    // That, of a VM that is stopped: what was done to the disk is gone with take_new_disk().
+    Result<std::optional<NewFileOf>> make_new_disk() const;
+    Result<void> take_new_disk(NewFileOf disk) const;
     // Lets a paused guest go on.
     Result<void> unpause();
     // Calls ended at the final stop (not on a reboot).

@@ -222,4 +222,32 @@ Result<void> Guest::remove_snapshot(const std::string& name) {
     return {};
 }
 
+bool Guest::begins_as_template() const {
+    return vm_.install && vm_.install->system == config::InstallSystem::cloud_init &&
+           vm_.install->kernel.empty() && !vm_.disks.empty() && !vm_.disks[0].base.empty() &&
+           !vm_.disks[0].read_only;
+}
+
+Result<std::optional<NewFileOf>> Guest::make_new_disk() const {
+    if (state_ != GuestState::stopped || process_)
+        return fail(ErrorKind::busy, "vm {} is {}, and its disk is to begin anew: stop it first",
+                    vm_.name, host::name_of(state_));
+    if (!TRY(load_snapshots()).list().empty())
+        return fail(ErrorKind::invalid,
+                    "vm {} has snapshots, and its disk is to begin anew: remove them first",
+                    vm_.name);
+    return host::renew_disk(*context_.ground, vm_.disks[0], owner_.uid, context_.state_directory);
+}
+
+Result<void> Guest::take_new_disk(NewFileOf disk) const {
+    auto snapshots = TRY(load_snapshots());
+    if (const auto path = path_of(vm_.disks[0].path); !snapshots.overlays_of(path).empty()) {
+        snapshots.drop_overlays(path);
+        TRY(snapshots.store());
+        snapshots.remove_others();
+    }
+    context_.ground->changing("put a new disk in the old one's place");
+    return disk.replace();
+}
+
 } // namespace vmhost::host

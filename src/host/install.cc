@@ -141,8 +141,18 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
         return fail(ErrorKind::invalid, "vm {}: only OpenBSD's installer knows upgrades", vm.name);
     // Rather now than when the guest asks for them.
     TRY(try_install_files(model_, vm, {true, upgrade, install_state(*guest).number + 1}));
+    // First the new disk beside the old one, which stays when anything goes wrong until here; then
+    // the arming; then the change of places. Cut off before it, the VM is armed with its old disk,
+    // whose system asks for nothing: the next reinstall() does it all again.
+    const bool begins_anew = guest->begins_as_template() && !upgrade;
+    auto disk = begins_anew ? TRY(guest->make_new_disk()) : std::nullopt;
     ground_.changing("the arming of an installation");
     auto armed = TRY(memory_->arm(guest->id(), upgrade));
+    if (disk)
+        TRY(guest->take_new_disk(std::move(*disk)));
+    if (begins_anew)
+        log::notice("host", "vm {}: its disk begins as {} again", vm.name,
+                    printable(vm.disks[0].base[0]));
     log::notice("host", "vm {} is armed for {} {}", vm.name, upgrade ? "upgrade" : "installation",
                 armed.number);
     guest->tell("armed",

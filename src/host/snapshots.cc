@@ -258,4 +258,8 @@ Result<void> Snapshots::remove(const std::string& name) {
     return {};
 }
 
+void Snapshots::drop_overlays(const std::string& path) {
+    std::erase_if(disks_, [&](const auto& one) { return one.path == path; });
+}
+
 } // namespace vmhost::host

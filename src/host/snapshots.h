@@ -68,6 +68,8 @@ public:
     // The disks are as that snapshot has them; refused when these are others than it had.
     Result<void> go_back(const std::string& name, const std::vector<std::string>& disks);
     Result<void> remove(const std::string& name);
+    // Of a disk that begins anew; only without snapshots, which would need them.
+    void drop_overlays(const std::string& path);
 
 private:
     Snapshots(std::string folder, Changing changing)

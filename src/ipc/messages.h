@@ -135,6 +135,8 @@ struct VmConsole {
 struct VmSetup {
     static constexpr std::uint16_t type = 16;
     std::string name;
+    std::string serial; // of the machine, as SMBIOS tells it
+    std::uint64_t uuid_high = 0, uuid_low = 0;
     std::uint64_t memory_bytes = 0;
     std::uint32_t vcpus = 1;
     std::uint8_t cpu = 0; // machine::CpuKind
@@ -161,9 +163,9 @@ struct VmSetup {
     std::optional<Fd> listener;
     template <class A>
     void fields(A& a) {
-        a(name, memory_bytes, vcpus, cpu, console, virtio_console, kvm, image, image_name, initrd,
-          command_line, boot_mac, boot_from, howto, disks, nics, cdrom, once, balloon, debug_exit,
-          transitional, state, listener);
+        a(name, serial, uuid_high, uuid_low, memory_bytes, vcpus, cpu, console, virtio_console, kvm,
+          image, image_name, initrd, command_line, boot_mac, boot_from, howto, disks, nics, cdrom,
+          once, balloon, debug_exit, transitional, state, listener);
     }
 };
 

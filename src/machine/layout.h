@@ -2,7 +2,7 @@
 //
 //   0          .. 640 KiB    RAM
 //   640 KiB    .. 1 MiB      reserved but backed: text buffers; low copy of the firmware, or
-//                            ACPI and MP tables when a kernel is entered directly
+//                            ACPI, MP and SMBIOS tables when a kernel is entered directly
 //   1 MiB      .. 3 GiB      RAM, as far as the size goes
 //   3 GiB      .. 4 GiB      devices: PCI windows from 0xe0000000, I/O APIC, local APICs;
 //                            firmware brings its own memory to the end

@@ -73,6 +73,8 @@ struct BootSpec {
 
 struct MachineSpec {
     std::string name;
+    std::string serial; // of the machine, as the guest is told (SMBIOS); printable ASCII
+    std::uint64_t uuid_high = 0, uuid_low = 0; // the same, as it is read from left to right
     std::uint64_t memory_bytes = 0;
     unsigned vcpus = 1;
     CpuKind cpu{};   // the host's

@@ -10,6 +10,7 @@
 #include "machine/boot/boot.h"
 #include "machine/boot/disklabel.h"
 #include "machine/boot/firmware.h"
+#include "machine/smbios/smbios.h"
 
 namespace vmhost::machine {
 
@@ -91,13 +92,20 @@ Result<CpuState> RealMachine::load() {
     for (const auto& entry : boot::memory_map(memory_))
         rows.push_back({entry.start, entry.size, entry.type});
     add_platform_files(*fw_cfg_, rows, spec_.vcpus, boot_order(boot.from, bootable_));
+    const smbios::Description description{.serial = spec_.serial,
+                                          .uuid_high = spec_.uuid_high,
+                                          .uuid_low = spec_.uuid_low,
+                                          .vcpus = spec_.vcpus,
+                                          .memory_bytes = spec_.memory_bytes};
     // Firmware places BARs and tables itself; a kernel that is entered directly finds them placed.
     if (loaded.kind == boot::ImageKind::firmware) {
         acpi::add_firmware_files(*fw_cfg_, spec_.vcpus);
+        TRY(smbios::add_firmware_files(*fw_cfg_, description));
         if (boots_from_net(boot.from, bootable_))
             TRY(add_network_boot());
     } else {
-        TRY(acpi::install(memory_, spec_.vcpus));
+        auto free_from = TRY(acpi::install(memory_, spec_.vcpus));
+        TRY(smbios::install(memory_, free_from, description));
         std::scoped_lock guard(bus_.lock());
         pci_->place_bars();
     }

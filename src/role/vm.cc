@@ -142,6 +142,9 @@ private:
 
     void describe() {
         spec_.name = setup_.name;
+        spec_.serial = setup_.serial;
+        spec_.uuid_high = setup_.uuid_high;
+        spec_.uuid_low = setup_.uuid_low;
         spec_.memory_bytes = setup_.memory_bytes;
         spec_.vcpus = setup_.vcpus;
         spec_.cpu = static_cast<machine::CpuKind>(setup_.cpu);

@@ -14,7 +14,7 @@ import subprocess
 import time
 
 LIMIT_S = 60.0
-NEEDS_KVM = {"deploy", "deploy_killed", "undeploy", "deploy_suspended"}
+NEEDS_KVM = {"deploy", "deploy_image", "deploy_killed", "undeploy", "deploy_suspended"}
 KEYS = {"alice": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f a@d",
         "bob": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUTyz1HwHReFVvD5obVsALAgJRNarH4TRpNePnAS"}
 
@@ -337,6 +337,62 @@ def test_deploy_suspended(host):
         said = vmhost(host, "deploy", "-y", "vms").stdout
         check("vm13 suspended" in said and "vm vm13: asked to end" in said, said)
         check("suspended = true" in text_of(host), "the file")
+
+
+def test_deploy_image(host):
+    """An order's disk begins as a template, is what was done to it, and begins so again when the VM
+    is installed anew: not while it runs, and not by what strangers may not read."""
+    with own_accounts(host):
+        host.run(file_of(host))
+        for name, mode in (("ready.qcow2", 0o644), ("private.qcow2", 0o600)):
+            subprocess.run([host.vmctl, "create", "-s", "16M", host.path(name)], check=True,
+                           capture_output=True)
+            os.chmod(host.path(name), mode)
+        base = text_of(host)
+        for image, why in (("private.qcow2", "may not be named by orders"),
+                           ("none.qcow2", "none.qcow2: No such file"),
+                           ("../ready.qcow2", "is no name of an image"),
+                           ("vmhost.toml.raw", "No such file")):
+            order(host, "vm13.txt", "alice", f'image="{image}"\n')
+            said = vmhost(host, "deploy", "-y", "vms", status=1).stderr
+            check(why in said and "vm13.txt:8:1: " in said, said)
+        check(text_of(host) == base and not os.path.exists(host.path("vm13.qcow2")), "it was refused")
+
+        order(host, "vm13.txt", "alice", 'image="ready.qcow2"\n')
+        said = vmhost(host, "deploy", "-n", "vms").stdout
+        check(f'vm13.qcow2 created (size 64M, on {host.path("ready.qcow2")})' in said and
+              '+system = "cloud-init"' in said, said)
+        vmhost(host, "deploy", "-y", "vms")
+        check(host.row("vm13")["state"] == "running", "vm13")
+        about = subprocess.run([host.binary, "image", "info", host.path("vm13.qcow2")], check=True,
+                               capture_output=True, text=True).stdout
+        check("ready.qcow2" in about, about)
+        done = vmhost(host, "deploy", "-y", "vms")
+        check(done.stdout == "" and done.stderr == "", f"a second run: {done}")
+        # The template is a disk of nobody: it is not for another order to write.
+        order(host, "vm14.txt", "bob", 'image="vm13.qcow2"\n')
+        check("is the disk of vm13" in vmhost(host, "deploy", "-y", "vms", status=1).stderr, "vm14")
+        os.unlink(host.path("vms/vm14.txt"))
+
+        def reinstall():
+            return subprocess.run([host.binary, "reinstall", "-s", host.socket, "-y", "vm13"],
+                                  capture_output=True, text=True, timeout=LIMIT_S)
+        before = os.stat(host.path("vm13.qcow2")).st_ino
+        done = reinstall()
+        check(done.returncode == 1 and "stop it first" in done.stderr, f"{done}")
+        host.ctl("stop", "-f", "-w", "vm13")
+        done = reinstall()
+        check(done.returncode == 0 and "installation 2" in done.stdout, f"{done}")
+        check(os.stat(host.path("vm13.qcow2")).st_ino != before, "the disk is the old one")
+        check(not os.path.exists(host.path("vm13.qcow2.new")), "something is left behind")
+        host.ctl("start", "vm13")
+        # A snapshot would lose what lies below it.
+        host.ctl("snapshot", "vm13", "one")
+        host.ctl("stop", "-f", "-w", "vm13")
+        before = os.stat(host.path("vm13.qcow2")).st_ino
+        done = reinstall()
+        check(done.returncode == 1 and "has snapshots" in done.stderr, f"{done}")
+        check(os.stat(host.path("vm13.qcow2")).st_ino == before, "the disk was replaced")
 
 
 def test_sshfp(host):

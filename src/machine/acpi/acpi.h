@@ -52,8 +52,8 @@ std::vector<std::uint8_t> dsdt(unsigned vcpus); // header included, checksum fin
 // Floating pointer structure and configuration table, for this address.
 std::vector<std::uint8_t> mp_table(unsigned vcpus, Gpa start);
 
-// For a guest that is entered directly.
-Result<void> install(GuestMemory& memory, unsigned vcpus);
+// For a guest that is entered directly. Returns where the BIOS area is free from then on.
+Result<Gpa> install(GuestMemory& memory, unsigned vcpus);
 // For firmware: etc/acpi/tables, etc/acpi/rsdp, and etc/table-loader, the commands that say how
 // to place them.
 void add_firmware_files(FwCfg& fw_cfg, unsigned vcpus);

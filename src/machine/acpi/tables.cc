@@ -202,7 +202,7 @@ std::vector<std::uint8_t> rsdp(Gpa rsdt, Gpa xsdt) {
     return bytes;
 }
 
-Result<void> install(GuestMemory& memory, unsigned vcpus) {
+Result<Gpa> install(GuestMemory& memory, unsigned vcpus) {
     constexpr Gpa end = 1 * MiB;
     constexpr Gpa tables_at =
         (rsdp_address + rsdp_bytes + Tables::alignment - 1) / Tables::alignment * Tables::alignment;
@@ -218,7 +218,7 @@ Result<void> install(GuestMemory& memory, unsigned vcpus) {
         !memory.write(mp_at, mp))
         return fail(ErrorKind::internal, "acpi: the guest has no memory at {:#x} to {:#x}",
                     rsdp_address, mp_at + mp.size() - 1);
-    return {};
+    return mp_at + mp.size();
 }
 
 } // namespace vmhost::machine::acpi

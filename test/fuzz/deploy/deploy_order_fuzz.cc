@@ -18,6 +18,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         order->sshkey.text().find('\n') != std::string::npos ||
         !deploy::parse_ssh_key(order->sshkey.text()))
         std::abort();
+    if (!order->image.empty() &&
+        (order->image.find('/') != std::string::npos ||
+         !config::parse("[allocate]\nimage = " + config::toml_text(order->image), "fuzz")))
+        std::abort();
     config::VmInstall install;
     install.hostname = order->hostname;
     install.user = order->username;

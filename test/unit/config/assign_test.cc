@@ -35,6 +35,17 @@ TEST_CASE("derived addresses are part of the interface") {
     CHECK(model.vms[1].interfaces[0].ipv4->text() == "10.9.8.108");
 }
 
+TEST_CASE("a UUID is of the host's and the VM's names, and part of the interface") {
+    CHECK(uuid_of("server8", "vm13") == Uuid{0x1b3d9dcc5ff18876, 0x9a427b1127329c82});
+    CHECK_FALSE(uuid_of("server8", "vm14") == uuid_of("server8", "vm13"));
+    CHECK_FALSE(uuid_of("server9", "vm13") == uuid_of("server8", "vm13"));
+    for (std::string name : {"a", "b", "c", "vm1", "vm2", "vm3"}) {
+        auto uuid = uuid_of("h", name);
+        CHECK((uuid.high >> 12 & 0xf) == 8); // version
+        CHECK(uuid.low >> 62 == 2);          // variant
+    }
+}
+
 TEST_CASE("the Ethernet address tells the index") {
     auto model = good("[switch.x]\n[vm.a]\ninterface = [{switch=\"x\"},{switch=\"x\"},{switch="
                       "\"x\"}]");

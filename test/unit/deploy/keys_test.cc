@@ -10,6 +10,7 @@
 
 #include "deploy/accounts.h"
 #include "deploy/deploy.h"
+#include "disk/disk.h"
 
 using namespace vmhost;
 using namespace vmhost::deploy;
@@ -121,6 +122,44 @@ TEST_CASE("a file is replaced as a whole, and others cannot read it then") {
     CHECK(*world->read(path) == "two");
     CHECK_FALSE(fs::exists(path + ".new"));
     CHECK(world->read(path + "x").error().kind() == ErrorKind::not_found);
+}
+
+TEST_CASE("a template is looked at, and a disk is made on it") {
+    if (::geteuid() != 0)
+        return; // templates are root's
+    Home home;
+    auto world = this_host();
+    auto in = [&](const char* name) { return (home.path / name).string(); };
+    auto kind = [&](const char* name) { return world->look_at_template(in(name)).error().kind(); };
+    REQUIRE(disk::create_image(in("t.qcow2"), disk::Format::qcow2, 8 * MiB));
+    auto found = world->look_at_template(in("t.qcow2"));
+    REQUIRE(found);
+    CHECK(found->bytes == 8 * MiB);
+    CHECK(found->below.empty());
+    CHECK_FALSE(found->for_all);
+    fs::permissions(in("t.qcow2"), fs::perms(0644));
+    CHECK(world->look_at_template(in("t.qcow2"))->for_all);
+
+    REQUIRE(
+        world->create_image(in("d.qcow2"), config::ImageFormat::qcow2, 16 * MiB, in("t.qcow2")));
+    auto made = disk::inspect({disk::Format::qcow2, in("d.qcow2")});
+    REQUIRE(made);
+    CHECK(made->size_bytes == 16 * MiB);
+    CHECK(made->backing_file == "t.qcow2");
+    CHECK(made->backing_format == "qcow2");
+    CHECK(world->look_at_template(in("d.qcow2"))->below == "t.qcow2");
+    CHECK_FALSE(world->create_image(in("d.qcow2"), config::ImageFormat::qcow2, MiB, in("t.qcow2")));
+
+    CHECK(kind("missing.qcow2") == ErrorKind::not_found);
+    fs::create_symlink("t.qcow2", home.path / "link.qcow2");
+    CHECK(kind("link.qcow2") == ErrorKind::denied);
+    fs::create_hard_link(home.path / "t.qcow2", home.path / "second.qcow2");
+    CHECK(kind("t.qcow2") == ErrorKind::denied);
+    fs::remove(home.path / "second.qcow2");
+    REQUIRE(::chown(in("t.qcow2").c_str(), 1234, 0) == 0);
+    CHECK(kind("t.qcow2") == ErrorKind::denied);
+    std::ofstream(in("text.qcow2")) << "no image";
+    CHECK_FALSE(world->look_at_template(in("text.qcow2")));
 }
 
 TEST_CASE("a second run waits for the first, or is told") {

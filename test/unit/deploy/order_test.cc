@@ -130,6 +130,25 @@ TEST_CASE("what an order cannot say") {
     CHECK(bad(least, "a b13.txt") != "");
 }
 
+TEST_CASE("an image by its name alone, and a system") {
+    auto order = good(least + "image=\"debian-12_x.y+1.qcow2\"\nsystem=\"cloud-init\"\n");
+    CHECK(order.image == "debian-12_x.y+1.qcow2");
+    CHECK(order.system == config::InstallSystem::cloud_init);
+    CHECK(good(least + "image = \"none\"\n").image == "none");
+    CHECK(good("image = \"a.raw\"\nsystem = \"ipxe\"\nhostname = \"puffy\"\nusername = \"alice\"\n"
+               "sshkey = \"" +
+                   key + "\"\n",
+               "vm13.toml")
+              .image == "a.raw");
+    CHECK_FALSE(good(least).system);
+    for (std::string image : {"/etc/a.qcow2", "../a.qcow2", "a/b.qcow2", ".a.qcow2", "a", "a.iso",
+                              "a b.qcow2", "a.qcow2.removed-2026-11-22", "None"})
+        CHECK(bad(least + "image=\"" + image + "\"\n").find("is no name of an image") !=
+              std::string::npos);
+    CHECK(bad(least + "system=\"windows\"\n")
+              .starts_with("vm13.txt:4:1: system: \"windows\" is none of"));
+}
+
 TEST_CASE("an unknown key is a warning with a hint") {
     auto order = good(least + "memroy=\"1G\"\n");
     REQUIRE(order.warnings.size() == 1);

@@ -16,6 +16,7 @@ struct FakeWorld : World {
     struct Image {
         std::uint64_t bytes;
         int made = 0; // by create_image
+        std::string base = {};
     };
     std::map<std::string, Image> images;
     struct Person {
@@ -71,10 +72,18 @@ struct FakeWorld : World {
             return fail(ErrorKind::not_found, "{}", path);
         return found->second.bytes;
     }
-    Result<void> create_image(const std::string& path, config::ImageFormat,
-                              std::uint64_t bytes) override {
+    std::map<std::string, Template> templates;
+    Result<Template> look_at_template(const std::string& path) override {
+        auto found = templates.find(path);
+        if (found == templates.end())
+            return fail(ErrorKind::not_found, "{}: no such file", path);
+        return found->second;
+    }
+    Result<void> create_image(const std::string& path, config::ImageFormat format,
+                              std::uint64_t bytes, const std::string& base) override {
         REQUIRE_FALSE(images.contains(path));
-        return changed([&] { images[path] = {bytes, 1}; });
+        CHECK((base.empty() || format == config::ImageFormat::qcow2));
+        return changed([&] { images[path] = {bytes, 1, base}; });
     }
     Result<std::optional<Account>> account(const std::string& name) override {
         auto found = people.find(name);
@@ -222,6 +231,105 @@ TEST_CASE("one order makes a VM, an image and an account") {
     CHECK(scene.world.files["/t.toml"].find("reboot") == std::string::npos);
     CHECK(scene.world.people.at("alice").groups.contains("_vmdusers"));
     CHECK(scene.world.images.at("/images/vm13.qcow2").bytes == 50 * GiB);
+}
+
+TEST_CASE("a disk begins as the template that its order names") {
+    Scene scene;
+    scene.world.templates["/images/debian-12.qcow2"] = {2 * GiB, "", true};
+    scene.deploy({order("/o/vm13.txt", "alice", 0,
+                        "image=\"debian-12.qcow2\"\ndisk=\"4G\"\ndisk2=\"1G\"\n")});
+    CHECK(scene.said.find("vm13: /images/vm13.qcow2 created (size 4G, on "
+                          "/images/debian-12.qcow2)\n") != std::string::npos);
+    CHECK(scene.world.images.at("/images/vm13.qcow2").base == "/images/debian-12.qcow2");
+    CHECK(scene.world.images.at("/images/vm13-2.qcow2").base.empty());
+    auto model = scene.model();
+    const auto* vm = model.find_vm("vm13");
+    REQUIRE(vm);
+    CHECK(vm->disks[0].base == std::vector<std::string>{"/images/debian-12.qcow2"});
+    CHECK(vm->disks[0].size_bytes == 4 * GiB);
+    CHECK(vm->disks[1].base.empty());
+    CHECK(vm->install->system == config::InstallSystem::cloud_init);
+    CHECK(vm->install->timezone == "Europe/Amsterdam");
+    CHECK(vm->install->sets == config::VmInstall{}.sets); // those of [allocate] are OpenBSD's
+    CHECK(vm->install->hostname == "puffy.openbsd.amsterdam");
+
+    // The same order again, with another one's beside it, and with what it does not change.
+    auto job = scene.planned(
+        {order("/o/vm13.txt", "alice", 0, "image=\"debian-12.qcow2\"\nsystem=\"cloud-init\"\n")});
+    REQUIRE(job);
+    CHECK(job->nothing_to_do());
+    scene.world.changes = 0;
+    CHECK(scene.refused({order("/o/vm13.txt", "alice", 0, "image=\"other.qcow2\"\n")},
+                        "image is debian-12.qcow2 at /t.toml:"));
+    CHECK(scene.refused({order("/o/vm13.txt", "alice", 0, "image=\"none\"\n")},
+                        "and none in the order"));
+    CHECK(scene.refused({order("/o/vm13.txt", "alice", 0, "system=\"preseed\"\n")},
+                        "system is cloud-init at"));
+
+    // A disk that is lost begins as the template again.
+    scene.world.images.erase("/images/vm13.qcow2");
+    scene.deploy({order("/o/vm13.txt", "alice", 0)});
+    CHECK(scene.world.images.at("/images/vm13.qcow2").base == "/images/debian-12.qcow2");
+}
+
+TEST_CASE("a template of [allocate] is for all new VMs that do not say otherwise") {
+    Scene scene;
+    auto& file = scene.world.files["/t.toml"];
+    file.replace(file.find("images ="), 0, "image = \"debian-12.raw\"\nboot = \"/bsd.rd\"\n");
+    file.replace(file.find("timezone"), 0, "kernel = \"/bsd.rd\", ");
+    // Its mode is the operator's affair.
+    scene.world.templates["/images/debian-12.raw"] = {2 * GiB, "", false};
+    scene.deploy({order("/o/vm13.txt", "alice", 0, "system=\"kickstart\"\n"),
+                  order("/o/vm14.txt", "bob", 1, "image=\"none\"\n")});
+    auto model = scene.model();
+    const auto* vm = model.find_vm("vm13");
+    REQUIRE(vm);
+    CHECK(vm->disks[0].base == std::vector<std::string>{"/images/debian-12.raw"});
+    CHECK(vm->boot.empty());
+    CHECK(vm->install->kernel.empty());
+    CHECK(vm->install->system == config::InstallSystem::kickstart);
+    vm = model.find_vm("vm14");
+    REQUIRE(vm);
+    CHECK(vm->disks[0].base.empty());
+    CHECK(vm->boot == "/bsd.rd");
+    CHECK(vm->install->kernel == "/bsd.rd");
+    CHECK(vm->install->system == config::InstallSystem::openbsd);
+    CHECK(vm->install->sets == "-x* +xb*");
+}
+
+TEST_CASE("an order's template is nobody's disk, and one that everybody may read") {
+    Scene scene;
+    scene.world.files["/t.toml"] += "[vm.db]\ndisk = [{ path = \"/images/../images/db.qcow2\" }]\n";
+    auto& templates = scene.world.templates;
+    templates["/images/db.qcow2"] = {GiB, "", true};
+    templates["/images/private.qcow2"] = {GiB, "", false};
+    templates["/images/upper.qcow2"] = {GiB, "lower.qcow2", true};
+    templates["/images/large.qcow2"] = {60 * GiB, "", true};
+    templates["/images/good.qcow2"] = {GiB, "", true};
+    auto with = [](const std::string& image, const std::string& more = "") {
+        return std::vector{order("/o/vm13.txt", "alice", 0, "image=\"" + image + "\"\n" + more)};
+    };
+    CHECK(scene.refused(with("db.qcow2"), "vm13.txt:5:1: vm13: image: /images/db.qcow2 is the disk "
+                                          "of db at /t.toml:"));
+    CHECK(scene.refused(with("private.qcow2"), "may not be named by orders"));
+    CHECK(scene.refused(with("upper.qcow2"), "needs lower.qcow2 below it"));
+    CHECK(scene.refused(with("missing.qcow2"), "/images/missing.qcow2: no such file"));
+    CHECK(scene.refused(with("large.qcow2"), "vm13.txt:5:1: vm13: a disk of 50G is too small for "
+                                             "the 60G of /images/large.qcow2"));
+    CHECK(scene.refused(with("good.qcow2", "disk=\"512M\"\n"),
+                        "vm13.txt:6:1: vm13: a disk of 512M is too small for the 1G"));
+    CHECK(scene.refused(with("good.qcow2", "format=\"raw\"\n"), "vm13.txt:6:1: "));
+
+    // What was put away of somebody who is gone is still his.
+    scene.deploy({order("/o/vm14.txt", "bob", 1)});
+    auto standing = look(scene.world, "/t.toml");
+    REQUIRE(standing);
+    auto job = plan_removal(scene.world, *standing, {"vm14"}, false, scene.wishes.today);
+    REQUIRE(job);
+    REQUIRE(scene.carried(*job));
+    scene.world.changes = 0;
+    templates["/images/vm14.qcow2"] = {GiB, "", true};
+    CHECK(scene.refused(with("vm14.qcow2"), "/images/vm14.qcow2 is the disk of vm14"));
 }
 
 TEST_CASE("a second run has nothing to do") {

@@ -59,3 +59,32 @@ TEST_CASE("a new file does not replace one that came meanwhile") {
     REQUIRE(one.keep());
     CHECK(two.keep().error().kind() == ErrorKind::exists);
 }
+
+TEST_CASE("a new file takes the place of another one at once") {
+    Folder folder;
+    const auto path = (folder.path / "a.img").string();
+    auto size = [&] { return std::filesystem::file_size(path); };
+    REQUIRE(NewFileOf::create(0, path, "disk")->keep());
+    for (uid_t owner : {0U, 1000U}) {
+        const auto before = size();
+        {
+            auto file = NewFileOf::create_beside(owner, path, "disk");
+            REQUIRE(file);
+            REQUIRE(::ftruncate(file->file().get(), 4096 + owner) == 0);
+            CHECK(size() == before);
+        }
+        CHECK(size() == before); // it was given up
+        // What is left of one that was cut off.
+        auto cut_off = NewFileOf::create(0, path + ".new", "disk").value();
+        REQUIRE(cut_off.keep());
+        auto file = NewFileOf::create_beside(owner, path, "disk").value();
+        REQUIRE(::ftruncate(file.file().get(), 4096 + owner) == 0);
+        REQUIRE(file.replace());
+        CHECK(size() == 4096 + owner);
+        CHECK_FALSE(std::filesystem::exists(path + ".new"));
+    }
+    std::filesystem::create_directory_symlink(".", folder.path / "link");
+    CHECK(NewFileOf::create_beside(1000, (folder.path / "link" / "a.img").string(), "disk")
+              .error()
+              .kind() == ErrorKind::denied);
+}

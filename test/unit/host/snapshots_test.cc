@@ -173,3 +173,15 @@ TEST_CASE("snapshots: a damaged record is refused, whatever is damaged") {
     folder.write_record(good);
     CHECK(folder.refusal().empty());
 }
+
+TEST_CASE("snapshots: a disk that begins anew has no overlays, and others keep theirs") {
+    Folder folder;
+    auto all = folder.load();
+    snapshot(all, "one");
+    REQUIRE(all.remove("one"));
+    all.drop_overlays(disks[0]);
+    REQUIRE(all.store());
+    auto again = folder.load();
+    CHECK(again.overlays_of(disks[0]).empty());
+    CHECK(again.overlays_of(disks[1]).size() == 1);
+}
