@@ -23,6 +23,12 @@ namespace vmhost::role {
 
 namespace {
 
+#if defined(__has_feature)
+#define HAS_FEATURE(name) __has_feature(name)
+#else
+#define HAS_FEATURE(name) 0
+#endif
+
 constexpr std::uint64_t all_32 = 0xffff'ffff; // the kernel looks at these bits of an int argument
 
 constexpr Call common[] = {
@@ -78,7 +84,7 @@ constexpr Call common[] = {
     {"newfstatat", "fstat(); the root is empty for any other use", 3, all_32, AT_EMPTY_PATH},
     {"openat", "glibc looks for files of /proc, /sys and /etc: there are none", 0, 0, 0, EACCES},
     {"readlink", "", 0, 0, 0, EACCES},
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer) // g++'s word, clang's
     {"sigaltstack", "the address sanitizer, in each thread"},
     {"pipe2", "the undefined-behaviour sanitizer, to try whether memory is there"},
     {"sched_getaffinity", "the leak sanitizer"},

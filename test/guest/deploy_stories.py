@@ -244,7 +244,8 @@ def cut_off(host, has_daemon):
                 # The daemon, or useradd(8), may still be at what the one that was killed asked for.
                 check(time.monotonic() < end and
                       any(words in done.stderr for words in
-                          ("is being applied", "useradd", f"/home/{user} of {user}: No such")),
+                          ("is being applied", "useradd", f"/home/{user} of {user}: No such",
+                           f"/home/{user} is not {user}'s")),
                       f"after the cut: {done}")
                 time.sleep(0.1)
             while has_daemon and host.row(f"vm{number}")["state"] != "running":

@@ -188,9 +188,8 @@ def test_provision_mistakes(host):
     write(host, "ks.txt", "text\nrootpw ${root_pasword}\n")
     host.write(text)
     done = config_check(host)
-    check(done.returncode == 1 and f'{host.path("ks.txt")}:2:8: vm "a": there is no variable '
-          '"root_pasword"' in done.stderr.replace("\nks.txt", "\n" + host.path("ks.txt")),
-          f"{done}")
+    check(done.returncode == 1 and
+          done.stderr.startswith('ks.txt:2:8: vm "a": there is no variable "root_pasword"'), f"{done}")
     write(host, "ks.txt", "text\nsshkey --username=alice ${sshkey}\n")
     check("cannot be written here" in config_check(host).stderr, "a key without quotes")
     write(host, "ks.txt", 'text\nsshkey --username=alice "${sshkey}"\n')
