@@ -27,7 +27,8 @@ Result<deploy::SshKey> made_key(const config::Model& model, const std::string& v
             if (machine.name == vm && !machine.maker && key.machine == machine.id)
                 return deploy::parse_ssh_key(key.public_line);
     return fail(ErrorKind::not_found,
-                "vm {}: this host has made no host key for it: [vm.{}.install] host_keys, or --key",
+                "vm {}: this host has made no host key for it: with [vm.{}.install] host_keys it does "
+                "when the VM is armed, and --key takes one from a file",
                 printable(vm, 64), printable(vm, 64));
 }
 
