@@ -26,10 +26,11 @@ Result<deploy::SshKey> made_key(const config::Model& model, const std::string& v
         for (const auto& key : keys)
             if (machine.name == vm && !machine.maker && key.machine == machine.id)
                 return deploy::parse_ssh_key(key.public_line);
-    return fail(ErrorKind::not_found,
-                "vm {}: this host has made no host key for it: with [vm.{}.install] host_keys it does "
-                "when the VM is armed, and --key takes one from a file",
-                printable(vm, 64), printable(vm, 64));
+    return fail(
+        ErrorKind::not_found,
+        "vm {}: this host has made no host key for it: with [vm.{}.install] host_keys it does "
+        "when the VM is armed, and --key takes one from a file",
+        printable(vm, 64), printable(vm, 64));
 }
 
 Result<std::string> records_of(const config::Model& model, const config::Vm& vm,
