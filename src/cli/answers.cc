@@ -11,7 +11,7 @@ namespace vmhost::cli {
 namespace {
 
 // With the number of the installation that it is, or was, armed for, where one was.
-host::InstallState state_of(const config::Model& model, const config::Vm& vm) {
+host::InstallState state_of(const config::Model& model, const config::Vm& vm, bool secrets) {
     auto state = host::first_installation(vm);
     auto memory = host::Memory::look(model.host);
     if (!memory)
@@ -21,6 +21,11 @@ host::InstallState state_of(const config::Model& model, const config::Vm& vm) {
         return state;
     if (const auto* last = memory->installation((*machine)->id))
         state = {last->armed(), last->upgrade, last->number};
+    if (const auto* key = memory->host_key((*machine)->id)) {
+        state.host_key.public_line = key->public_line;
+        if (!key->private_text.empty())
+            state.host_key.private_text = secrets ? key->private_text : "masked";
+    }
     return state;
 }
 
@@ -42,7 +47,7 @@ Result<std::string> answers(const config::Model& model, const Command& command) 
         return fail(ErrorKind::not_found, "{} has no vm {}", model.file, command.vm);
     if (!found->install)
         return fail(ErrorKind::invalid, "vm {} has no install table", command.vm);
-    auto state = state_of(model, *found);
+    auto state = state_of(model, *found, command.secrets);
     if (command.upgrade)
         state.upgrade = true;
     auto vm = command.secrets ? *found : install::without_secrets(*found);

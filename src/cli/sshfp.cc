@@ -22,10 +22,22 @@ Result<deploy::SshKey> made_key(const config::Model& model, const std::string& v
     auto store = TRY(store::HostStore::open_to_look(model.host.state, model.host.name));
     auto machines = TRY(store.machines());
     auto keys = TRY(store.host_keys());
+    auto installations = TRY(store.installations());
+    // An upgrade keeps the key of the installation before it.
+    auto is_older = [&](const store::HostKey& key) {
+        return std::ranges::any_of(installations, [&](const auto& last) {
+            return last.machine == key.machine && last.number != key.installation && !last.upgrade;
+        });
+    };
     for (const auto& machine : machines)
         for (const auto& key : keys)
-            if (machine.name == vm && !machine.maker && key.machine == machine.id)
+            if (machine.name == vm && !machine.maker && key.machine == machine.id) {
+                if (is_older(key))
+                    return fail(ErrorKind::not_found,
+                                "vm {}: this host has made no host key for its last installation",
+                                printable(vm, 64));
                 return deploy::parse_ssh_key(key.public_line);
+            }
     return fail(
         ErrorKind::not_found,
         "vm {}: this host has made no host key for it: with [vm.{}.install] host_keys it does "

@@ -41,15 +41,16 @@ void check_host_keys(const Model& model, const Vm& vm, Findings& findings) {
     if (vm.install->system != InstallSystem::openbsd)
         return;
     auto place = findings.place_of(&vm.install->host_keys, vm.place);
+    const auto name = fmt::format("vm.{}.install.host_keys: ", vm.name);
     if (model.install.sets.empty())
         findings.complain(place, ErrorKind::invalid,
-                          "host_keys: the key comes with the sets of this host: give [install] "
-                          "\"sets\"");
+                          name + "the key comes with the sets of this host: give [install] "
+                                 "\"sets\"");
     else if (model.install.release.find('.') == std::string::npos)
         findings.complain(place, ErrorKind::invalid,
-                          fmt::format("host_keys: the key is in a set named by its release, and "
+                          fmt::format("{}the key is in a set named by its release, and "
                                       "{} has no number",
-                                      printable(model.install.release)));
+                                      name, printable(model.install.release)));
 }
 
 } // namespace

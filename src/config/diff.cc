@@ -81,7 +81,9 @@ private:
     static std::string text_of(const std::string& name, const Json& value) {
         if (value.is_null())
             return {};
-        return name.ends_with("password") ? "(secret)" : value_text(value);
+        // Behind an ssh key stands the password that vmhost deploy made.
+        return name.ends_with("password") || name.ends_with("sshkey") ? "(secret)"
+                                                                      : value_text(value);
     }
 
     // Of the key, or of the nearest table around it that is in the file.

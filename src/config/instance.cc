@@ -200,6 +200,9 @@ Result<Model> add_vm(const Model& model, const NewVm& wish, const Remembered& re
             return fail(ErrorKind::not_found, "invalid template: there is no vm {}",
                         printable(wish.parent, 64));
         TRY(check_allowed(*parent, wish));
+        if (parent->suspended && !wish.anything_allowed)
+            return fail(ErrorKind::denied, "vm {} is suspended: only root makes instances of it",
+                        parent->name);
         vm = as_instance(*parent);
     } else if (!wish.anything_allowed) {
         return fail(ErrorKind::denied, "vm {}: only root makes a VM that is no instance of another",

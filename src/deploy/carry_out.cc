@@ -87,7 +87,7 @@ std::string password_of(const std::function<std::uint8_t()>& next_byte) {
     constexpr unsigned first = 33, count = 126 - 33 + 1;
     constexpr unsigned fair = 256 / count * count; // bytes from here on would favour some
     std::string out;
-    while (out.size() < 20)
+    while (out.size() < password_chars)
         if (unsigned byte = next_byte(); byte < fair)
             out += static_cast<char>(first + byte % count);
     return out;

@@ -91,6 +91,7 @@ Result<std::vector<std::string>> tidy(World& world, const std::string& file,
                                       std::chrono::sys_days today);
 
 // 20 characters of the codes 33 to 126, all equally likely.
+inline constexpr std::size_t password_chars = 20;
 std::string new_password();
 // The same, of bytes from somewhere else.
 std::string password_of(const std::function<std::uint8_t()>& next_byte);

@@ -5,6 +5,7 @@
 // complaint, or with --update a change. What makes a VM the one it is (number, addresses, owner,
 // images) is never changed by an order.
 #include <algorithm>
+#include <cctype>
 
 #include "deploy/deploy.h"
 #include "deploy/template.h"
@@ -280,7 +281,6 @@ private:
         if (order.disk2_bytes)
             add_disk(order.vm + "-2", *order.disk2_bytes, "disk2", std::nullopt);
 
-        auto password = wishes_.password();
         auto table = fmt::format("# Ordered by {}\n[vm.{}]\n", printable(order.file), order.vm);
         auto add = [&](std::string_view key, const std::string& value) {
             table += fmt::format("{} = {}\n", key, value);
@@ -301,9 +301,14 @@ private:
             add("interface", "[{ " + interface_text(*given) + " }]");
         table += fmt::format("\n[vm.{}.install]\n", order.vm);
         auto install = install_of(rules, order, start->has_value());
+        // The files of some hold few characters: no comment of just anything, no such password.
+        const bool any_text = install::holds_any_text(install.system);
+        const auto key = any_text ? order.sshkey.text()
+                                  : fmt::format("{} {}", order.sshkey.type, order.sshkey.base64);
+        const auto password = any_text ? wishes_.password() : plain_password();
         install.hostname = host_name(order);
         install.user = order.username;
-        install.sshkey = order.sshkey.text() + " " + password;
+        install.sshkey = key + " " + password;
         install.password = install.root_password = password;
         table += config::install_lines(install);
         job_.after = config::with_tables(job_.after, table);
@@ -317,6 +322,14 @@ private:
                                                   size_text(memory), addresses, host_name(order)),
                               .place = order.place("")});
         new_.emplace_back(&order, *given);
+    }
+    std::string plain_password() const {
+        std::string out;
+        while (out.size() < password_chars)
+            for (char c : wishes_.password())
+                if (std::isalnum(static_cast<unsigned char>(c)) && out.size() < password_chars)
+                    out += c;
+        return out;
     }
     // None: a complaint was made.
     std::optional<std::optional<DiskTemplate>> find_template(const Order& order) {

@@ -107,7 +107,11 @@ Result<Started> start(const std::string& program, Publish what, const std::strin
 
 void hear(const Started& started, std::string& words) {
     char buffer[4096];
-    for (ssize_t count; (count = ::read(started.words.get(), buffer, sizeof(buffer))) > 0;)
+    // Not for ever: it may write faster than this reads, and has its time.
+    constexpr int max_reads = 16;
+    ssize_t count = 0;
+    for (int i = 0;
+         i < max_reads && (count = ::read(started.words.get(), buffer, sizeof(buffer))) > 0; ++i)
         words.append(buffer, std::min(static_cast<std::size_t>(count),
                                       max_words_bytes - std::min(words.size(), max_words_bytes)));
 }

@@ -86,7 +86,7 @@ config::VmInstall install_of(const config::Allocate& rules, const Order& order, 
         install.system = system;
         install.timezone = rules.install.timezone;
         install.stall_timeout = rules.install.stall_timeout;
-        install.host_keys = rules.install.host_keys;
+        install.host_keys = rules.install.host_keys && (system == openbsd || system == cloud_init);
     }
     if (has_template) // which is there: nothing is started in its place
         install.kernel = install.initrd = install.command_line = "";

@@ -265,6 +265,9 @@ Result<void> Host::change_vms() {
         if (running_)
             running_->remove(name); // it may have been stopped by hand
         makers_.erase(name);        // the next one of that name may be the file's
+        if (auto forgotten = memory_->forget_private_key(guest->id()); !forgotten)
+            log::error("host", "vm {}: its private host key is not forgotten: {}", name,
+                       forgotten.error().message());
         order_->apply.told(fmt::format("vm {}: removed", name));
         return true;
     });
@@ -296,6 +299,7 @@ void Host::change_settings() {
     const auto& file = order_->apply.file;
     model_.host = file.host; // a plan with a change that needs a new daemon was refused
     model_.install = file.install;
+    keyed_sets_.clear(); // they are made of these settings too
     model_.tftp = file.tftp;
     model_.metrics = file.metrics;
     model_.allocate = file.allocate;

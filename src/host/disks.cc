@@ -94,6 +94,12 @@ Result<std::optional<NewFileOf>> renew_disk(Ground& ground, const config::Disk& 
     if (!disk.size_bytes)
         return fail(ErrorKind::invalid, "disk {} cannot be made anew: its size is not configured",
                     printable(path));
+    // A link would be replaced, and what it names would stay.
+    struct stat about {};
+    if (::lstat(path.c_str(), &about) == 0 && S_ISLNK(about.st_mode))
+        return fail(ErrorKind::invalid,
+                    "disk {} cannot be made anew: it is a symbolic link. Give the path of the file",
+                    printable(path));
     auto old = open_file_of(owner, path, O_RDWR, "disk");
     if (!old && old.error().kind() == ErrorKind::not_found)
         return std::optional<NewFileOf>();
@@ -103,6 +109,7 @@ Result<std::optional<NewFileOf>> renew_disk(Ground& ground, const config::Disk& 
     ground.changing("create a disk");
     auto file = TRY(NewFileOf::create_beside(owner, path, "disk"));
     TRY(fill_disk(ground, disk, owner, path, directory, file.file()));
+    TRY(file.prepare());
     return std::optional(std::move(file));
 }
 

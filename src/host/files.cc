@@ -140,16 +140,19 @@ Result<void> NewFileOf::keep() {
     return fail_errno(errno, "{}: create", printable(name_));
 }
 
-Result<void> NewFileOf::replace() {
+Result<void> NewFileOf::prepare() {
     if (::fsync(file_.get()) < 0)
         return fail_errno(errno, "{}: sync", printable(name_));
     TRY(keep());
+    named_ = true; // until it is in its place
+    return {};
+}
+
+Result<void> NewFileOf::replace() {
     const auto other = name_.substr(0, name_.size() - beside.size());
-    if (::renameat(folder_.get(), name_.c_str(), folder_.get(), other.c_str()) < 0) {
-        auto failed = fail_errno(errno, "{}: replace", printable(other));
-        ::unlinkat(folder_.get(), name_.c_str(), 0);
-        return failed;
-    }
+    if (::renameat(folder_.get(), name_.c_str(), folder_.get(), other.c_str()) < 0)
+        return fail_errno(errno, "{}: replace", printable(other));
+    named_ = false;
     Fd folder(::openat(folder_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!folder || ::fsync(folder.get()) < 0)
         return fail_errno(errno, "{}: sync its folder", printable(other));

@@ -39,8 +39,9 @@ public:
     const Fd& file() const { return file_; }
     // exists when somebody took the name meanwhile.
     Result<void> keep();
-    // Of one that was created beside: the other file is gone then, all at once, and after a power
-    // cut one of both is there.
+    // Of one that was created beside. prepare() does all of it that may well fail. After replace()
+    // the other file is gone, all at once, and after a power cut one of both is there.
+    Result<void> prepare();
     Result<void> replace();
 
 private:

@@ -15,7 +15,8 @@ std::string serial_of(const config::Model& model, const config::Vm& vm,
                      server.error().text());
         return {};
     }
-    return fmt::format("ds=nocloud;s={}/seed/;i={}-{}", *server, vm.name, installation->number);
+    return fmt::format("ds=nocloud;dsmode=net;s={}/seed/;i={}-{}", *server, vm.name,
+                       installation->number);
 }
 
 void identify(ipc::VmSetup& setup, const config::Model& model, const config::Vm& vm,

@@ -5,8 +5,8 @@
 // nothing of this host in it. It says so whether or not the VM is armed, as cloud-init compares the
 // instance with the one that it has seen; what it says of the instance wins over meta-data.
 //
-// "ds=nocloud" and an http address, not "ds=nocloud-net", which newer ones call by that name, too,
-// and complain of: the seed is read when the network is up either way.
+// "dsmode=net": with "ds=nocloud" alone the older ones read the seed, and then leave it to a stage
+// before the network is up, which has not got it. "ds=nocloud-net" newer ones complain of.
 #pragma once
 
 #include "config/config.h"

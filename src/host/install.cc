@@ -93,9 +93,8 @@ ipc::HttpClaimed Host::decide(const ipc::HttpClaim& claim) {
         return answer(AnswerOutcome::unknown);
     const auto state = install_state(*guest);
     const bool is_keyed_set = install::keyed_set_name(model_, *vm, state.upgrade) == claim.file;
-    const auto file = is_keyed_set
-                          ? install::InstallFile{claim.file, FileUse::running}
-                          : install::find_file(*vm, state.upgrade, claim.file);
+    const auto file = is_keyed_set ? install::InstallFile{claim.file, FileUse::running}
+                                   : install::find_file(*vm, state.upgrade, claim.file);
     if (!file && state.armed && install::find_file(*vm, !state.upgrade, claim.file))
         return answer(AnswerOutcome::other_mode);
     if (!file)
@@ -142,15 +141,16 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
     // Rather now than when the guest asks for them.
     TRY(try_install_files(model_, vm, {true, upgrade, install_state(*guest).number + 1}));
     // First the new disk beside the old one, which stays when anything goes wrong until here; then
-    // the arming; then the change of places. Cut off before it, the VM is armed with its old disk,
-    // whose system asks for nothing: the next reinstall() does it all again.
+    // the arming; then the change of places. Cut off before it, the VM is armed with its old disk:
+    // the next reinstall() does it all again. A system that does not ask for its seed again, as by
+    // the built-in text, is left as it is until then.
     const bool begins_anew = guest->begins_as_template() && !upgrade;
     auto disk = begins_anew ? TRY(guest->make_new_disk()) : std::nullopt;
     ground_.changing("the arming of an installation");
     auto armed = TRY(memory_->arm(guest->id(), upgrade));
-    if (disk)
-        TRY(guest->take_new_disk(std::move(*disk)));
-    if (begins_anew)
+    // It is armed, whatever becomes of its disk, and everybody is to know.
+    auto taken = disk ? guest->take_new_disk(std::move(*disk)) : Result<void>();
+    if (begins_anew && taken)
         log::notice("host", "vm {}: its disk begins as {} again", vm.name,
                     printable(vm.disks[0].base[0]));
     log::notice("host", "vm {} is armed for {} {}", vm.name, upgrade ? "upgrade" : "installation",
@@ -162,6 +162,7 @@ Result<store::Installation> Host::reinstall(std::string_view name_or_id, bool up
     renew_host_keys();
     renew_told(dhcp_.get());
     renew_told(http_.get());
+    TRY(std::move(taken));
     return armed;
 }
 

@@ -138,9 +138,11 @@ struct HttpHas {
 Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Model& model,
                                               const InstallStates& installs, HttpHas& has,
                                               bool anew);
-// What stands in a file of the VM's installation, by a name that install_files() has.
+// What stands in a file of the VM's installation, by a name that install_files() has. more: values
+// of variables that are not to be made.
 Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
-                                 const InstallState& state, std::string_view name);
+                                 const InstallState& state, std::string_view name,
+                                 install::Values more = {});
 // A VM that was never installed is armed for this.
 InstallState first_installation(const config::Vm& vm);
 // Whether all of them can be made.

@@ -137,25 +137,38 @@ ipc::Frame open_location(const config::HttpLocation& one) {
 } // namespace
 
 Result<std::string> install_file(const config::Model& model, const config::Vm& vm,
-                                 const InstallState& state, std::string_view name) {
+                                 const InstallState& state, std::string_view name,
+                                 install::Values more) {
     auto read = [&](const std::string& path) {
         return read_small_file(path.starts_with('/') ? path : model.host.state + "/" + path,
                                limits::max_answer_file_bytes, "file of an installation");
     };
-    return install::file_text(model, vm, state.upgrade, state.number, name, read,
-                              {{"host_key", state.host_key.private_text},
-                               {"host_key_public", state.host_key.public_line}});
+    more["host_key"] = state.host_key.private_text;
+    more["host_key_public"] = state.host_key.public_line;
+    return install::file_text(model, vm, state.upgrade, state.number, name, read, more);
 }
 
 InstallState first_installation(const config::Vm& vm) {
     return {true, vm.install->mode == config::InstallMode::upgrade, 1};
 }
 
-// While somebody can still mend it; what they are when they are claimed is looked at then.
+namespace {
+
+std::string hash_of_trial(std::string_view password) {
+    const bool none = password.empty() || password == install::no_password;
+    return std::string(none ? std::string_view() : install::masked_password);
+}
+
+} // namespace
+
+// While somebody can still mend it; what they are when they are claimed is looked at then. The
+// hashes are not made for that, as they cost the parent milliseconds each.
 Result<void> try_install_files(const config::Model& model, const config::Vm& vm,
                                const InstallState& state) {
+    const install::Values hashes{{"password_hash", hash_of_trial(vm.install->password)},
+                                 {"root_password_hash", hash_of_trial(vm.install->root_password)}};
     for (const auto& file : install::install_files(vm, state.upgrade)) {
-        auto text = TRY(install_file(model, vm, state, file.name));
+        auto text = TRY(install_file(model, vm, state, file.name, hashes));
         const auto& written =
             vm.install->file.empty() ? vm.install->template_file : vm.install->file;
         if (file.name != "install.conf" || written.empty())
@@ -193,8 +206,10 @@ Result<std::vector<ipc::Frame>> describe_http(Ground& ground, const config::Mode
         if (!vm.install)
             continue;
         const auto state = installs(vm);
+        // The others are to be installed all the same; whoever asks for these is told 503.
         if (state.armed)
-            TRY(try_install_files(model, vm, state));
+            if (auto made = try_install_files(model, vm, state); !made)
+                log::error("host", "{}", made.error().message());
         for (const auto& interface : vm.interfaces) {
             if (!interface.ipv4)
                 continue;

@@ -65,7 +65,8 @@ Result<void> describe_site_sets(const config::Model& model, const InstallStates&
             continue;
         // Rather now than when the guest asks for it. That there is no key was told.
         if (keyed && state.armed && !state.host_key.private_text.empty())
-            TRY(keyed_site_set(model, vm, state));
+            if (auto made = keyed_site_set(model, vm, state); !made)
+                log::error("host", "{}", made.error().message());
         std::string content;
         if (!keyed) {
             auto made = site_set(own_site(vm), general, nullptr);

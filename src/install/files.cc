@@ -71,7 +71,7 @@ std::string network_config(const config::Model& model, const config::Vm& vm) {
         if (!dhcp) {
             addresses.push_back(fmt::format("{}/{}", interface.ipv4->text(), on->ipv4->length));
             routes.push_back(
-                fmt::format("{{to: \"0.0.0.0/0\", via: \"{}\"}}", on->ipv4->address.text()));
+                fmt::format("{{to: \"0.0.0.0/0\", via: \"{}\"}}", router_of(*on).text()));
             for (const auto& server : on->dhcp.domain_name_servers)
                 servers.push_back(server.text());
         }
@@ -106,7 +106,8 @@ public:
         if (file.name == "network-config")
             return network_config(model_, vm_);
         if (file.name == "meta-data")
-            return fill(meta_data_text, "meta-data", TRY(values()), Syntax::yaml);
+            return fill(meta_data_text, "meta-data", plain_values(model_, vm_, number_),
+                        Syntax::yaml);
         if (file.name == disklabel_name)
             return read_file_(install().disklabel);
         return answers();
@@ -114,12 +115,7 @@ public:
 
 private:
     const config::VmInstall& install() const { return *vm_.install; }
-    Result<Values> values() const {
-        auto values = TRY(values_of(model_, vm_, number_));
-        for (const auto& [name, value] : more_)
-            values[name] = value;
-        return values;
-    }
+    Result<Values> values() const { return all_values(model_, vm_, number_, more_); }
 
     Result<std::string> answers() const {
         const auto system = install().system;
@@ -135,7 +131,9 @@ private:
         if (built_in_text(system).empty())
             return fail(ErrorKind::invalid, "there is no text of our own for boot.ipxe: give a "
                                             "\"template\"");
-        return fill(built_in_text(system), "the built-in text", TRY(values()), syntax_of(system));
+        const auto name = install_files(vm_, upgrade_).front().name;
+        return fill(built_in_text(system), "the built-in " + name, TRY(values()),
+                    syntax_of(system));
     }
 
     const config::Model& model_;
@@ -147,6 +145,10 @@ private:
 };
 
 } // namespace
+
+bool holds_any_text(InstallSystem system) {
+    return syntax_of(system) != Syntax::words;
+}
 
 std::vector<InstallFile> install_files(const config::Vm& vm, bool upgrade) {
     const auto& install = *vm.install;
@@ -191,9 +193,15 @@ Result<std::string> file_text(const config::Model& model, const config::Vm& vm, 
 config::Vm without_secrets(const config::Vm& vm) {
     auto out = vm;
     auto& install = *out.install;
-    for (auto* password : {&install.password, &install.root_password})
-        if (!password->empty() && *password != no_password)
-            *password = masked_password;
+    for (auto* password : {&install.password, &install.root_password}) {
+        if (password->empty() || *password == no_password)
+            continue;
+        // vmhost deploy puts it there, for its owner to find.
+        if (install.sshkey.ends_with(" " + *password))
+            install.sshkey.replace(install.sshkey.size() - password->size(), password->size(),
+                                   "masked");
+        *password = masked_password;
+    }
     for (auto& [question, answer] : install.answers)
         if (question.find("assword") != std::string::npos ||
             question.find("assphrase") != std::string::npos)

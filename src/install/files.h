@@ -33,6 +33,9 @@ struct InstallFile {
 
 inline constexpr std::string_view disklabel_name = "disklabel";
 
+// Whether a value of any printable characters can stand in its answers (template.h).
+bool holds_any_text(config::InstallSystem system);
+
 // Of a VM with an install table.
 std::vector<InstallFile> install_files(const config::Vm& vm, bool upgrade);
 std::optional<InstallFile> find_file(const config::Vm& vm, bool upgrade, std::string_view name);

@@ -11,7 +11,7 @@ namespace vmhost::install {
 // What a configuration has for "nobody logs in with a password".
 inline constexpr std::string_view no_password = "*************";
 // In the place of a secret that is not to be shown; it is a hash that nothing fits.
-inline constexpr std::string_view masked_password = "$masked$";
+inline constexpr std::string_view masked_password = "$masked";
 
 // crypt(5) as it is, a plain one by sha512crypt with a random salt, which every Linux knows;
 // empty for none.

@@ -1,11 +1,14 @@
 // One line at a time. Where in its line a variable stands, inside quotes or not, is found out from
 // what is before it on the line. That may be wrong, in a block of shell that quotes across lines:
 // hence a value in quotes may not hold what would do harm without them, except in YAML, whose
-// quotes are sure where they begin a value.
+// quotes are sure where they begin a value. What a block of YAML holds ("|", ">") is taken for
+// shell, as it often is.
 
 #include "install/template.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 namespace vmhost::install {
 
@@ -35,25 +38,85 @@ bool is_ascii(std::string_view value) {
 
 constexpr const char* refused_here = "cannot be written here";
 
-// What stands before a variable on its line: are its quotes open?
-Quotes quotes_of(std::string_view before, Syntax syntax) {
+// What stands before a variable on a line of shell or the like: are its quotes open?
+Quotes quotes_of_words(std::string_view before) {
     auto open = Quotes::none;
     for (std::size_t i = 0; i < before.size(); ++i) {
         const char c = before[i];
-        // YAML takes a quote for one only where a value can begin.
-        const bool begins = syntax != Syntax::yaml || i == 0 ||
-                            std::string_view(" [{,").find(before[i - 1]) != std::string_view::npos;
         if (open == Quotes::twofold && c == '\\')
             ++i;
-        else if (open == Quotes::none && begins && c == '#' && syntax == Syntax::yaml)
-            return Quotes::none; // the rest is a comment
-        else if (open == Quotes::none && begins && (c == '"' || c == '\''))
+        else if (open == Quotes::none && (c == '"' || c == '\''))
             open = c == '"' ? Quotes::twofold : Quotes::single;
         else if ((open == Quotes::twofold && c == '"') || (open == Quotes::single && c == '\''))
             open = Quotes::none;
     }
     return open;
 }
+
+// The beginning of a line of YAML, read as far as needed to know where in it a value would stand.
+// Quotes are such only where a value begins: those inside of plain text are its own.
+struct YamlLine {
+    explicit YamlLine(std::string_view text) {
+        for (std::size_t i = 0; i < text.size(); ++i)
+            i += take(text[i], i + 1 < text.size() ? text[i + 1] : ' ', i);
+    }
+
+    Quotes quotes = Quotes::none;
+    bool begins_block = false;     // "|" or ">": the deeper lines behind it are text
+    std::size_t parent_column = 0; // of the key or the dash that a block belongs to
+
+private:
+    // How many of the characters behind it were taken with it.
+    std::size_t take(char c, char next, std::size_t column) {
+        const bool after_quotes = std::exchange(after_quotes_, false);
+        if (quotes != Quotes::none) {
+            if ((quotes == Quotes::twofold && c == '\\') ||
+                (quotes == Quotes::single && c == '\'' && next == '\''))
+                return 1;
+            after_quotes_ = c == (quotes == Quotes::twofold ? '"' : '\'');
+            quotes = after_quotes_ ? Quotes::none : quotes;
+            return 0;
+        }
+        const bool blank = c == ' ' || c == '\t', blank_next = next == ' ' || next == '\t';
+        const bool after_blank = std::exchange(after_blank_, blank);
+        if (in_comment_ || blank)
+            return 0;
+        if (c == '#' && after_blank) {
+            in_comment_ = true;
+            return 0;
+        }
+        if (begins_block) // its marks, as in "|-"
+            return 0;
+        if (depth_ > 0 && (c == ']' || c == '}')) {
+            --depth_;
+            begins_ = false;
+            return 0;
+        }
+        if (begins_) {
+            if (depth_ == 0 && !has_key_ && c != '|' && c != '>')
+                parent_column = column;
+            if ((c == '-' || c == '?') && blank_next && depth_ == 0)
+                return 0;
+            begins_ = c == '[' || c == '{';
+            depth_ += begins_ ? 1 : 0;
+            begins_block = (c == '|' || c == '>') && depth_ == 0;
+            if (c == '"' || c == '\'')
+                quotes = c == '"' ? Quotes::twofold : Quotes::single;
+            return 0;
+        }
+        if (c == ':' && (blank_next || (depth_ > 0 && after_quotes))) {
+            begins_ = true;
+            has_key_ |= depth_ == 0;
+        }
+        if (depth_ > 0 && c == ',')
+            begins_ = true;
+        return 0;
+    }
+
+    bool begins_ = true, after_blank_ = true, after_quotes_ = false;
+    bool in_comment_ = false, has_key_ = false;
+    unsigned depth_ = 0; // of [ and {
+};
 
 // Line feeds as well: a key of several lines is one scalar.
 Result<std::string> in_yaml_quotes(std::string_view value) {
@@ -199,22 +262,39 @@ private:
                 const auto end = rest.find('}');
                 if (end == std::string_view::npos)
                     return complain(at, ErrorKind::invalid, "a variable without its \"}\"");
-                TRY(add_value(rest.substr(2, end - 2), at,
-                              quotes_of(std::string_view(out_).substr(begin), syntax_)));
+                TRY(add_value(rest.substr(2, end - 2), at, std::string_view(out_).substr(begin)));
                 at += end + 1;
             } else if (!rest.empty()) {
                 out_ += '$';
                 ++at;
             }
         }
+        follow_block(std::string_view(out_).substr(begin));
         if (ended)
             out_ += '\n';
         return {};
     }
 
-    Result<void> add_value(std::string_view variable, std::size_t column, Quotes quotes) {
+    // Which block of YAML the next line is in, if it is.
+    void follow_block(std::string_view written) {
+        if (syntax_ != Syntax::yaml || is_in_block(written) ||
+            written.find_first_not_of(' ') == std::string_view::npos)
+            return;
+        const YamlLine line(written);
+        block_column_.reset();
+        if (line.begins_block)
+            block_column_ = line.parent_column;
+    }
+    bool is_in_block(std::string_view line) const {
+        return block_column_ && std::min(line.find_first_not_of(' '), line.size()) > *block_column_;
+    }
+
+    Result<void> add_value(std::string_view variable, std::size_t column, std::string_view before) {
         const auto value = TRY(value_of(variable, column));
-        auto written = write_value(value, quotes, syntax_);
+        const bool yaml = syntax_ == Syntax::yaml && !is_in_block(before);
+        const auto syntax = syntax_ == Syntax::yaml && !yaml ? Syntax::words : syntax_;
+        auto written =
+            write_value(value, yaml ? YamlLine(before).quotes : quotes_of_words(before), syntax);
         if (!written)
             return complain(
                 column, ErrorKind::invalid,
@@ -228,6 +308,7 @@ private:
     Syntax syntax_;
     std::string out_;
     unsigned line_ = 0;
+    std::optional<std::size_t> block_column_; // of YAML: deeper lines are text
 };
 
 } // namespace

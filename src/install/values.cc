@@ -28,8 +28,7 @@ void add_addresses(const config::Model& model, const config::Vm& vm, Values& val
     values["ipv4"] = interface.ipv4->text();
     values["ipv4_prefix"] = fmt::format("{}", on.ipv4->length);
     values["netmask"] = Ipv4{on.ipv4->mask()}.text();
-    values["router"] =
-        (on.dhcp.routers.empty() ? on.ipv4->address : on.dhcp.routers.front()).text();
+    values["router"] = router_of(on).text();
     values["dns"] = list_of(on.dhcp.domain_name_servers);
     if (on.ipv6 && interface.ipv6) {
         values["ipv6"] = interface.ipv6->text();
@@ -47,7 +46,7 @@ std::string instance_id(const config::Vm& vm, std::uint32_t number) {
     return fmt::format("{}-{}", vm.name, number);
 }
 
-Result<Values> values_of(const config::Model& model, const config::Vm& vm, std::uint32_t number) {
+Values plain_values(const config::Model& model, const config::Vm& vm, std::uint32_t number) {
     const auto& install = *vm.install;
     const auto full = install.hostname.empty() ? vm.name : install.hostname;
     const auto dot = full.find('.');
@@ -59,20 +58,28 @@ Result<Values> values_of(const config::Model& model, const config::Vm& vm, std::
     values["fqdn"] = domain.empty() ? full : fmt::format("{}.{}", short_host_name(vm), domain);
     values["user"] = install.user;
     values["sshkey"] = install.sshkey;
-    for (const auto& [name, password] :
-         {std::pair{"password", &install.password}, {"root_password", &install.root_password}}) {
-        values[name] = *password == no_password ? "" : *password;
-        values[std::string(name) + "_hash"] = TRY(hash_of_password(*password));
-    }
     values["timezone"] = install.timezone;
     values["release"] = model.install.release;
     values["instance_id"] = instance_id(vm, number);
-    values["host_key"];
-    values["host_key_public"];
     add_addresses(model, vm, values);
     values["mirror"] = model.install.sets.empty() ? model.install.mirror
                        : values["server"].empty() ? std::string()
                                                   : values["server"] + "/pub/OpenBSD";
+    return values;
+}
+
+Result<Values> all_values(const config::Model& model, const config::Vm& vm, std::uint32_t number,
+                          const Values& more) {
+    auto values = more;
+    values.merge(plain_values(model, vm, number));
+    for (const auto& [name, password] : {std::pair{"password", &vm.install->password},
+                                         {"root_password", &vm.install->root_password}}) {
+        values[name] = *password == no_password ? "" : *password;
+        if (const auto hash = std::string(name) + "_hash"; !values.contains(hash))
+            values[hash] = TRY(hash_of_password(*password));
+    }
+    values["host_key"];
+    values["host_key_public"];
     return values;
 }
 

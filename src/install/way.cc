@@ -13,6 +13,10 @@ std::optional<Way> way_of(const config::Model& model, const config::Vm& vm) {
     return std::nullopt;
 }
 
+Ipv4 router_of(const config::Switch& on) {
+    return on.dhcp.routers.empty() ? on.ipv4->address : on.dhcp.routers.front();
+}
+
 Result<std::string> own_server(const config::Model& model, const config::Vm& vm,
                                std::string_view what) {
     auto found = way_of(model, vm);

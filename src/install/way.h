@@ -16,6 +16,9 @@ struct Way {
 };
 std::optional<Way> way_of(const config::Model& model, const config::Vm& vm);
 
+// Of a switch with an IPv4 address: where its guests send what is not for their network.
+Ipv4 router_of(const config::Switch& on);
+
 // The service for installers as the guest reaches it: "http://192.0.2.1", or with ":8080"; what:
 // what it is needed for, in the error.
 Result<std::string> own_server(const config::Model& model, const config::Vm& vm,

@@ -126,16 +126,26 @@ int run_http(const Identity& identity) {
     SetsSent sets_sent([&](Ipv4 to, const std::string& set, std::uint64_t bytes) {
         parent->send(ipc::HttpSetSent{to, set, bytes});
     });
-    auto count_set = [&](const http::Access& access, bool ended) {
+    Timer set_timer(loop, [&] {
+        if (!sets_sent.tell_due(loop.now_ms()))
+            set_timer.stop();
+    });
+    auto count_set = [&](const http::Access& access) {
         auto name = access.path.substr(access.path.rfind('/') + 1);
-        if (access.body_bytes > 0 && install::is_set(name) && desk.is_guest(access.peer))
-            sets_sent.sent(access.peer.ipv4(), name, access.body_bytes - access.told_bytes, ended,
-                           loop.now_ms());
+        const bool sent = access.status == 200 || access.status == 206;
+        if (!sent || access.body_bytes == 0 || !install::is_set(name) ||
+            !desk.is_guest(access.peer))
+            return;
+        sets_sent.sent(access.peer.ipv4(), name, access.body_bytes - access.told_bytes,
+                       loop.now_ms());
+        constexpr std::chrono::milliseconds interval(SetsSent::interval_ms);
+        if (!set_timer.active())
+            set_timer.start(interval, interval);
     };
-    server->on_progress([&](const http::Access& access) { count_set(access, false); });
+    server->on_progress(count_set);
     server->on_request([&](const http::Access& access) {
         installers.add(access);
-        count_set(access, true);
+        count_set(access);
         access_log.add(access, ::time(nullptr));
     });
     auto page = std::make_unique<MetricsPage>(loop, [&] { parent->send(ipc::MetricsWanted{}); });

@@ -72,8 +72,11 @@ HostStore& HostStore::operator=(HostStore&&) noexcept = default;
 HostStore::~HostStore() = default;
 
 Result<HostStore> HostStore::open(const std::string& directory, std::string host) {
-    return HostStore(TRY(Database::open(path_in(directory), Database::Access::make, host_schema)),
-                     std::move(host));
+    HostStore store(TRY(Database::open(path_in(directory), Database::Access::make, host_schema)),
+                    std::move(host));
+    // Private host keys: also those whose rows go with that of their VM.
+    TRY(store.database_->run("PRAGMA secure_delete = ON"));
+    return store;
 }
 
 Result<HostStore> HostStore::open_to_look(const std::string& directory, std::string host) {
@@ -279,7 +282,6 @@ Result<std::vector<HostKey>> HostStore::host_keys() {
 
 Result<void> HostStore::keep_host_key(const HostKey& key) {
     auto transaction = TRY(Database::Transaction::begin(*database_, true));
-    TRY(database_->run("PRAGMA secure_delete = ON"));
     TRY(database_->run("INSERT OR REPLACE INTO host_key (machine, installation, public, private) "
                        "SELECT id, ?, ?, ? FROM machine WHERE host = ? AND id = ?",
                        key.installation, key.public_line, key.private_text, host_, key.machine));
@@ -291,7 +293,6 @@ Result<void> HostStore::keep_host_key(const HostKey& key) {
 Result<void> HostStore::forget_private_key(std::uint32_t machine) {
     {
         auto transaction = TRY(Database::Transaction::begin(*database_, true));
-        TRY(database_->run("PRAGMA secure_delete = ON"));
         TRY(database_->run("UPDATE host_key SET private = '' WHERE machine = ?", machine));
         TRY(transaction.commit());
     }

@@ -129,7 +129,9 @@ TEST_CASE("settings of an installation are of its system") {
                   .find("vm.a.install.site: only with system") != std::string::npos);
         CHECK(install(head + "host_keys = true\n").empty() == (head.find("cloud") != head.npos));
     }
-    CHECK(install("disklabel = \"/d\"\nmode = \"upgrade\"\nhost_keys = true\n").empty());
+    CHECK(install("disklabel = \"/d\"\nmode = \"upgrade\"\nhost_keys = true\n"
+                  "[install]\nsets = \"/s\"\nrelease = \"7.8\"\nlisten = [\"192.0.2.1\"]\n")
+              .empty());
     CHECK(install("file = \"f\"\ntemplate = \"t\"\n") ==
           "t.toml:4:12: vm.a.install.template: \"file\" is served as it is: give one of the two");
     CHECK(install("system = \"ipxe\"\n") == "t.toml:3:10: vm.a.install.system: what iPXE is to do "

@@ -230,6 +230,13 @@ TEST_CASE("a client's instance may choose what its template allows, root everyth
     REQUIRE_FALSE(denied);
     CHECK(denied.error().kind() == ErrorKind::denied);
     CHECK(denied.error().text() == "vm i: only root makes a VM that is no instance of another");
+    auto suspended = model;
+    for (auto& one : suspended.vms)
+        one.suspended = true;
+    CHECK(refusal(suspended, wish_of("t")) == "vm t is suspended: only root makes instances of it");
+    auto by_root = wish_of("t");
+    by_root.anything_allowed = true;
+    CHECK(refusal(suspended, by_root).empty());
     // An instance of an instance.
     auto second = wish_of("i");
     second.name = "j";

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "deploy/deploy.h"
+#include "install/install.h"
 
 using namespace vmhost;
 using namespace vmhost::deploy;
@@ -295,6 +296,24 @@ TEST_CASE("a template of [allocate] is for all new VMs that do not say otherwise
     CHECK(vm->install->kernel == "/bsd.rd");
     CHECK(vm->install->system == config::InstallSystem::openbsd);
     CHECK(vm->install->sets == "-x* +xb*");
+}
+
+TEST_CASE("a password and a key of an order fit what its system's answers are written in") {
+    for (auto [system, name] : {std::pair{"preseed", "preseed.cfg"}, {"kickstart", "ks.cfg"}}) {
+        Scene scene;
+        auto one = order("/o/vm13.txt", "alice", 0, fmt::format("system=\"{}\"\n", system));
+        one.sshkey.comment = "alice's \"laptop\" $(reboot)";
+        scene.deploy({one});
+        auto model = scene.model();
+        const auto& given = *model.find_vm("vm13")->install;
+        CHECK(given.password.size() == password_chars);
+        CHECK(std::ranges::all_of(given.password, [](char c) { return std::isalnum(c) != 0; }));
+        CHECK(given.sshkey == one.sshkey.type + " " + one.sshkey.base64 + " " + given.password);
+        auto text = install::file_text(model, *model.find_vm("vm13"), false, 1, name,
+                                       [](const std::string&) { return std::string(); });
+        REQUIRE(text);
+        CHECK(text->find(given.sshkey) != std::string::npos);
+    }
 }
 
 TEST_CASE("an order's template is nobody's disk, and one that everybody may read") {

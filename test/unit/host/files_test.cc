@@ -72,13 +72,17 @@ TEST_CASE("a new file takes the place of another one at once") {
             REQUIRE(file);
             REQUIRE(::ftruncate(file->file().get(), 4096 + owner) == 0);
             CHECK(size() == before);
+            REQUIRE(file->prepare());
         }
         CHECK(size() == before); // it was given up
+        CHECK_FALSE(std::filesystem::exists(path + ".new"));
         // What is left of one that was cut off.
         auto cut_off = NewFileOf::create(0, path + ".new", "disk").value();
         REQUIRE(cut_off.keep());
         auto file = NewFileOf::create_beside(owner, path, "disk").value();
         REQUIRE(::ftruncate(file.file().get(), 4096 + owner) == 0);
+        REQUIRE(file.prepare());
+        CHECK(size() == before);
         REQUIRE(file.replace());
         CHECK(size() == 4096 + owner);
         CHECK_FALSE(std::filesystem::exists(path + ".new"));

@@ -28,15 +28,17 @@ TEST_CASE("the serial number tells cloud-init where its seed is") {
     store::Installation third{.machine = 1, .number = 3};
     auto model = model_of("", wire, seeded);
     const auto* vm = model.find_vm("vm13");
-    CHECK(serial_of(model, *vm, &third) == "ds=nocloud;s=http://192.0.2.1/seed/;i=vm13-3");
+    CHECK(serial_of(model, *vm, &third) ==
+          "ds=nocloud;dsmode=net;s=http://192.0.2.1/seed/;i=vm13-3");
     // It stays so when it has been served, as cloud-init compares.
     third.sealed_s = 1;
-    CHECK(serial_of(model, *vm, &third) == "ds=nocloud;s=http://192.0.2.1/seed/;i=vm13-3");
+    CHECK(serial_of(model, *vm, &third) ==
+          "ds=nocloud;dsmode=net;s=http://192.0.2.1/seed/;i=vm13-3");
     CHECK(serial_of(model, *vm, nullptr).empty());
 
     model = model_of("[install]\nlisten = [\"192.0.2.1:8080\"]\n", wire, seeded);
     CHECK(serial_of(model, *model.find_vm("vm13"), &third) ==
-          "ds=nocloud;s=http://192.0.2.1:8080/seed/;i=vm13-3");
+          "ds=nocloud;dsmode=net;s=http://192.0.2.1:8080/seed/;i=vm13-3");
 }
 
 TEST_CASE("a guest that asks in another manner, or cannot, has no serial number") {

@@ -142,8 +142,35 @@ TEST_CASE("a plain password is hashed, and a hash stays") {
     CHECK(has(text, "chpasswd:\n  expire: false\n  users: [{name: root, password: \"$6$"));
     CHECK_FALSE(has(text, "secret"));
     sample.vm() = without_secrets(sample.vm());
-    CHECK(has(sample.text("user-data"), "passwd: \"$masked$\""));
+    CHECK(has(sample.text("user-data"), "passwd: \"$masked\""));
     CHECK_FALSE(has(sample.text("user-data"), "$6$"));
+}
+
+TEST_CASE("without secrets nothing of them is left, in the answers of any system") {
+    for (auto system : {InstallSystem::openbsd, InstallSystem::cloud_init, InstallSystem::preseed,
+                        InstallSystem::kickstart}) {
+        Sample sample(system, "password = \"one4secret\"\nroot_password = \"another1\"\n");
+        sample.install().sshkey += " one4secret"; // as vmhost deploy writes it
+        const auto name = install_files(sample.vm(), false).front().name;
+        INFO(name);
+        CHECK(has(sample.text(name), "alice@home one4secret"));
+        sample.vm() = without_secrets(sample.vm());
+        const auto text = sample.text(name);
+        CHECK(has(text, "AAAA alice@home masked"));
+        for (auto secret : {"one4secret", "another1", "$6$", "refused"})
+            CHECK_FALSE(has(text, secret));
+    }
+}
+
+TEST_CASE("what everybody may read has no variables of secrets, and costs no hashes") {
+    Sample sample(InstallSystem::cloud_init, "password = \"one4secret\"\n");
+    CHECK_FALSE(plain_values(sample.model, sample.vm(), 1).contains("password"));
+    CHECK_FALSE(plain_values(sample.model, sample.vm(), 1).contains("password_hash"));
+    auto all = all_values(sample.model, sample.vm(), 1, {{"password_hash", "given"}});
+    REQUIRE(all);
+    CHECK(all->at("password_hash") == "given");
+    CHECK(all->at("password") == "one4secret");
+    CHECK(all->at("host_key").empty());
 }
 
 TEST_CASE("preseed and kickstart") {
@@ -163,7 +190,7 @@ TEST_CASE("preseed and kickstart") {
     CHECK(has(text, "d-i passwd/root-password-crypted password !\n"));
     CHECK(has(text, "/target/root/.ssh/authorized_keys"));
     sample.install().sshkey = "ssh-ed25519 AAAA \"; reboot; \"";
-    CHECK(has(sample.text("preseed.cfg"), "refused: the built-in text:"));
+    CHECK(has(sample.text("preseed.cfg"), "refused: the built-in preseed.cfg:"));
 
     Sample fedora(InstallSystem::kickstart, "password = \"secret\"\n");
     text = fedora.text("ks.cfg");

@@ -58,8 +58,12 @@ TEST_CASE("yaml: a value stays the scalar that it is in") {
     CHECK(filled("k: ${x}", {{"x", "$6$salt$hash/."}}, Syntax::yaml) == "k: $6$salt$hash/.");
     CHECK(filled("k: [\"${x}\", \"${x}\"]", {{"x", "a\"b"}}, Syntax::yaml) ==
           "k: [\"a\\\"b\", \"a\\\"b\"]");
+    CHECK(filled("- {a: \"b\", \"c\":\"${x}\"} # \"${x}", {{"x", "/d"}}, Syntax::yaml) ==
+          "- {a: \"b\", \"c\":\"/d\"} # \"/d");
     // A quote within a plain scalar opens nothing, nor does one in a comment.
-    for (auto text : {"k: ${x}", "k: it\"s ${x}", "k: \"a\" ${x}", "k: a # \" ${x}", "- ${x}"})
+    for (auto text : {"k: ${x}", "k: it\"s ${x}", "k: \"a\" ${x}", "k: a # \" ${x}", "- ${x}",
+                      "- a \"${x}\"", "k: a \"${x}\"", "k: [a \"${x}\"]", "[] \"${x}\"",
+                      "k: {a:\"${x}\"}", "k: 'it''s' \"${x}"})
         for (auto bad :
              {"a b", "a: b", "a #b", "a\nb: c", "-",  "!x", "*x",  "&x", "[a", "{a", "a,b",
               "a:",  "|",    ">",    "%x",      "@x", "`x", "\"x", "'x", "?",  "..."}) {
@@ -69,6 +73,23 @@ TEST_CASE("yaml: a value stays the scalar that it is in") {
     CHECK(refused("'${x}'", "a\nb", Syntax::yaml));
     CHECK(refused("\"${x}\"", std::string("a\0b", 3), Syntax::yaml));
     CHECK(refused("\"${x}\"", "a\rb", Syntax::yaml));
+}
+
+TEST_CASE("yaml: a block is text, most likely of a shell") {
+    const std::string block = "runcmd:\n  - |\n   echo \"${x}\"\n\n     more '${x}'\n";
+    CHECK(filled(block, {{"x", "a b"}}, Syntax::yaml) ==
+          "runcmd:\n  - |\n   echo \"a b\"\n\n     more 'a b'\n");
+    for (auto text : {block, std::string("- key: >-  # text\n\n   \"${x}\"")})
+        for (auto bad : {"$(reboot)", "`reboot`", "a\"b", "a;b", "a\nb", "a\\"}) {
+            INFO(text << " with " << bad);
+            CHECK(refused(text, bad, Syntax::yaml));
+        }
+    // What is no deeper than its key, or than its dash, is not in it.
+    for (auto text : {"a: |\n  ${y}\n${z}k: \"${x}\"", "- a: |-2\n    b\n  k: \"${x}\"",
+                      "- |\n b\n- \"${x}\"", "a: [\"|\", b | c]\n \"k\": \"${x}\""}) {
+        auto out = filled(text, {{"x", "a;\"b\" #"}, {"y", "y"}, {"z", ""}}, Syntax::yaml);
+        CHECK(out.ends_with("\"a;\\\"b\\\" #\""));
+    }
 }
 
 TEST_CASE("words: a value is one word, and in quotes harmless without them") {
