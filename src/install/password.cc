@@ -5,8 +5,6 @@
 #include <crypt.h>
 #include <memory>
 
-#include "base/random.h"
-
 namespace vmhost::install {
 
 namespace {

@@ -3,6 +3,7 @@
 
 #include <sstream>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "../tftp/folder.h"
 #include "http/date.h"
@@ -223,6 +224,31 @@ TEST_CASE("a file has a tag of its state") {
     REQUIRE(beyond);
     CHECK(beyond->status == 416);
     CHECK(field(*beyond, "Content-Range") == "bytes */10");
+}
+
+TEST_CASE("a file that was served within the same second is looked at again") {
+    Mirror mirror;
+    const std::string url = "/pub/OpenBSD/7.8/amd64/SHA256", name = "7.8/amd64/SHA256";
+    auto served = [&] {
+        auto response = mirror.get(url);
+        return response && response->status == 200 ? content(*response) : "none";
+    };
+    const auto path = mirror.sets.path + "/" + name;
+    CHECK(served() == "sums");
+    CHECK(served() == "sums");
+    mirror.sets.file(name, "sums, and more"); // in place
+    CHECK(served() == "sums, and more");
+    mirror.sets.file("7.8/amd64/new", "of the next ");
+    REQUIRE(::rename((mirror.sets.path + "/7.8/amd64/new").c_str(), path.c_str()) == 0);
+    CHECK(served() == "of the next ");
+    REQUIRE(::chmod(path.c_str(), 0) == 0); // what it was opened with before is not used again
+    if (::geteuid() != 0)
+        CHECK(served() == "none");
+    REQUIRE(::chmod(path.c_str(), 0644) == 0);
+    REQUIRE(::unlink(path.c_str()) == 0);
+    CHECK(served() == "none");
+    mirror.sets.file(name, "back");
+    CHECK(served() == "back");
 }
 
 TEST_CASE("patterns") {

@@ -3,10 +3,10 @@
 #include <catch2/catch.hpp>
 
 #include <fstream>
-#include <sstream>
 
 #include "config/config.h"
 #include "install/install.h"
+#include "install/texts.h"
 
 using namespace vmhost;
 using namespace vmhost::install;
@@ -236,18 +236,33 @@ TEST_CASE("files of the operator take the place of ours") {
 }
 
 TEST_CASE("the examples of templates are good") {
-    for (auto [system, file, name] : {std::tuple{InstallSystem::ipxe, "boot.ipxe", "boot.ipxe"},
-                                      {InstallSystem::cloud_init, "user-data", "user-data"}}) {
+    struct Example {
+        InstallSystem system;
+        const char* file;
+        std::string_view built_in; // what they are to be, but for its comments; empty: another
+    };
+    for (const auto& [system, file, built_in] :
+         {Example{InstallSystem::ipxe, "boot.ipxe", ""},
+          {InstallSystem::cloud_init, "user-data", ""},
+          {InstallSystem::preseed, "preseed.cfg", preseed_text},
+          {InstallSystem::kickstart, "ks.cfg", kickstart_text}}) {
         std::ifstream in(std::string(VMHOST_SOURCE_ROOT) + "/conf/templates/" + file);
         REQUIRE(in);
-        std::stringstream text;
-        text << in.rdbuf();
+        std::string text, without_comments, line;
+        while (std::getline(in, line)) {
+            text += line + "\n";
+            if (!line.starts_with("# "))
+                without_comments += line + "\n";
+        }
         Sample sample(system);
         sample.install().template_file = "t";
-        sample.disk["t"] = text.str();
-        const auto out = sample.text(name);
+        sample.disk["t"] = text;
+        const auto out = sample.text(file);
         INFO(out);
         CHECK_FALSE(out.starts_with("refused"));
-        CHECK(has(out, "puffy.example.org"));
+        CHECK(has(out, "puffy"));
+        CHECK(has(out, "example.org"));
+        if (!built_in.empty())
+            CHECK(without_comments == built_in);
     }
 }
