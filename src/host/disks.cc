@@ -1,6 +1,7 @@
 #include "host/disks.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "disk/disk.h"
 #include "host/files.h"
