@@ -23,7 +23,7 @@ constexpr int max_reads_per_turn = 8;
 constexpr std::chrono::milliseconds retry_interval{50};
 // Of a file, and of requests, at a time, so that many get on alike; the next turn is as soon as the
 // loop has looked at all others.
-constexpr std::uint64_t max_file_bytes_per_turn = 1 << 20;
+constexpr std::uint64_t max_file_bytes_per_turn = 256 << 10;
 constexpr unsigned max_answers_per_turn = 16;
 constexpr std::chrono::milliseconds next_turn{0};
 // A file of no more goes with its head: that is one call less.
