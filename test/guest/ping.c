@@ -157,7 +157,8 @@ static void send_echo(uint32_t bytes) {
     put16(ip + 10, checksum(ip, ip_bytes));
     uint8_t* echo = ip + ip_bytes;
     echo[0] = echo_request;
-    put16(echo + 4, ticks & 0xffff); // an identifier: nobody takes it for an old conversation
+    // An identifier: nobody takes it for an old conversation, of the guest before a restart neither.
+    put16(echo + 4, (uint32_t)__builtin_ia32_rdtsc() & 0xffff);
     for (uint32_t i = 0; i < bytes; i++)
         echo[echo_bytes + i] = (uint8_t)i;
     put16(echo + 2, checksum(echo, echo_bytes + bytes));
