@@ -52,8 +52,8 @@ def secret_file(host, where, path, content):
     check(status == 200 and content in body, f"{status} {body}")
     check(state(host)[:1] == ("sealed",) and phases(host)[-1] == "answers", f"{host.row('a')}")
     for again in (path, name, f"{MAC_A}-{name}"):
-        status, body = get(where, again, A)
-        check(status == 404 and "AAAA" not in body, f"again: {again}: {status}")
+        status, refusal = get(where, again, A)
+        check(status == 404 and "AAAA" not in refusal, f"again: {again}: {status}")
     count(host, "other-vm", 3)
     count(host, "unknown", 1)
     count(host, "sealed", 3)
@@ -100,11 +100,20 @@ def test_provision_cloud_init(host):
 
 
 def test_provision_preseed(host):
-    """d-i asks for the URL that it was given, or beneath d-i/SUITE/./ of a host."""
+    """d-i asks for the URL that it was given, or beneath d-i/SUITE/./ of a host. Debian's own reader of
+    such files, and the shell that runs its last line, have no complaint."""
     with clients(host) as where:
         host.run(two("preseed"))
-        secret_file(host, where, "d-i/bookworm/./preseed.cfg",
-                    "d-i netcfg/get_hostname string a-host\n")
+        body = secret_file(host, where, "d-i/bookworm/./preseed.cfg",
+                           "d-i netcfg/get_hostname string a-host\n")
+        read = subprocess.run(["debconf-set-selections", "--checkonly"], input=body, text=True,
+                              capture_output=True, timeout=LIMIT_S)
+        check(read.returncode == 0 and read.stdout + read.stderr == "", f"debconf: {read}\n{body}")
+        late = re.search(r"^d-i preseed/late_command string (.*)$", body.replace("\\\n", ""), re.M)
+        check(late and "authorized_keys" in late[1], f"{body}")
+        read = subprocess.run(["sh", "-n", "-c", late[1]], text=True, capture_output=True,
+                              timeout=LIMIT_S)
+        check(read.returncode == 0 and read.stderr == "", f"{late[1]}: {read}")
 
 
 def test_provision_kickstart(host):
