@@ -25,9 +25,6 @@ constexpr std::chrono::milliseconds retry_interval{50};
 // loop has looked at all others.
 constexpr std::uint64_t max_file_bytes_per_turn = 256 << 10;
 constexpr unsigned max_answers_per_turn = 16;
-constexpr std::chrono::milliseconds next_turn{0};
-// A file of no more goes with its head: that is one call less.
-constexpr std::uint64_t max_file_bytes_in_memory = 16 << 10;
 
 std::uint64_t now_us() {
     timespec now{};
@@ -154,7 +151,7 @@ bool Connection::next_request() {
     return true;
 }
 
-void Connection::answer_head(Head head) {
+void Connection::answer_head(Head&& head) {
     if (head.host_port && *head.host_port != local_port_)
         return refuse(400, "host names another port");
     ++requests_;
@@ -224,30 +221,14 @@ void Connection::queue(const Response& response, Access access, bool head_only) 
                     head_only);
     access.status = response.status;
     access.vm = response.vm;
-    if (response.file && !head_only && response.file->length > 0) {
-        file_ = Sending{*response.file, std::move(access), request_began_us_};
-        if (file_->rest.length <= max_file_bytes_in_memory)
-            read_small_file();
+    const auto& file = response.file;
+    if (file && !file->content && !head_only && file->length > 0) {
+        file_ = Sending{*file, std::move(access), request_began_us_};
         return;
     }
-    access.body_bytes = head_only ? 0 : response.body.size();
+    access.body_bytes = head_only ? 0 : body_in_memory(response).size();
     access.duration_us = request_began_us_ ? now_us() - request_began_us_ : 0;
     server_.report(access);
-}
-
-// Left to flush_file() when it cannot be read as a whole.
-void Connection::read_small_file() {
-    const auto before = output_.size();
-    const auto length = file_->rest.length;
-    output_.resize(before + length);
-    if (::pread(file_->rest.file->get(), output_.data() + before, length,
-                static_cast<off_t>(file_->rest.offset)) != static_cast<ssize_t>(length)) {
-        output_.resize(before);
-        return;
-    }
-    file_->rest.length = 0;
-    file_->access.body_bytes = length;
-    end_file();
 }
 
 void Connection::tell_progress() {
@@ -397,15 +378,14 @@ void Connection::start_deadline() {
 
 void Connection::watch() {
     retry_timer_.stop();
-    if (turn_over_) {
-        watch_.set(false, false);
-        retry_timer_.start(next_turn);
-    } else if (blocked_ && hangup_) {
+    if (blocked_ && hangup_ && !turn_over_) {
         watch_.set(false, false);
         retry_timer_.start(retry_interval);
-    } else {
-        watch_.set(!sending() && !pending_, sending());
+        return;
     }
+    // After a turn that was over the socket takes more: the loop says so when others had theirs.
+    const bool waits_to_send = sending() || turn_over_;
+    watch_.set(!waits_to_send && !pending_, waits_to_send);
 }
 
 void Connection::timed_out() {

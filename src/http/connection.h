@@ -49,14 +49,13 @@ private:
     bool read_input(bool& any, bool& drained);
     void answer_input();
     bool next_request();
-    void answer_head(Head head);
+    void answer_head(Head&& head);
     void refuse(int status, std::string_view reason);
     void queue(const Response& response, Access access, bool head_only);
     bool sending() const { return !output_.empty() || file_; }
     bool flush();
     bool flush_output();
     bool flush_file();
-    void read_small_file();
     void got_on(std::uint64_t bytes);
     void tell_progress();
     void end_file();

@@ -57,10 +57,10 @@ std::string_view date_of(std::int64_t unix_seconds) {
 }
 
 bool fits_a_line(std::string_view text) {
+    bool fits = true; // without a way out in the middle, which would be a jump for each character
     for (char c : text)
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
-            return false;
-    return true;
+        fits &= static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
+    return fits;
 }
 
 } // namespace
@@ -90,12 +90,21 @@ Response error_response(int status) {
     return response;
 }
 
+std::string_view body_in_memory(const Response& response) {
+    const auto& file = response.file;
+    if (!file)
+        return response.body;
+    return file->content ? std::string_view(*file->content).substr(file->offset, file->length)
+                         : std::string_view();
+}
+
 void append_response(std::string& out, const Response& response, std::string_view server_name,
                      std::int64_t now_unix_seconds, bool keep_alive, bool head_only) {
     const bool has_body = response.status != 204 && response.status != 304;
-    const bool sends_body = has_body && !head_only && !response.file;
+    const auto body = body_in_memory(response);
+    const bool sends_body = has_body && !head_only;
     const std::uint64_t length = response.file ? response.file->length : response.body.size();
-    out.reserve(out.size() + 512 + (sends_body ? response.body.size() : 0));
+    out.reserve(out.size() + 512 + (sends_body ? body.size() : 0));
     auto end = std::back_inserter(out);
     // Compiled formats: to read them for each answer was a tenth of what a small file costs.
     fmt::format_to(end, FMT_COMPILE("HTTP/1.1 {} {}\r\nDate: {}\r\nServer: {}\r\n"),
@@ -109,7 +118,7 @@ void append_response(std::string& out, const Response& response, std::string_vie
     out += "X-Content-Type-Options: nosniff\r\nConnection: ";
     out += keep_alive ? "keep-alive\r\n\r\n" : "close\r\n\r\n";
     if (sends_body)
-        out += response.body;
+        out += body;
 }
 
 } // namespace vmhost::http

@@ -35,8 +35,9 @@ struct Request {
 // to be shorter ends its connection: nothing is made up.
 struct FileBody {
     std::shared_ptr<const Fd> file;
-    std::uint64_t offset = 0; // bytes
-    std::uint64_t length = 0; // bytes
+    std::shared_ptr<const std::string> content; // of the whole file; null: only the file has it
+    std::uint64_t offset = 0;                   // bytes
+    std::uint64_t length = 0;                   // bytes
 };
 
 struct Response {
@@ -58,8 +59,10 @@ Response error_response(int status);
 
 // Every field is one line, and its name a name.
 bool has_sound_fields(const Response& response);
-// Appends status line, fields and, unless head_only, the body; of a file the fields alone. A
-// response whose fields are not sound must not come here: one could break out of its line.
+// What is sent of it without its file; empty when that is what has it.
+std::string_view body_in_memory(const Response& response);
+// Appends status line, fields and, unless head_only, the body as far as it is in memory. A response
+// whose fields are not sound must not come here: one could break out of its line.
 void append_response(std::string& out, const Response& response, std::string_view server_name,
                      std::int64_t now_unix_seconds, bool keep_alive, bool head_only);
 

@@ -302,8 +302,7 @@ Checked judge(Fields& fields, Head& head, bool host_in_target) {
 }
 
 // text: the whole head, its lines ended by CRLF, without the empty line.
-std::expected<Head, Refusal> parse_lines(std::string_view text) {
-    Head head;
+Checked parse_lines(std::string_view text, Head& head) {
     Fields fields;
     bool host_in_target = false;
     std::size_t count = 0;
@@ -314,13 +313,11 @@ std::expected<Head, Refusal> parse_lines(std::string_view text) {
         auto good =
             count == 0 ? take_request_line(line, head, host_in_target) : take_field(line, fields);
         if (!good)
-            return std::unexpected(good.error());
+            return good;
         if (count++ > limits::max_http_fields)
             return refuse(431, "too many fields");
     }
-    if (auto good = judge(fields, head, host_in_target); !good)
-        return std::unexpected(good.error());
-    return head;
+    return judge(fields, head, host_in_target);
 }
 
 // A line feed ends a line only after a carriage return, and a carriage return
@@ -411,10 +408,8 @@ ParsedHead parse_head(std::string_view buffer) {
     ParsedHead result;
     if (!complete)
         return result;
-    auto head = parse_lines(head_text);
-    if (!head)
-        return refused(head.error().status, head.error().reason);
-    result.head = std::move(*head);
+    if (auto good = parse_lines(head_text, result.head.emplace()); !good)
+        return refused(good.error().status, good.error().reason);
     result.used_bytes = start + end + 4;
     return result;
 }

@@ -20,6 +20,8 @@ constexpr std::size_t max_lists = 64; // that are kept
 constexpr std::size_t max_kept = 64;
 // What is larger takes so long to send that finding it does not matter.
 constexpr off_t max_kept_bytes = 64 << 10;
+// One of no more goes with its head, in one call.
+constexpr off_t max_read_bytes = 16 << 10;
 constexpr std::string_view index_page = "index.html";
 
 bool is_hidden(std::string_view path) {
@@ -76,6 +78,15 @@ std::string tag_of(std::string_view content) {
     for (std::size_t i = 0; i < 16; ++i)
         tag += fmt::format("{:02x}", digest[i]);
     return tag + "\"";
+}
+
+// Null: it is large, or cannot be read as a whole.
+std::shared_ptr<const std::string> content_of(const Opened& file) {
+    const auto size = file.status.st_size;
+    if (size > max_read_bytes)
+        return nullptr;
+    auto content = std::make_shared<std::string>(static_cast<std::size_t>(size), '\0');
+    return ::pread(file.fd.get(), content->data(), content->size(), 0) == size ? content : nullptr;
 }
 
 } // namespace
@@ -296,6 +307,7 @@ Site::File Site::describe(Opened opened, std::string_view name) const {
                     status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
         std::min<std::int64_t>(status.st_mtim.tv_sec, now_)); // RFC 9110 §8.8.2.1
     file.content_type = media_type(name);
+    file.content = content_of(opened);
     file.fd = std::make_shared<const Fd>(std::move(opened.fd));
     file.status = status;
     return file;
@@ -308,7 +320,7 @@ Response Site::send_file(const File& file, const Request& request) const {
     auto response = answer_of(selected, file.validators, size);
     if (selected.status == 200 || selected.status == 206) {
         response.content_type = file.content_type;
-        response.file = FileBody{file.fd, selected.offset, selected.length};
+        response.file = FileBody{file.fd, file.content, selected.offset, selected.length};
     }
     return response;
 }

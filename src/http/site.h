@@ -63,12 +63,14 @@ private:
     // A regular file, with what its answers say of it.
     struct File {
         std::shared_ptr<const Fd> fd;
+        std::shared_ptr<const std::string> content; // of a small one
         struct stat status {};
         Validators validators;
         std::string_view content_type;
     };
     // One that was asked for within this second: the next ones need not look for it. Its own
-    // changes are seen at once, those of links and directories on the way to it are not.
+    // changes are seen, but for another one within the tick of the kernel's clock (10 ms at most);
+    // those of links and directories on the way to it are not.
     struct Kept {
         std::size_t location = 0;
         std::string name;

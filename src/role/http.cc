@@ -118,8 +118,8 @@ int run_http(const Identity& identity) {
         // Two guests may have one name, of two domains, and so of their site sets.
         if (desk.is_for_answer(request) && !site.has_site_set(request))
             return desk.ask(request);
-        return std::optional(
-            site.answer(request, ::time(nullptr)).value_or(http::error_response(404)));
+        auto response = site.answer(request, ::time(nullptr));
+        return response ? std::move(response) : http::error_response(404);
     };
     auto server = std::make_unique<http::Server>(loop, http::Options{}, handle);
     asked = server.get();
