@@ -2,19 +2,11 @@
 
 #include <fmt/format.h>
 
+#include "base/text.h"
+
 namespace vmhost {
 
 namespace {
-
-int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 // One decimal number of at most max; no sign, no leading zero.
 bool take_decimal(std::string_view& text, unsigned max, unsigned& value) {

@@ -9,4 +9,5 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/text.h"
 #include "base/units.h"

@@ -80,6 +80,16 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     return static_cast<std::uint64_t>(result);
 }
 
+std::string exact_size(std::uint64_t bytes) {
+    static constexpr std::string_view units = "KMGTPE";
+    std::size_t unit = 0;
+    while (bytes != 0 && unit < units.size() && bytes % KiB == 0) {
+        bytes /= KiB;
+        ++unit;
+    }
+    return unit == 0 ? fmt::format("{}", bytes) : fmt::format("{}{}", bytes, units[unit - 1]);
+}
+
 std::string format_size(std::uint64_t bytes) {
     if (bytes < KiB)
         return fmt::format("{}B", bytes);

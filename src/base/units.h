@@ -21,6 +21,8 @@ Result<std::uint64_t> parse_size(std::string_view text);
 
 // fmt_scaled(3): at most one decimal, "512M", "1.0G", "4.5G", "0B".
 std::string format_size(std::uint64_t bytes);
+// "512M" when a unit divides the number, else the number of bytes: exact both ways.
+std::string exact_size(std::uint64_t bytes);
 
 // "250ms", "30s", "5m", "2h", "1d"; the unit is required, fractions are not allowed.
 Result<std::chrono::milliseconds> parse_duration(std::string_view text);

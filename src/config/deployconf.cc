@@ -16,14 +16,6 @@ struct Setting {
     std::uint32_t line = 0;
 };
 
-std::string_view trimmed(std::string_view text) {
-    constexpr std::string_view blanks = " \t\r";
-    auto first = text.find_first_not_of(blanks);
-    if (first == std::string_view::npos)
-        return {};
-    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
 class DeployConf {
 public:
     explicit DeployConf(std::string file) : file_(std::move(file)) {}
@@ -34,7 +26,7 @@ public:
             ++number;
             auto line = text.substr(0, text.find('\n'));
             text.remove_prefix(std::min(line.size() + 1, text.size()));
-            line = trimmed(line);
+            line = trimmed(line, " \t\r");
             if (line.empty() || line.starts_with('#'))
                 continue;
             TRY(read_line(line, number));

@@ -408,14 +408,4 @@ std::string listen_text(const ListenAddress& listen) {
     return fmt::format("{}:{}", listen.address.host_text(), listen.port);
 }
 
-std::string exact_size(std::uint64_t bytes) {
-    static constexpr std::string_view units = "KMGTPE";
-    std::size_t unit = 0;
-    while (bytes != 0 && unit < units.size() && bytes % KiB == 0) {
-        bytes /= KiB;
-        ++unit;
-    }
-    return unit == 0 ? fmt::format("{}", bytes) : fmt::format("{}{}", bytes, units[unit - 1]);
-}
-
 } // namespace vmhost::config

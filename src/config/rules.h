@@ -69,7 +69,4 @@ std::string dhcp_range_text(const DhcpRange& range);
 Result<ListenAddress> parse_listen(std::string_view text);
 std::string listen_text(const ListenAddress& listen);
 
-// "512M" when a unit divides the number, else the number of bytes: exact both ways.
-std::string exact_size(std::uint64_t bytes);
-
 } // namespace vmhost::config

@@ -20,21 +20,6 @@ constexpr std::array<std::string_view, 23> known_keys{
     "memory", "disk",     "disk2",   "format", "cpus",   "username", "mac",      "ipv4",
     "ipv6",   "referral", "state",   "site",   "backup", "image",    "system"};
 
-std::string_view trimmed(std::string_view text) {
-    constexpr std::string_view blanks = " \t\r";
-    auto first = text.find_first_not_of(blanks);
-    if (first == std::string_view::npos)
-        return {};
-    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    for (char& c : out)
-        c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    return out;
-}
-
 // RFC 3629, without the surrogates.
 bool is_utf8(std::string_view text) {
     for (std::size_t i = 0; i < text.size();) {
@@ -92,7 +77,7 @@ private:
             return false;
         line = rest_.substr(0, rest_.find('\n'));
         rest_.remove_prefix(std::min(line.size() + 1, rest_.size()));
-        line = trimmed(line);
+        line = trimmed(line, " \t\r");
         if (++number_ > limits::max_order_lines) {
             complain(fmt::format("an order has at most {} lines", limits::max_order_lines));
             return false;
@@ -111,7 +96,7 @@ private:
     }
     void skip_headers() {
         for (std::string_view line; next(line) && !line.empty();) {
-            auto header = lower(line);
+            auto header = lower_case(line);
             if (header.starts_with("content-transfer-encoding:") &&
                 (header.find("base64") != std::string::npos ||
                  header.find("quoted-printable") != std::string::npos))
@@ -123,7 +108,7 @@ private:
         auto sign = line.find_first_of(mail_ ? "=:" : "=");
         auto key = std::string(trimmed(line.substr(0, sign)));
         if (mail_)
-            key = lower(key);
+            key = lower_case(key);
         if (sign == std::string_view::npos || !is_key(key)) {
             if (!mail_) // in a mail somebody may say more
                 complain("expected a line such as hostname=\"puffy\"");

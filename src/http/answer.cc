@@ -24,12 +24,6 @@ bool is_installer_name(std::string_view name) {
     return std::ranges::find(installer_names, name) != std::end(installer_names);
 }
 
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-    auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [&](char x, char y) { return lower(x) == lower(y); });
-}
-
 std::string_view short_name(std::string_view name) {
     return name.substr(0, name.find('.'));
 }

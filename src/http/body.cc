@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "http/text.h"
-
 namespace vmhost::http {
 
 namespace {

@@ -4,7 +4,6 @@
 #include <charconv>
 
 #include "http/date.h"
-#include "http/text.h"
 
 namespace vmhost::http {
 
@@ -13,12 +12,12 @@ namespace {
 // Whether a list of entity tags has this one, or is "*". A weak tag is equal to ours only where a
 // weak comparison will do (§8.8.3.2). A tag may hold a comma.
 bool names(std::string_view list, std::string_view tag, bool weakly) {
-    list = trim(list);
+    list = trimmed(list);
     if (list == "*")
         return true;
     while (true) {
         while (list.starts_with(',')) // an empty element counts for nothing (§5.6.1.2)
-            list = trim(list.substr(1));
+            list = trimmed(list.substr(1));
         if (list.empty())
             return false;
         const bool weak = list.starts_with("W/");
@@ -28,7 +27,7 @@ bool names(std::string_view list, std::string_view tag, bool weakly) {
             return false;
         if (list.substr(0, end + 1) == tag && (weakly || !weak))
             return true;
-        list = trim(list.substr(end + 1));
+        list = trimmed(list.substr(end + 1));
     }
 }
 
@@ -82,11 +81,11 @@ std::optional<Selected> part_of(std::string_view range, std::uint64_t size_bytes
         !std::equal(unit.begin(), unit.end(), range.begin(),
                     [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); }))
         return std::nullopt;
-    range = trim(range.substr(unit.size()));
+    range = trimmed(range.substr(unit.size()));
     auto dash = range.find('-');
     if (dash == std::string_view::npos)
         return std::nullopt;
-    auto first_text = trim(range.substr(0, dash)), last_text = trim(range.substr(dash + 1));
+    auto first_text = trimmed(range.substr(0, dash)), last_text = trimmed(range.substr(dash + 1));
     std::uint64_t first = 0, last = 0;
     if (first_text.empty()) { // so many from the end
         if (!decimal(last_text, last))

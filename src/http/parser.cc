@@ -7,8 +7,6 @@
 #include <charconv>
 #include <vector>
 
-#include "http/text.h"
-
 namespace vmhost::http {
 
 namespace {
@@ -43,22 +41,6 @@ bool is_token(std::string_view text) {
     return !text.empty() && std::ranges::all_of(text, [](char c) {
         return token_characters[static_cast<unsigned char>(c)];
     });
-}
-
-constexpr char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-// name: in small letters.
-bool is_named(std::string_view text, std::string_view name) {
-    return text.size() == name.size() &&
-           std::ranges::equal(text, name, [](char a, char b) { return lower(a) == b; });
-}
-
-std::string lower_case(std::string_view text) {
-    std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(), lower);
-    return out;
 }
 
 template <class Number>
@@ -144,7 +126,7 @@ Checked take_target(std::string_view target, Head& head, bool& host_in_target) {
             return refuse(400, "target has a character that must be escaped");
     constexpr std::string_view scheme = "http://";
     std::string with_slash;
-    if (is_named(target.substr(0, scheme.size()), scheme)) {
+    if (equal_ignoring_case(target.substr(0, scheme.size()), scheme)) {
         target.remove_prefix(scheme.size());
         auto end = std::min(target.find_first_of("/?"), target.size());
         Host host;
@@ -202,9 +184,9 @@ Checked take_request_line(std::string_view line, Head& head, bool& host_in_targe
 void take_connection(std::string_view value, Fields& fields) {
     while (!value.empty()) {
         auto comma = value.find(',');
-        auto option = trim(value.substr(0, comma));
-        fields.close |= is_named(option, "close");
-        fields.keep_alive |= is_named(option, "keep-alive");
+        auto option = trimmed(value.substr(0, comma));
+        fields.close |= equal_ignoring_case(option, "close");
+        fields.keep_alive |= equal_ignoring_case(option, "keep-alive");
         value = comma == std::string_view::npos ? "" : value.substr(comma + 1);
     }
 }
@@ -220,23 +202,23 @@ Checked take_field(std::string_view line, Fields& fields) {
         if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f)
             return refuse(400, "field has a control character");
     auto name = line.substr(0, colon);
-    auto value = trim(line.substr(colon + 1));
-    if (is_named(name, "host"))
+    auto value = trimmed(line.substr(colon + 1));
+    if (equal_ignoring_case(name, "host"))
         fields.host.take(value);
-    else if (is_named(name, "content-length"))
+    else if (equal_ignoring_case(name, "content-length"))
         fields.length.take(value);
-    else if (is_named(name, "transfer-encoding"))
+    else if (equal_ignoring_case(name, "transfer-encoding"))
         fields.coding.take(value);
-    else if (is_named(name, "connection"))
+    else if (equal_ignoring_case(name, "connection"))
         take_connection(value, fields);
-    else if (is_named(name, "expect"))
+    else if (equal_ignoring_case(name, "expect"))
         fields.expectations.push_back(value);
-    else if (is_named(name, "referer") && fields.referer.empty())
+    else if (equal_ignoring_case(name, "referer") && fields.referer.empty())
         fields.referer = value;
-    else if (is_named(name, "user-agent") && fields.user_agent.empty())
+    else if (equal_ignoring_case(name, "user-agent") && fields.user_agent.empty())
         fields.user_agent = value;
     for (const auto& [known, member] : condition_names)
-        if (is_named(name, known)) {
+        if (equal_ignoring_case(name, known)) {
             // Several fields are one list (RFC 9110 §5.3); of what is no list, none is good then.
             auto& text = fields.conditions.*member;
             text += (text.empty() ? "" : ", ") + std::string(value);
@@ -260,7 +242,7 @@ Checked judge_body(const Fields& fields, Head& head) {
     if (fields.coding.count > 0) {
         if (head.http_1_0)
             return refuse(400, "transfer coding in HTTP/1.0");
-        if (!is_named(fields.coding.first, "chunked"))
+        if (!equal_ignoring_case(fields.coding.first, "chunked"))
             return refuse(501, "transfer coding is unknown");
         head.has_body = head.chunked = true;
     }
@@ -272,7 +254,7 @@ Checked judge_expectations(const Fields& fields, Head& head) {
     if (head.http_1_0)
         return {};
     for (auto expectation : fields.expectations)
-        if (!is_named(expectation, "100-continue"))
+        if (!equal_ignoring_case(expectation, "100-continue"))
             return refuse(417, "expectation is unknown");
     head.expects_continue = head.has_body && !fields.expectations.empty();
     return {};

@@ -4,17 +4,11 @@
 
 #include "install/answer_file.h"
 
+#include "base/base.h"
+
 namespace vmhost::install {
 
 namespace {
-
-std::string_view trim(std::string_view text) {
-    constexpr std::string_view blanks = " \t";
-    auto first = text.find_first_not_of(blanks);
-    if (first == std::string_view::npos)
-        return {};
-    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
 
 const Line* ask(const Question& question, std::vector<Line>& lines) {
     for (auto& line : lines)
@@ -35,14 +29,14 @@ std::vector<Line> parse_lines(std::string_view text) {
     std::vector<Line> lines;
     for (std::uint32_t number = 1; !text.empty(); ++number) {
         auto end = text.find('\n');
-        auto line = trim(text.substr(0, end));
+        auto line = trimmed(text.substr(0, end));
         text = end == std::string_view::npos ? "" : text.substr(end + 1);
         auto equals = line.find('=');
         if (line.starts_with('#') || equals == 0 || equals == std::string_view::npos ||
             equals + 1 == line.size())
             continue;
         lines.push_back(
-            make_line(trim(line.substr(0, equals)), trim(line.substr(equals + 1)), number));
+            make_line(trimmed(line.substr(0, equals)), trimmed(line.substr(equals + 1)), number));
     }
     return lines;
 }

@@ -8,6 +8,8 @@
 #include <array>
 #include <cstdint>
 
+#include "base/base.h"
+
 namespace vmhost::install {
 
 namespace {
@@ -93,12 +95,8 @@ constexpr Question table[] = {
     {"Time appears wrong.  Set to 'DATE'?", "Time appears wrong.", if_answered},
 };
 
-char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
 bool same(char a, char b) {
-    return lower(a) == lower(b);
+    return lower_case(a) == lower_case(b);
 }
 
 bool starts_with(std::string_view text, std::string_view front) {

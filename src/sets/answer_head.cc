@@ -17,22 +17,6 @@ bool decimal(std::string_view text, Number& number) {
     return !text.empty() && problem == std::errc() && end == text.data() + text.size();
 }
 
-std::string_view trim(std::string_view text) {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
-        text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\t'))
-        text.remove_suffix(1);
-    return text;
-}
-
-std::string lower_case(std::string_view text) {
-    std::string out(text);
-    std::ranges::transform(out, out.begin(), [](char c) {
-        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    });
-    return out;
-}
-
 bool is_host(std::string_view host) {
     return !host.empty() && host.size() <= 255 && host.front() != '-' &&
            std::ranges::all_of(host, [](char c) {
@@ -70,7 +54,7 @@ void take_field(std::string_view line, Fields& fields) {
         if (name == known) {
             auto& value = fields.*member;
             fields.twice |= value.has_value();
-            value = trim(line.substr(colon + 1));
+            value = trimmed(line.substr(colon + 1));
         }
 }
 

@@ -27,6 +27,16 @@ TEST_CASE("sizes print as fmt_scaled(3)") {
     CHECK(format_size(64 * MiB) == "64.0M");
 }
 
+TEST_CASE("exact sizes are read back as they were") {
+    CHECK(exact_size(0) == "0");
+    CHECK(exact_size(1025) == "1025");
+    CHECK(exact_size(1536 * KiB) == "1536K");
+    CHECK(exact_size(512 * MiB) == "512M");
+    CHECK(exact_size(1024 * GiB) == "1T");
+    for (std::uint64_t bytes : {KiB, 3 * MiB + KiB, 50 * GiB, 1 + GiB})
+        CHECK(parse_size(exact_size(bytes)).value() == bytes);
+}
+
 TEST_CASE("durations need a unit") {
     CHECK(parse_duration("30s").value() == std::chrono::seconds(30));
     CHECK(parse_duration("250ms").value() == std::chrono::milliseconds(250));
