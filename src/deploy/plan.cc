@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "deploy/compare.h"
 #include "deploy/deploy.h"
 #include "deploy/template.h"
 #include "install/install.h"
@@ -19,13 +20,6 @@ namespace {
 
 std::string place_text(const Place& place) {
     return fmt::format("{}:{}", printable(place.file), place.line);
-}
-
-std::string size_text(std::uint64_t bytes) {
-    for (auto [unit, letter] : {std::pair(GiB, 'G'), std::pair(MiB, 'M')})
-        if (bytes % unit == 0)
-            return fmt::format("{}{}", bytes / unit, letter);
-    return fmt::format("{}", bytes);
 }
 
 std::string_view format_name(config::ImageFormat format) {
@@ -272,7 +266,7 @@ private:
             disks += fmt::format("{}{{ path = {}, format = \"{}\", size = \"{}\"{} }}",
                                  disks.empty() ? "" : ", ",
                                  config::toml_text(rules.images.empty() ? file : path),
-                                 format_name(format), size_text(bytes),
+                                 format_name(format), exact_size(bytes),
                                  below ? ", base = [" + config::toml_text(below->named) + "]" : "");
             plan_image(order.vm, path, format, bytes, below ? below->path : "", order.place(key),
                        true);
@@ -291,7 +285,7 @@ private:
         if (order.suspended.value_or(false))
             add("suspended", "true");
         add_text("owner", order.username);
-        add_text("memory", size_text(memory));
+        add_text("memory", exact_size(memory));
         if (order.cpus)
             add("vcpus", std::to_string(*order.cpus));
         if (!rules.boot.empty() && !*start) // a ready system is started by the BIOS
@@ -319,7 +313,7 @@ private:
         job_.steps.push_back({.kind = Step::Kind::added,
                               .vm = order.vm,
                               .text = fmt::format("added for {}: {},{} {}", order.username,
-                                                  size_text(memory), addresses, host_name(order)),
+                                                  exact_size(memory), addresses, host_name(order)),
                               .place = order.place("")});
         new_.emplace_back(&order, *given);
     }
@@ -350,7 +344,7 @@ private:
         else if (bytes < (*found)->bytes)
             complain(order.lines.contains("disk") ? order.place("disk") : place, ErrorKind::limit,
                      fmt::format("{}: a disk of {} is too small for the {} of {}", order.vm,
-                                 size_text(bytes), size_text((*found)->bytes), (*found)->path));
+                                 exact_size(bytes), exact_size((*found)->bytes), (*found)->path));
         else
             return *std::move(found);
         return std::nullopt;
@@ -385,7 +379,7 @@ private:
                      .format = format,
                      .bytes = *wanted,
                      .base = base,
-                     .text = fmt::format("{} created (size {}{})", path, size_text(*wanted),
+                     .text = fmt::format("{} created (size {}{})", path, exact_size(*wanted),
                                          base.empty() ? "" : ", on " + base),
                      .place = place});
         } else if (!size) {
@@ -393,7 +387,7 @@ private:
                              size.error().text()));
         } else if (wanted && *size != *wanted) {
             warn(fmt::format("{}: the image {} has {} and not {}: it is left as it is", vm, path,
-                             size_text(*size), size_text(*wanted)));
+                             exact_size(*size), exact_size(*wanted)));
         } else if (fresh && standing_.ledger.find(vm) == nullptr) {
             warn(fmt::format("{}: the image {} was there before: it is used as it is", vm, path));
         }
@@ -426,77 +420,19 @@ private:
             change(order, vm, "state", {"vm", vm.name}, "enable", "true", text);
     }
     void compare(const Order& order, const config::Vm& vm) {
-        auto fixed = [&](const std::string& key, const std::string& is, const std::string& wanted) {
-            if (is != wanted)
-                complain(order.place(key), ErrorKind::invalid,
-                         fmt::format("{}: {} is {} at {} and {} in the order: an order does not "
-                                     "change it",
-                                     vm.name, key, is, place_text(vm.place), wanted));
-        };
-        auto value = [&](const std::string& key, std::vector<std::string> table,
-                         std::string_view name, const std::string& is, const std::string& wanted,
-                         const std::string& written) {
-            if (is == wanted)
-                return;
-            auto text = fmt::format("{} {} -> {}", key, is, wanted);
-            if (wishes_.update)
-                return change(order, vm, key, std::move(table), name, written, text);
-            complain(order.place(key), ErrorKind::exists,
-                     fmt::format("{}: {} is {} at {} and {} in the order: --update changes it",
-                                 vm.name, key, is, place_text(vm.place), wanted));
-        };
-        std::vector<std::string> own{"vm", vm.name}, install{"vm", vm.name, "install"};
-        fixed("username", vm.owner.user, order.username);
-        if (order.memory_bytes)
-            value("memory", own, "memory", size_text(vm.memory_bytes),
-                  size_text(*order.memory_bytes),
-                  config::toml_text(size_text(*order.memory_bytes)));
-        if (order.cpus)
-            value("cpus", own, "vcpus", std::to_string(vm.vcpus), std::to_string(*order.cpus),
-                  std::to_string(*order.cpus));
-        if (vm.install && vm.install->file.empty()) {
-            value("hostname", install, "hostname", vm.install->hostname, host_name(order),
-                  config::toml_text(host_name(order)));
-            compare_key(order, vm, value, install);
+        for (const auto& one : departures(order, vm, host_name(order))) {
+            if (!one.table.empty() && wishes_.update) {
+                change(order, vm, one.key, one.table, one.name, one.written,
+                       fmt::format("{} {} -> {}", one.key, one.is, one.wanted));
+                continue;
+            }
+            complain(order.place(one.key),
+                     one.table.empty() ? ErrorKind::invalid : ErrorKind::exists,
+                     fmt::format("{}: {} is {} at {} and {} in the order: {}", vm.name, one.key,
+                                 one.is, place_text(vm.place), one.wanted,
+                                 one.table.empty() ? "an order does not change it"
+                                                   : "--update changes it"));
         }
-        if (!order.image.empty() && !vm.disks.empty()) {
-            const auto& base = vm.disks[0].base;
-            auto path = base.empty() ? "none" : base.front();
-            fixed("image", path.substr(path.rfind('/') + 1), order.image);
-        }
-        if (order.system && vm.install)
-            fixed("system", std::string(name_of(vm.install->system)),
-                  std::string(name_of(*order.system)));
-        if (order.disk_bytes && !vm.disks.empty() && vm.disks[0].size_bytes)
-            fixed("disk", size_text(*vm.disks[0].size_bytes), size_text(*order.disk_bytes));
-        if (order.disk2_bytes)
-            fixed("disk2",
-                  vm.disks.size() < 2 || !vm.disks[1].size_bytes
-                      ? "none"
-                      : size_text(*vm.disks[1].size_bytes),
-                  size_text(*order.disk2_bytes));
-        if (vm.interfaces.empty())
-            return;
-        const auto& wire = vm.interfaces[0];
-        if (order.mac)
-            fixed("mac", wire.lladdr.text(), order.mac->text());
-        if (order.ipv4)
-            fixed("ipv4", wire.ipv4 ? wire.ipv4->text() : "none", order.ipv4->text());
-        if (order.ipv6)
-            fixed("ipv6", wire.ipv6 ? wire.ipv6->text() : "none", order.ipv6->text());
-    }
-    template <class Value>
-    void compare_key(const Order& order, const config::Vm& vm, Value value,
-                     const std::vector<std::string>& install) {
-        auto key = parse_ssh_key(vm.install->sshkey);
-        if (key && key->same_key(order.sshkey))
-            return;
-        // Behind the key stands the password, for whoever can log in.
-        auto text = order.sshkey.text();
-        if (vm.install->sshkey.ends_with(" " + vm.install->password))
-            text += " " + vm.install->password;
-        value("sshkey", install, "sshkey", key ? key->base64 : "none", order.sshkey.base64,
-              config::toml_text(text));
     }
     void change(const Order& order, const config::Vm& vm, const std::string& key,
                 const std::vector<std::string>& table, std::string_view name,
@@ -637,7 +573,7 @@ private:
         auto result = config::parse(job_.after, job_.file);
         if (!result) {
             for (const auto& complaint : result.error())
-                complain({job_.file, 0, 0}, complaint.kind(),
+                complain(place_of(complaint), complaint.kind(),
                          fmt::format("the file would be wrong then: {}", complaint.text()));
             return;
         }
@@ -650,6 +586,15 @@ private:
             if (vm->install)
                 try_answers(*order, *result, *vm);
         }
+    }
+    // The order that is to blame, where one is: it says "vm.NAME.KEY: ..." or "vm "NAME": ...".
+    Place place_of(const Error& complaint) const {
+        const auto& text = complaint.text();
+        const auto path = text.substr(0, text.find(':'));
+        for (const auto& [order, given] : new_)
+            if (path.starts_with("vm." + order->vm + ".") || path == "vm \"" + order->vm + "\"")
+                return order->place(path.substr(path.rfind('.') + 1));
+        return {job_.file, 0, 0};
     }
     void try_answers(const Order& order, const config::Model& model, const config::Vm& vm) {
         const bool upgrade = vm.install->mode == config::InstallMode::upgrade;

@@ -273,6 +273,12 @@ TEST_CASE("a disk begins as the template that its order names") {
     CHECK(scene.world.images.at("/images/vm13.qcow2").base == "/images/debian-12.qcow2");
 }
 
+TEST_CASE("what an order would make of the file is told with its line") {
+    Scene scene;
+    CHECK(scene.refused({order("/o/vm13.txt", "alice", 0, "system=\"ipxe\"\n")},
+                        "/o/vm13.txt:5:1: the file would be wrong then: vm.vm13.install.system: "));
+}
+
 TEST_CASE("a template of [allocate] is for all new VMs that do not say otherwise") {
     Scene scene;
     auto& file = scene.world.files["/t.toml"];
