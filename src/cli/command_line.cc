@@ -44,13 +44,13 @@ Command finish(CLI::App& app, std::vector<std::string> arguments, Command& comma
         return command;
     } catch (const CLI::CallForHelp&) {
         // The help of the command that was named, if one was.
-        const CLI::App* named = &app;
-        for (auto* sub : app.get_subcommands()) {
-            named = sub;
-            for (auto* below : sub->get_subcommands())
-                named = below;
+        CLI::App* named = &app;
+        std::string before; // of the words of the command
+        while (!named->get_subcommands().empty()) {
+            before += (before.empty() ? "" : " ") + named->get_name();
+            named = named->get_subcommands().back();
         }
-        std::fputs(named->help().c_str(), stdout);
+        std::fputs(named->help(before).c_str(), stdout);
     } catch (const CLI::CallForVersion&) {
         std::printf("vmhost %s\n", version);
     } catch (const CLI::ParseError& error) {

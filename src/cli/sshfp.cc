@@ -19,7 +19,14 @@ std::string with_dot(std::string name) {
 
 // The host key that this host made for a VM of its file.
 Result<deploy::SshKey> made_key(const config::Model& model, const std::string& vm) {
-    auto store = TRY(store::HostStore::open_to_look(model.host.state, model.host.name));
+    Error none(ErrorKind::not_found,
+               fmt::format("vm {}: this host has made no host key for it: with [vm.{}.install] "
+                           "host_keys it does when the VM is armed, and --key takes one from a file",
+                           printable(vm, 64), printable(vm, 64)));
+    auto opened = store::HostStore::open_to_look(model.host.state, model.host.name);
+    if (!opened && opened.error().kind() == ErrorKind::not_found) // nothing was remembered yet
+        return std::unexpected(std::move(none));
+    auto store = TRY(std::move(opened));
     auto machines = TRY(store.machines());
     auto keys = TRY(store.host_keys());
     auto installations = TRY(store.installations());
@@ -38,11 +45,7 @@ Result<deploy::SshKey> made_key(const config::Model& model, const std::string& v
                                 printable(vm, 64));
                 return deploy::parse_ssh_key(key.public_line);
             }
-    return fail(
-        ErrorKind::not_found,
-        "vm {}: this host has made no host key for it: with [vm.{}.install] host_keys it does "
-        "when the VM is armed, and --key takes one from a file",
-        printable(vm, 64), printable(vm, 64));
+    return std::unexpected(std::move(none));
 }
 
 Result<std::string> records_of(const config::Model& model, const config::Vm& vm,

@@ -141,7 +141,7 @@ Result<std::string> install_file(const config::Model& model, const config::Vm& v
                                  install::Values more) {
     auto read = [&](const std::string& path) {
         return read_small_file(path.starts_with('/') ? path : model.host.state + "/" + path,
-                               limits::max_answer_file_bytes, "file of an installation");
+                               limits::max_answer_file_bytes, "file");
     };
     more["host_key"] = state.host_key.private_text;
     more["host_key_public"] = state.host_key.public_line;

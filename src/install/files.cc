@@ -109,20 +109,24 @@ public:
             return fill(meta_data_text, "meta-data", plain_values(model_, vm_, number_),
                         Syntax::yaml);
         if (file.name == disklabel_name)
-            return read_file_(install().disklabel);
+            return read("disklabel", install().disklabel);
         return answers();
     }
 
 private:
     const config::VmInstall& install() const { return *vm_.install; }
+    Result<std::string> read(std::string_view key, const std::string& path) const {
+        auto content = read_file_(path);
+        return content ? content : std::unexpected(std::move(content).error().in(key));
+    }
     Result<Values> values() const { return all_values(model_, vm_, number_, more_); }
 
     Result<std::string> answers() const {
         const auto system = install().system;
         if (!install().file.empty())
-            return read_file_(install().file);
+            return read("file", install().file);
         if (!install().template_file.empty())
-            return fill(TRY(read_file_(install().template_file)), install().template_file,
+            return fill(TRY(read("template", install().template_file)), install().template_file,
                         TRY(values()), syntax_of(system));
         if (system == InstallSystem::openbsd)
             return render_answers(model_, vm_,
