@@ -43,14 +43,7 @@ Command finish(CLI::App& app, std::vector<std::string> arguments, Command& comma
         app.parse(std::move(arguments));
         return command;
     } catch (const CLI::CallForHelp&) {
-        // The help of the command that was named, if one was.
-        CLI::App* named = &app;
-        std::string before; // of the words of the command
-        while (!named->get_subcommands().empty()) {
-            before += (before.empty() ? "" : " ") + named->get_name();
-            named = named->get_subcommands().back();
-        }
-        std::fputs(named->help(before).c_str(), stdout);
+        std::fputs(app.help().c_str(), stdout); // that of the command that was named, if one was
     } catch (const CLI::CallForVersion&) {
         std::printf("vmhost %s\n", version);
     } catch (const CLI::ParseError& error) {

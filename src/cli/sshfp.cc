@@ -19,13 +19,12 @@ std::string with_dot(std::string name) {
 
 // The host key that this host made for a VM of its file.
 Result<deploy::SshKey> made_key(const config::Model& model, const std::string& vm) {
-    Error none(ErrorKind::not_found,
-               fmt::format("vm {}: this host has made no host key for it: with [vm.{}.install] "
-                           "host_keys it does when the VM is armed, and --key takes one from a file",
-                           printable(vm, 64), printable(vm, 64)));
     auto opened = store::HostStore::open_to_look(model.host.state, model.host.name);
-    if (!opened && opened.error().kind() == ErrorKind::not_found) // nothing was remembered yet
-        return std::unexpected(std::move(none));
+    if (!opened && opened.error().kind() == ErrorKind::not_found)
+        return fail(
+            ErrorKind::not_found,
+            "vm {}: this host has made no host key for it, as {} holds nothing of any VM yet",
+            printable(vm, 64), printable(model.host.state));
     auto store = TRY(std::move(opened));
     auto machines = TRY(store.machines());
     auto keys = TRY(store.host_keys());
@@ -45,7 +44,11 @@ Result<deploy::SshKey> made_key(const config::Model& model, const std::string& v
                                 printable(vm, 64));
                 return deploy::parse_ssh_key(key.public_line);
             }
-    return std::unexpected(std::move(none));
+    return fail(
+        ErrorKind::not_found,
+        "vm {}: this host has made no host key for it: with [vm.{}.install] host_keys it does "
+        "when the VM is armed, and --key takes one from a file",
+        printable(vm, 64), printable(vm, 64));
 }
 
 Result<std::string> records_of(const config::Model& model, const config::Vm& vm,

@@ -587,13 +587,22 @@ private:
                 try_answers(*order, *result, *vm);
         }
     }
-    // The order that is to blame, where one is: it says "vm.NAME.KEY: ..." or "vm "NAME": ...".
+    // The order that is to blame, where one is. A complaint begins with "vm.NAME.KEY: ", "vm.NAME:
+    // " or "vm "NAME": "; keys of the file that orders call otherwise are those of no line.
     Place place_of(const Error& complaint) const {
+        static const std::map<std::string, std::string, std::less<>> names{
+            {"vcpus", "cpus"}, {"lladdr", "mac"}, {"size", "disk"}, {"path", "image"}};
         const auto& text = complaint.text();
         const auto path = text.substr(0, text.find(':'));
-        for (const auto& [order, given] : new_)
-            if (path.starts_with("vm." + order->vm + ".") || path == "vm \"" + order->vm + "\"")
-                return order->place(path.substr(path.rfind('.') + 1));
+        auto key = path.substr(path.rfind('.') + 1);
+        if (auto name = names.find(key); name != names.end())
+            key = path.find("disk[1]") == std::string::npos ? name->second : "disk2";
+        for (const auto& order : orders_) {
+            const auto before = "vm." + order.vm;
+            if (path.starts_with(before + ".") || path == before ||
+                path == fmt::format("vm \"{}\"", order.vm))
+                return order.place(key);
+        }
         return {job_.file, 0, 0};
     }
     void try_answers(const Order& order, const config::Model& model, const config::Vm& vm) {

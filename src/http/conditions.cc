@@ -77,9 +77,7 @@ bool decimal(std::string_view text, std::uint64_t& number) {
 // §14.2 allows.
 std::optional<Selected> part_of(std::string_view range, std::uint64_t size_bytes) {
     constexpr std::string_view unit = "bytes=";
-    if (range.size() < unit.size() ||
-        !std::equal(unit.begin(), unit.end(), range.begin(),
-                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); }))
+    if (!equal_ignoring_case(range.substr(0, unit.size()), unit))
         return std::nullopt;
     range = trimmed(range.substr(unit.size()));
     auto dash = range.find('-');

@@ -356,7 +356,7 @@ void Connection::start_deadline() {
     if (lingering_) {
         phase = Deadline::linger;
         time = options.linger_timeout;
-    } else if (sending()) {
+    } else if (waits_to_send()) {
         phase = Deadline::send;
         time = options.send_stall_timeout;
     } else if (pending_) {
@@ -383,9 +383,8 @@ void Connection::watch() {
         retry_timer_.start(retry_interval);
         return;
     }
-    // After a turn that was over the socket takes more: the loop says so when others had theirs.
-    const bool waits_to_send = sending() || turn_over_;
-    watch_.set(!waits_to_send && !pending_, waits_to_send);
+    // A turn that was over goes on when the socket takes more, after the turns of others.
+    watch_.set(!waits_to_send() && !pending_, waits_to_send());
 }
 
 void Connection::timed_out() {

@@ -53,6 +53,7 @@ private:
     void refuse(int status, std::string_view reason);
     void queue(const Response& response, Access access, bool head_only);
     bool sending() const { return !output_.empty() || file_; }
+    bool waits_to_send() const { return sending() || turn_over_; }
     bool flush();
     bool flush_output();
     bool flush_file();

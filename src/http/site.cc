@@ -307,7 +307,7 @@ Site::File Site::describe(Opened opened, std::string_view name) const {
                     status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
         std::min<std::int64_t>(status.st_mtim.tv_sec, now_)); // RFC 9110 §8.8.2.1
     file.content_type = media_type(name);
-    file.content = content_of(opened);
+    file.content = content_of(opened); // also for who only asks about it: others ask soon
     file.fd = std::make_shared<const Fd>(std::move(opened.fd));
     file.status = status;
     return file;

@@ -69,7 +69,7 @@ private:
         std::string_view content_type;
     };
     // One that was asked for within this second: the next ones need not look for it. Its own
-    // changes are seen, but for another one within the tick of the kernel's clock (10 ms at most);
+    // changes are seen, but for a second one of the same time, as fine as its filesystem has it;
     // those of links and directories on the way to it are not.
     struct Kept {
         std::size_t location = 0;

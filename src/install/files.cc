@@ -117,14 +117,16 @@ private:
     const config::VmInstall& install() const { return *vm_.install; }
     Result<std::string> read(std::string_view key, const std::string& path) const {
         auto content = read_file_(path);
-        return content ? content : std::unexpected(std::move(content).error().in(key));
+        if (!content)
+            return std::unexpected(std::move(content).error().in(key));
+        return content;
     }
     Result<Values> values() const { return all_values(model_, vm_, number_, more_); }
 
     Result<std::string> answers() const {
         const auto system = install().system;
         if (!install().file.empty())
-            return read("file", install().file);
+            return read_file_(install().file);
         if (!install().template_file.empty())
             return fill(TRY(read("template", install().template_file)), install().template_file,
                         TRY(values()), syntax_of(system));

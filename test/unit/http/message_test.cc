@@ -53,6 +53,27 @@ TEST_CASE("a response as bytes") {
     CHECK(text.ends_with("Connection: keep-alive\r\n\r\n"));
 }
 
+TEST_CASE("of a file that is in memory the part that is asked for goes with its head") {
+    Response response;
+    response.file = FileBody{nullptr, std::make_shared<std::string>("0123456789"), 0, 10};
+    auto text = response_bytes(response, true, false);
+    CHECK(text.find("Content-Length: 10\r\n") != std::string::npos);
+    CHECK(text.ends_with("\r\n\r\n0123456789"));
+    CHECK(response_bytes(response, true, true).ends_with("\r\n\r\n"));
+    response.file->offset = 6;
+    response.file->length = 3;
+    CHECK(body_in_memory(response) == "678");
+    CHECK(response_bytes(response, true, false)
+              .ends_with("Content-Length: 3\r\n"
+                         "X-Content-Type-Options: nosniff\r\n"
+                         "Connection: keep-alive\r\n\r\n678"));
+    response.file = FileBody{nullptr, std::make_shared<std::string>(), 0, 0};
+    CHECK(response_bytes(response, true, false).ends_with("\r\n\r\n"));
+    response.file = FileBody{nullptr, nullptr, 0, 10};
+    CHECK(body_in_memory(response).empty());
+    CHECK(response_bytes(response, true, false).ends_with("\r\n\r\n"));
+}
+
 TEST_CASE("a field cannot break out of its line") {
     for (auto value : {"a\r\nSet-Cookie: x", "a\nb", "a\rb"}) {
         Response response;

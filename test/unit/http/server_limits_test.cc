@@ -68,6 +68,34 @@ TEST_CASE("a client that does not read loses its connection and holds no memory"
     CHECK(wait_for([&] { return served.connections() == 0; }));
 }
 
+TEST_CASE("a client that asks on and does not read is not told that it was slow to ask") {
+    Options options;
+    options.send_stall_timeout = 200ms;
+    options.head_timeout = options.idle_timeout = 60s;
+    options.max_requests_per_connection = 1'000'000;
+    Served served(options);
+    Client client(served, loopback(1), 4096);
+    ::fcntl(client.fd(), F_SETFL, O_NONBLOCK);
+    std::string asked;
+    for (int i = 0; i < 1000; ++i)
+        asked += get("/x");
+    // Until the server reads no more: its answers fill both buffers.
+    for (int full = 0; full < 20;) {
+        auto count = ::send(client.fd(), asked.data(), asked.size(), MSG_NOSIGNAL);
+        full = count < 0 ? full + 1 : 0;
+        if (count < 0 && errno != EAGAIN)
+            break;
+        if (count < 0)
+            std::this_thread::sleep_for(2ms);
+        else
+            asked = asked.substr(static_cast<std::size_t>(count)) +
+                    asked.substr(0, static_cast<std::size_t>(count));
+    }
+    CHECK(wait_for([&] { return served.connections() == 0; }));
+    for (const auto& access : served.accesses())
+        REQUIRE(access.status == 200);
+}
+
 TEST_CASE("a slow reader gets every byte") {
     Options options;
     options.send_stall_timeout = 1s;

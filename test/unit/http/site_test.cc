@@ -63,6 +63,8 @@ std::string field(const Response& response, std::string_view name) {
 
 std::string content(const Response& response) {
     REQUIRE(response.file);
+    if (response.file->content)
+        return std::string(body_in_memory(response));
     std::string out(response.file->length, '\0');
     REQUIRE(::pread(response.file->file->get(), out.data(), out.size(),
                     static_cast<off_t>(response.file->offset)) == static_cast<ssize_t>(out.size()));
@@ -249,6 +251,24 @@ TEST_CASE("a file that was served within the same second is looked at again") {
     CHECK(served() == "none");
     mirror.sets.file(name, "back");
     CHECK(served() == "back");
+}
+
+TEST_CASE("small files are answered from memory, large ones from the file") {
+    Mirror mirror;
+    for (std::size_t size : {0U, 1U, 16U << 10, (16U << 10) + 1, 100'000U}) {
+        std::string all(size, 'x');
+        for (std::size_t i = 0; i < size; ++i)
+            all[i] = static_cast<char>('a' + i % 23);
+        const auto name = "of" + std::to_string(size);
+        mirror.sets.file(name, all);
+        for (int again = 0; again < 2; ++again) {
+            auto response = mirror.get("/pub/OpenBSD/" + name);
+            REQUIRE(response);
+            REQUIRE(response->file);
+            CHECK((content(*response) == all));
+            CHECK((response->file->content != nullptr) == (size <= 16 << 10));
+        }
+    }
 }
 
 TEST_CASE("patterns") {
